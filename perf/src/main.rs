@@ -1,0 +1,3 @@
+//! Instruments that show how fast `aplomado` is.
+
+fn main() {}

@@ -1,0 +1,128 @@
+//! What the control thread asks of a shard about leases, and what it gets back.
+//!
+//! A request enters a shard between two batches, in capped steps. The answer to a change is complete when the
+//! change is durable: `server/` holds it back until the shard's watermark covers its log position.
+
+use std::net::Ipv4Addr;
+
+use super::{Lease4Buf, LeaseState};
+use crate::ids::{HwAddr, SubnetId};
+
+/// When a lease is put: what it takes for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// `lease4-add`: there must be none (of any state) for the address.
+    Add,
+    /// `lease4-update` without `force-create`: there must be one.
+    Update,
+    /// `lease4-update` with `force-create`, bulk updates: whatever is there.
+    Upsert,
+    /// A page of a synchronisation: absent, or with an older `cltt`.
+    Newer,
+}
+
+/// Who asks: a partner's change can lose against one that a client waits for (`design.md` trap 12 of crossing updates).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An administrator's command.
+    Command,
+    /// A partner's lease update; `partner_wins` when, for crossing changes, the partner's goes first.
+    Partner {
+        /// Both are Aplomado and the partner is the primary.
+        partner_wins: bool,
+    },
+}
+
+/// How a lease is named in a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseKey {
+    /// By its address.
+    Address(Ipv4Addr),
+    /// By client and subnet.
+    HwAddr(SubnetId, HwAddr),
+    /// By client and subnet.
+    ClientId(SubnetId, Box<[u8]>),
+}
+
+/// Which leases a listing holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseFilter {
+    /// All.
+    All,
+    /// Those of these subnets.
+    Subnets(Box<[SubnetId]>),
+    /// Those of this hardware address (type ignored), in any subnet.
+    HwAddr(HwAddr),
+    /// Those of this client identifier.
+    ClientId(Box<[u8]>),
+    /// Those of this host name, compared lower-cased.
+    Hostname(Box<[u8]>),
+    /// Those in this state, optionally of one subnet.
+    State(LeaseState, Option<SubnetId>),
+}
+
+/// A question or order to a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseRequest {
+    /// Store a lease.
+    Put {
+        /// The lease, complete.
+        lease: Lease4Buf,
+        /// What must be there before.
+        mode: PutMode,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Remove a lease.
+    Delete {
+        /// Which.
+        key: LeaseKey,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Find one lease.
+    Get(LeaseKey),
+    /// List leases with an address strictly above `from`, ascending, at most `limit`.
+    List {
+        /// The address below the first; 0.0.0.0 to start.
+        from: Ipv4Addr,
+        /// Most leases in the answer.
+        limit: u32,
+        /// Which.
+        filter: LeaseFilter,
+    },
+    /// Remove all leases of one subnet (or of all subnets that are configured).
+    Wipe(Option<SubnetId>),
+    /// Reclaim all expired leases now; remove them when true, else keep them as reclaimed.
+    Reclaim {
+        /// Delete instead of keeping for affinity.
+        remove: bool,
+    },
+}
+
+/// What became of a [`LeaseRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseReply {
+    /// Stored: there was none before.
+    Added,
+    /// Stored over an existing lease.
+    Updated,
+    /// Not stored: what is there is as new or newer ([`PutMode::Newer`]).
+    Kept,
+    /// Not stored: there is one already ([`PutMode::Add`]).
+    Exists,
+    /// No such lease.
+    NotFound,
+    /// Removed.
+    Deleted,
+    /// Refused: a client waits for another change of the same address, or the address cannot be had now.
+    Busy,
+    /// Refused: no room for another lease (the text says which limit).
+    Full(&'static str),
+    /// The lease asked for.
+    Lease(Lease4Buf),
+    /// The leases asked for, ascending.
+    Leases(Vec<Lease4Buf>),
+    /// How many leases were removed or reclaimed.
+    Count(u64),
+}
