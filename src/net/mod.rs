@@ -22,10 +22,15 @@
 
 pub mod doorbell;
 pub mod frame;
+pub mod link;
 pub mod memory;
+pub mod packet;
 pub mod port_set;
+pub mod steer;
 mod sys;
+pub mod udp;
 
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
@@ -33,7 +38,10 @@ use std::os::fd::BorrowedFd;
 pub use doorbell::Doorbell;
 pub use frame::{Frame, FrameSlab, RxBatch, RxFlags, RxFrame, TxBatch, TxFrame};
 pub use memory::MemoryPort;
+pub use packet::PacketPort;
 pub use port_set::PortSet;
+pub use sys::enter_network_namespace;
+pub use udp::UdpPort;
 
 use crate::ids::InterfaceId;
 
@@ -87,6 +95,29 @@ pub trait Port {
     /// The error that made `fd` readable with an error condition, and clears it (a link that went down reports it once).
     fn take_error(&mut self) -> Option<io::Error> {
         None
+    }
+}
+
+/// Why a port could not be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The interface's name.
+    pub interface: String,
+    /// What was tried, to be read after "cannot".
+    pub step: &'static str,
+    /// What the kernel answered.
+    pub source: io::Error,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "cannot {} on interface {}", self.step, self.interface)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
     }
 }
 

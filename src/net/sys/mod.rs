@@ -4,9 +4,17 @@
 //! safe interface in the standard library or in `socket2`.
 #![expect(unsafe_code, reason = "system calls and mapped memory; each block says why it is sound")]
 
+mod mmsg;
+mod namespace;
+pub(super) mod netlink;
 mod poll;
+mod ring;
+pub(super) mod socket;
 
-pub(super) use poll::{EventFd, PollSet};
+pub(super) use mmsg::{Outgoing, Receiver, Sender};
+pub use namespace::enter_network_namespace;
+pub(super) use poll::{Epoll, EventFd, PollSet};
+pub(super) use ring::RxRing;
 
 use std::io;
 

@@ -38,6 +38,34 @@ impl EventFd {
     }
 }
 
+/// Several descriptors as one, which is readable when one of them is.
+#[derive(Debug)]
+pub(in crate::net) struct Epoll(OwnedFd);
+
+impl Epoll {
+    pub(in crate::net) fn new() -> io::Result<Self> {
+        // SAFETY: takes an integer and answers a new descriptor or -1.
+        let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the descriptor is fresh and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Adds a descriptor; closing it takes it out.
+    pub(in crate::net) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let readable = u32::try_from(libc::EPOLLIN).expect("a positive flag");
+        let mut event = libc::epoll_event { events: readable, u64: 0 };
+        // SAFETY: both descriptors are open, and the kernel only reads `event`.
+        checked(unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
+        })?;
+        Ok(())
+    }
+
+    pub(in crate::net) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The descriptors of one sleep, kept between sleeps so that none of them allocates.
 #[derive(Debug)]
 pub(in crate::net) struct PollSet(Vec<libc::pollfd>);
