@@ -1,0 +1,1 @@
+//! Option definitions and values: from the text of a configuration to octets, and back.
