@@ -10,6 +10,7 @@
 //!
 //! Follows the configuration chapters of Kea's reference manual, releases 1.4 to 3.x together.
 
+pub mod finding;
 pub mod json;
 pub mod option;
 pub mod plan;
