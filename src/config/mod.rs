@@ -1,1 +1,17 @@
-//! Room `config`.
+//! The configuration: Kea's JSON read into values that know their places, checked against tables of keys, and
+//! turned into one typed tree with every default and every inheritance resolved.
+//!
+//! The way of a file: [`json`] reads text into [`json::Value`]s; [`tree`] is what they become. Conversion of option
+//! data to bytes and the plan that shards use are built from the tree.
+//!
+//! Promises: no panic on any input; no file, clock or socket is touched (whoever loads a configuration hands over
+//! the texts and a loader for included ones); any thread may call. Everything that is wrong is reported, not only
+//! the first thing. Bounds: nesting and includes are limited by constants in [`json`].
+//!
+//! Follows the configuration chapters of Kea's reference manual, releases 1.4 to 3.x together.
+
+pub mod finding;
+pub mod json;
+pub mod option;
+pub mod plan;
+pub mod tree;
