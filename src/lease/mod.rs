@@ -4,6 +4,7 @@
 //! it, the table stores it in a packed record of 64 bytes.
 
 pub mod address;
+pub mod directory;
 pub mod request;
 pub mod table;
 

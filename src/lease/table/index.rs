@@ -32,7 +32,7 @@ const FULL_ENTRIES_PER_BUCKET: usize = 8;
 
 /// The hash of a key: what finds its bucket and tells it from its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyHash(pub(super) u64);
+pub struct KeyHash(pub(in crate::lease) u64);
 
 impl KeyHash {
     /// All 64 bits, for the [`crate::lease::directory::Directory`].
