@@ -11,12 +11,13 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use socket2::Socket;
 
 use crate::ids::InterfaceId;
 
-use super::sys::netlink;
+use super::sys::{PollSet, netlink};
 use super::{ADDRESSES_MAX, PORTS_MAX};
 
 /// A network interface as the kernel describes it.
@@ -163,6 +164,17 @@ impl Monitor {
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+
+    /// Sleeps until something has changed, then reads it; whether anything did within `timeout`. For callers without an event loop.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let mut poll = PollSet::with_capacity(1);
+        poll.push(Some(self.0.as_fd()));
+        poll.wait(timeout)?;
+        self.drain()
     }
 
     /// Reads everything that is there; whether it was anything. Then it is time for a new [`Snapshot`].

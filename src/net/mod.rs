@@ -20,11 +20,14 @@
 //! Follows RFC 894 (IP over Ethernet), RFC 2131 4.1 (what a server hears and how it answers), the Kea manual's chapter on
 //! interface configuration.
 
+mod any;
 pub mod doorbell;
+pub mod fault;
 pub mod frame;
 pub mod link;
 pub mod memory;
 pub mod packet;
+pub mod pcap;
 pub mod port_set;
 pub mod steer;
 mod sys;
@@ -35,6 +38,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+pub use any::AnyPort;
 pub use doorbell::Doorbell;
 pub use frame::{Frame, FrameSlab, RxBatch, RxFlags, RxFrame, TxBatch, TxFrame};
 pub use memory::MemoryPort;

@@ -68,9 +68,8 @@ pub struct PacketPort {
     interface: InterfaceId,
     mac: [u8; 6],
     hear: Hear,
-    /// As they stand in an IP header.
-    addresses: [[u8; 4]; ADDRESSES_MAX],
-    address_count: usize,
+    /// As they stand in an IP header; room for [`ADDRESSES_MAX`] from the start.
+    addresses: Vec<[u8; 4]>,
     // Before its socket, so that it is unmapped first; either order would be sound.
     ring: RxRing,
     receiver: Socket,
@@ -109,8 +108,7 @@ pub fn open(
             interface,
             mac: link.mac,
             hear: options.hear,
-            addresses: [[0; 4]; ADDRESSES_MAX],
-            address_count: 0,
+            addresses: Vec::with_capacity(ADDRESSES_MAX),
             ring,
             receiver,
             transmitter,
@@ -201,7 +199,7 @@ impl Port for PacketPort {
                 flags = flags.with(RxFlags::CSUM_VALID);
             }
             let addresses = match self.hear {
-                Hear::Own => Some(&self.addresses[..self.address_count]),
+                Hear::Own => Some(self.addresses.as_slice()),
                 Hear::All => None,
             };
             match judge(self.ring.bytes(slot.offset, slot.len), self.mac, addresses) {
@@ -250,10 +248,8 @@ impl Port for PacketPort {
     }
 
     fn set_addresses(&mut self, addresses: &[Ipv4Addr]) {
-        self.address_count = addresses.len().min(ADDRESSES_MAX);
-        for (own, address) in self.addresses.iter_mut().zip(addresses) {
-            *own = address.octets();
-        }
+        self.addresses.clear();
+        self.addresses.extend(addresses.iter().take(ADDRESSES_MAX).map(Ipv4Addr::octets));
     }
 
     fn stats(&mut self) -> PortStats {
