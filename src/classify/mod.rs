@@ -1,3 +1,4 @@
 //! Room `classify`.
 
 pub mod bucket;
+pub mod subnet;
