@@ -4,3 +4,4 @@
 
 pub mod bucket;
 pub mod steer;
+pub mod subnet;

@@ -1,6 +1,7 @@
 //! Client classes as a plan holds them: their names, their definitions, and guards made of them.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use super::{BootFields, Lifetimes, ScopeIndex};
 use crate::ids::ClassId;
@@ -59,6 +60,8 @@ pub struct Class {
     pub lifetimes: Option<Lifetimes>,
     /// `offer-lifetime`, seconds.
     pub offer_lifetime_s: Option<u32>,
+    /// Its option 54, which makes that address the server's for queries of this class.
+    pub server_identifier: Option<Ipv4Addr>,
 }
 
 /// All names of classes that a configuration defines or refers to, and the six that are always there.

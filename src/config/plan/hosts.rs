@@ -5,21 +5,7 @@ use std::net::Ipv4Addr;
 use super::{BootFields, HostIndex, ScopeIndex, SubnetIndex};
 use crate::ids::ClassId;
 
-/// What a reservation knows its client by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum IdentifierKind {
-    /// `chaddr`, without its type.
-    HwAddress = 0,
-    /// The DUID inside an RFC 4361 client identifier.
-    Duid = 1,
-    /// Sub-option 1 of the relay agent information.
-    CircuitId = 2,
-    /// The whole client identifier.
-    ClientId = 3,
-    /// What an expression made of the query.
-    FlexId = 4,
-}
+pub use crate::config::tree::IdentifierKind;
 
 /// The kinds, by number.
 pub const IDENTIFIER_KINDS: usize = 5;

@@ -11,6 +11,7 @@
 //!
 //! Sources: RFC 2131 4.3, RFC 2132, RFC 3925, RFC 3046; the DHCPv4 chapters of Kea's manual.
 
+mod build;
 pub mod classes;
 pub mod hosts;
 pub mod lookup;
@@ -23,12 +24,13 @@ use std::ops::Range;
 
 use crate::ids::{ClassId, InterfaceId, SubnetId};
 
+pub use build::{Surroundings, build};
 pub use classes::{Class, ClassNames, Guard, Stage};
 pub use hosts::{Host, Hosts, IdentifierKind, Identifiers};
 pub use lookup::SubnetLookup;
 pub use names::NameRules;
 pub use options::{CodeSet, OptionStore, ScopeIndex};
-pub use resolve::{OptionList, Sources, Wanted, resolve, resolve_one};
+pub use resolve::{ChosenOptions, Sources, Wanted, resolve, resolve_one};
 
 /// A subnet by its position in [`Plan::subnets`], which is ascending by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +131,17 @@ impl BootFields {
     pub fn is_empty(&self) -> bool {
         self.next_server.is_none() && self.server_hostname.is_none() && self.boot_file_name.is_none()
     }
+}
+
+/// The boot fields of one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BootView<'a> {
+    /// For `siaddr`.
+    pub next_server: Option<Ipv4Addr>,
+    /// For `sname`.
+    pub server_hostname: Option<&'a [u8]>,
+    /// For `file`.
+    pub boot_file_name: Option<&'a [u8]>,
 }
 
 /// Where reservations of a subnet are looked for.
@@ -319,13 +332,11 @@ pub struct Globals {
     pub exclude_first_last_24: bool,
     /// `stash-agent-options`.
     pub stash_agent_options: bool,
-    /// `dhcp-ddns.enable-updates`.
-    pub ddns_enabled: bool,
     /// Options of the global scope.
     pub options: ScopeIndex,
     /// How names are made where no subnet is known.
     pub name_rules: NameRulesIndex,
-    /// Values of option 54 configured globally, in a subnet or in a network, ascending (`spec`: any of them is us).
+    /// Values of option 54 configured globally, in a subnet or in a network, ascending: each of them is this server.
     pub server_identifiers: Box<[Ipv4Addr]>,
 }
 
@@ -437,9 +448,89 @@ impl Plan {
         subnet.guard.admits(classes) && self.network(subnet.network).guard.admits(classes)
     }
 
-    /// Whether `address` is one of the server's own by configuration (option 54 outside classes).
+    /// Whether `address` is the server's by configuration: as option 54 of any subnet or network, of the global scope,
+    /// or of one of the query's classes.
     #[must_use]
-    pub fn is_server_identifier(&self, address: Ipv4Addr) -> bool {
+    pub fn is_server_identifier(&self, address: Ipv4Addr, classes: &[ClassId]) -> bool {
         self.globals.server_identifiers.binary_search(&address).is_ok()
+            || classes
+                .iter()
+                .filter_map(|&class| self.class(class))
+                .any(|class| class.server_identifier == Some(address))
+    }
+
+    /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
+    #[must_use]
+    pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
+        classes.iter().find_map(|&class| self.class(class)?.lifetimes).unwrap_or(self.subnet(index).lifetimes)
+    }
+
+    /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
+    #[must_use]
+    pub fn boot_fields(
+        &self,
+        index: SubnetIndex,
+        classes: &[ClassId],
+        host: Option<HostIndex>,
+    ) -> BootView<'_> {
+        let subnet = &self.subnet(index).boot;
+        let host = host.and_then(|host| self.hosts.host(host).boot.as_deref());
+        let mut view = BootView::default();
+        let of_classes = classes.iter().filter_map(|&class| self.class(class)).map(|class| &class.boot);
+        for boot in host.into_iter().chain(of_classes).chain([subnet]) {
+            view.next_server = view.next_server.or(boot.next_server);
+            view.server_hostname = view.server_hostname.or(boot.server_hostname.as_deref());
+            view.boot_file_name = view.boot_file_name.or(boot.boot_file_name.as_deref());
+        }
+        view
+    }
+
+    /// All pools as ranges of addresses, ascending, those that touch or overlap made one.
+    #[must_use]
+    pub fn address_ranges(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let mut pools: Vec<(Ipv4Addr, Ipv4Addr)> =
+            self.pools.iter().map(|pool| (pool.first, pool.last)).collect();
+        pools.sort_unstable();
+        let mut ranges: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::with_capacity(pools.len());
+        for (first, last) in pools {
+            match ranges.last_mut() {
+                Some(range) if u64::from(first.to_bits()) <= u64::from(range.1.to_bits()) + 1 => {
+                    range.1 = range.1.max(last);
+                }
+                _ => ranges.push((first, last)),
+            }
+        }
+        ranges
+    }
+
+    /// The reserved addresses that lie in no pool of any subnet, ascending, each once.
+    #[must_use]
+    pub fn reserved_outside_pools(&self) -> Vec<Ipv4Addr> {
+        let ranges = self.address_ranges();
+        let mut addresses: Vec<Ipv4Addr> = self
+            .hosts
+            .all()
+            .iter()
+            .map(|host| host.address)
+            .filter(|address| !address.is_unspecified())
+            .filter(|address| {
+                let after = ranges.partition_point(|range| range.0 <= *address);
+                after == 0 || ranges[after - 1].1 < *address
+            })
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// How many leases there can be at once: one per address of a pool, and per address reserved outside them.
+    #[must_use]
+    pub fn lease_capacity(&self) -> u64 {
+        let pools: u64 = self
+            .address_ranges()
+            .iter()
+            .map(|(first, last)| u64::from(last.to_bits() - first.to_bits()) + 1)
+            .sum();
+        pools + self.reserved_outside_pools().len() as u64
     }
 }

@@ -8,6 +8,8 @@ use super::classes::Class;
 use super::options::{CodeSet, OptionEntry, OptionScope, ScopeIndex};
 use super::{Plan, at};
 use crate::ids::ClassId;
+use crate::wire::option::Walk;
+use crate::wire::vendor::Blocks;
 
 /// Router, domain name server, domain name and server identifier: sent when configured, asked for or not.
 const BASIC: [u8; 4] = [3, 6, 15, 54];
@@ -18,7 +20,7 @@ const VENDOR_INFORMATION: u8 = 125;
 /// Cable Television Laboratories: the one enterprise whose clients say which sub-options they want.
 const CABLE_LABS: u32 = 4491;
 /// The sub-option in which they say it.
-const CABLE_LABS_REQUEST: u8 = 1;
+const CABLE_LABS_REQUEST: u16 = 1;
 
 /// Most options of one answer that come from a configuration.
 pub const OPTIONS_MAX: usize = 288;
@@ -63,7 +65,7 @@ enum Chosen {
 
 /// The configured options of one answer: a fixed space that a shard uses again and again. About 10 KiB.
 #[derive(Clone, Debug)]
-pub struct OptionList {
+pub struct ChosenOptions {
     chosen: [Chosen; OPTIONS_MAX],
     count: usize,
     composed: [u8; COMPOSED_BYTES_MAX],
@@ -72,7 +74,7 @@ pub struct OptionList {
     pub overflow_count: u64,
 }
 
-impl Default for OptionList {
+impl Default for ChosenOptions {
     fn default() -> Self {
         Self {
             chosen: [Chosen::Composed { code: 0, start: 0, end: 0 }; OPTIONS_MAX],
@@ -84,7 +86,7 @@ impl Default for OptionList {
     }
 }
 
-impl OptionList {
+impl ChosenOptions {
     /// Empties the list.
     pub fn clear(&mut self) {
         self.count = 0;
@@ -137,27 +139,6 @@ impl Enterprises {
     }
 }
 
-/// The blocks of an option 124 or 125: enterprise and data; ends at the first that is cut off.
-fn blocks(mut payload: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    std::iter::from_fn(move || {
-        let (enterprise, rest) = payload.split_first_chunk::<4>()?;
-        let (&bytes, rest) = rest.split_first()?;
-        let (data, rest) = rest.split_at_checked(usize::from(bytes))?;
-        payload = rest;
-        Some((u32::from_be_bytes(*enterprise), data))
-    })
-}
-
-/// Code and value of each sub-option; ends at the first that is cut off.
-fn sub_options(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let (&[code, bytes], rest) = data.split_first_chunk::<2>()?;
-        let (value, rest) = rest.split_at_checked(usize::from(bytes))?;
-        data = rest;
-        Some((code, value))
-    })
-}
-
 /// All scopes of one answer.
 struct Scopes<'a> {
     plan: &'a Plan,
@@ -173,9 +154,9 @@ impl<'a> Scopes<'a> {
     fn new(plan: &'a Plan, sources: &'a Sources<'a>) -> Self {
         let mut classes = OptionScope::default();
         for scope in class_scopes(plan, sources) {
-            classes.codes = classes.codes.union(&scope.codes);
-            classes.always = classes.always.union(&scope.always);
-            classes.never = classes.never.union(&scope.never);
+            classes.codes = classes.codes.union(scope.codes);
+            classes.always = classes.always.union(scope.always);
+            classes.never = classes.never.union(scope.never);
         }
         let store = &plan.options;
         Self {
@@ -190,7 +171,7 @@ impl<'a> Scopes<'a> {
 
     /// The union of one set of codes over all scopes.
     fn union(&self, of: impl Fn(&OptionScope) -> CodeSet) -> CodeSet {
-        of(self.host).union(&of(self.place)).union(&of(&self.classes)).union(&of(self.global))
+        of(self.host).union(of(self.place)).union(of(&self.classes)).union(of(self.global))
     }
 
     /// All scopes that can have `code`, the highest first.
@@ -222,11 +203,11 @@ impl<'a> Scopes<'a> {
     }
 
     /// Puts together option 125 for each enterprise that the query names or a carrier is there for.
-    fn compose(&self, wanted: &Wanted<'_>, carry: bool, out: &mut OptionList) {
+    fn compose(&self, wanted: &Wanted<'_>, carry: bool, out: &mut ChosenOptions) {
         let store = &self.plan.options;
         let mut enterprises = Enterprises::default();
-        for (enterprise, _) in blocks(wanted.vendor_information).chain(blocks(wanted.vendor_class)) {
-            enterprises.insert(enterprise);
+        for block in Blocks::new(wanted.vendor_information).chain(Blocks::new(wanted.vendor_class)) {
+            enterprises.insert(block.enterprise);
         }
         if carry {
             for carrier in self.carriers(VENDOR_INFORMATION) {
@@ -236,11 +217,11 @@ impl<'a> Scopes<'a> {
         for &enterprise in enterprises.as_slice() {
             let mut send = CodeSet::default();
             if enterprise == CABLE_LABS {
-                let requested = blocks(wanted.vendor_information)
-                    .filter(|block| block.0 == CABLE_LABS)
-                    .flat_map(|block| sub_options(block.1))
-                    .find(|option| option.0 == CABLE_LABS_REQUEST);
-                send = CodeSet::of(requested.map_or(&[], |option| option.1));
+                let requested = Blocks::new(wanted.vendor_information)
+                    .filter(|block| block.enterprise == CABLE_LABS)
+                    .flat_map(|block| Walk::<1>::new(block.data))
+                    .find(|option| option.code == CABLE_LABS_REQUEST);
+                send = requested.map_or(CodeSet::EMPTY, |option| option.data.iter().copied().collect());
             }
             let mut never = CodeSet::default();
             for entry in self.all().flat_map(|scope| store.of_enterprise(scope, enterprise)) {
@@ -257,12 +238,13 @@ impl<'a> Scopes<'a> {
             let mut block = Block { enterprise, start: out.composed_bytes, is_empty: true };
             if let Some(carrier) = carrier {
                 block.open(out);
-                for (code, value) in sub_options(store.value(carrier)) {
+                for option in Walk::<1>::new(store.value(carrier)) {
+                    let code = u8::try_from(option.code).expect("a code of one octet");
                     never.insert(code);
-                    block.add(code, value, out);
+                    block.add(code, option.data, out);
                 }
             }
-            for code in send.difference(&never).iter() {
+            for code in send.minus(never).iter() {
                 let entry = self
                     .all()
                     .flat_map(|scope| store.of_enterprise(scope, enterprise))
@@ -297,7 +279,7 @@ impl Block {
     /// Most octets of sub-options: their length is one octet.
     const DATA_BYTES_MAX: usize = 255;
 
-    fn open(&mut self, out: &mut OptionList) {
+    fn open(&mut self, out: &mut ChosenOptions) {
         if let Some(head) = out.composed.get_mut(self.start..self.start + Self::HEAD_BYTES) {
             head[..4].copy_from_slice(&self.enterprise.to_be_bytes());
             head[4] = 0;
@@ -308,7 +290,7 @@ impl Block {
         }
     }
 
-    fn add(&mut self, code: u8, value: &[u8], out: &mut OptionList) {
+    fn add(&mut self, code: u8, value: &[u8], out: &mut ChosenOptions) {
         let Ok(bytes) = u8::try_from(value.len()) else {
             out.overflow_count += 1;
             return;
@@ -335,7 +317,7 @@ impl Block {
         }
     }
 
-    fn close(&self, out: &mut OptionList) {
+    fn close(&self, out: &mut ChosenOptions) {
         if self.is_empty {
             return;
         }
@@ -346,16 +328,16 @@ impl Block {
 }
 
 /// Fills `out` with the configured options of an answer. What does not fit is counted in it.
-pub fn resolve(plan: &Plan, sources: &Sources<'_>, wanted: &Wanted<'_>, out: &mut OptionList) {
+pub fn resolve(plan: &Plan, sources: &Sources<'_>, wanted: &Wanted<'_>, out: &mut ChosenOptions) {
     out.clear();
     let scopes = Scopes::new(plan, sources);
-    let never = scopes.union(|scope| scope.never).union(&wanted.already);
+    let never = scopes.union(|scope| scope.never).union(wanted.already);
     let send = scopes
         .union(|scope| scope.always)
-        .union(&CodeSet::of(wanted.requested))
-        .union(&CodeSet::of(&BASIC))
-        .intersection(&scopes.union(|scope| scope.codes))
-        .difference(&never);
+        .union(wanted.requested.iter().copied().collect())
+        .union(BASIC.into_iter().collect())
+        .common(scopes.union(|scope| scope.codes))
+        .minus(never);
     let mut vendor = !never.contains(VENDOR_INFORMATION);
     for code in send.iter() {
         if vendor && code >= VENDOR_INFORMATION {
