@@ -50,6 +50,12 @@ impl ShardSet {
         Self(self.0 & !(1 << (shard.0 & 63)))
     }
 
+    /// The shard with the lowest number.
+    #[must_use]
+    pub fn lowest(self) -> Option<ShardId> {
+        (self.0 != 0).then(|| u8::try_from(self.0.trailing_zeros()).ok().map(ShardId)).flatten()
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
