@@ -290,7 +290,9 @@ fn open_live<F: Family>(
         findings.push(Finding::Created { path: path.clone() });
         return Ok((file, header));
     };
-    let is_header_torn = bytes.len() < header.len() && header.starts_with(&bytes);
+    // A loss of power may leave octets that were never written as zeros.
+    let written = bytes.len() - bytes.iter().rev().take_while(|octet| **octet == 0).count();
+    let is_header_torn = written < header.len() && header.starts_with(&bytes[..written]);
     let tail_start = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
     if tail_start == bytes.len() && !is_header_torn {
         let file = disk.open(path, OpenMode::Append).map_err(Error::io("open for writing", path))?;
