@@ -22,6 +22,7 @@
 
 mod json;
 mod record;
+pub mod replay;
 mod ring;
 pub mod row;
 pub mod row4;

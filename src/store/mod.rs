@@ -9,13 +9,19 @@
 //! Bounds: a group has at most [`commit::GROUP_CHANGES_MAX`] changes.
 
 pub mod commit;
+pub mod compact;
+pub mod crash_disk;
 pub mod disk;
 pub mod doorbell;
 mod error;
 mod files;
+pub mod open;
 
 pub use commit::{CommitCounts, GroupCommit, LiveFile, Rotation, SYNC_INTERVAL_MS, SyncMode, Turn};
+pub use compact::{Cleaned, Compaction, Progress};
+pub use crash_disk::{CrashDisk, Fault, Survivors};
 pub use disk::{Disk, DiskFile, DiskLock, DiskRead, OpenMode, RealDisk};
 pub use doorbell::{Doorbell, Sleeper, doorbell};
 pub use error::Error;
 pub use files::LeaseFiles;
+pub use open::{Finding, Image, LoadReport, Opened, open};
