@@ -28,7 +28,7 @@ const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const KEYS: [u32; 2] = [0x9e37_79b1, 0x85eb_ca6b];
+const KEYS: (u32, u32) = (0x9e37_79b1, 0x85eb_ca6b);
 const IFACE: InterfaceId = InterfaceId(0);
 /// Longest wait for a frame that must come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -222,7 +222,7 @@ fn tagged(bytes: &[u8], vlan: u16) -> Vec<u8> {
 fn shard_of(chaddr: [u8; 6], shards: u32) -> u32 {
     let last = u64::from(u32::from_be_bytes([chaddr[2], chaddr[3], chaddr[4], chaddr[5]]));
     let first = u64::from(u16::from_be_bytes([chaddr[0], chaddr[1]]));
-    let hash = (last * u64::from(KEYS[0]) + first * u64::from(KEYS[1])) % (1 << 32);
+    let hash = (last * u64::from(KEYS.0) + first * u64::from(KEYS.1)) % (1 << 32);
     u32::try_from(((hash >> 16) * u64::from(shards)) >> 16).expect("below the count")
 }
 

@@ -86,7 +86,7 @@ pub fn open(
     link: &Selected,
     interface: InterfaceId,
     shards: u8,
-    keys: [u32; 2],
+    keys: (u32, u32),
     options: &PacketOptions,
 ) -> Result<Vec<PacketPort>, OpenError> {
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };

@@ -99,27 +99,33 @@ pub const fn hear(interface_index: u32, udp_port: u16) -> [Instruction; 15] {
 /// The fan-out program of a group of `shards` packet sockets, in the order in which they joined. It sees the packet from
 /// the IP header on.
 #[must_use]
-pub const fn fan_out(keys: [u32; 2], shards: u8) -> [Instruction; 12] {
+pub const fn fan_out(keys: (u32, u32), shards: u8) -> [Instruction; 12] {
     let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
     [plain(op::LDX_MSH, 0), s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
 }
 
 /// The program of a group of `shards` UDP sockets on one port, in the order in which they were bound. It sees the payload.
 #[must_use]
-pub const fn reuse_port(keys: [u32; 2], shards: u8) -> [Instruction; 11] {
+pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 11] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
     [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
 }
 
 /// The shard of a packet by its `chaddr`, which is `chaddr` bytes from the packet's start or from X: a keyed multiply-shift,
-/// h = first four of the last octets × `keys[0]` + first two × `keys[1]`, scaled to the shards.
-const fn shard(load_word: u16, load_half: u16, chaddr: u32, keys: [u32; 2], shards: u8) -> [Instruction; 10] {
+/// h = first four of the last octets × `keys.0` + first two × `keys.1`, scaled to the shards.
+const fn shard(
+    load_word: u16,
+    load_half: u16,
+    chaddr: u32,
+    keys: (u32, u32),
+    shards: u8,
+) -> [Instruction; 10] {
     [
         plain(load_word, chaddr + 2),
-        plain(op::MUL_K, keys[0]),
+        plain(op::MUL_K, keys.0),
         plain(op::ST, 0),
         plain(load_half, chaddr),
-        plain(op::MUL_K, keys[1]),
+        plain(op::MUL_K, keys.1),
         plain(op::LDX_MEM, 0),
         plain(op::ADD_X, 0),
         plain(op::RSH_K, 16),
@@ -130,11 +136,11 @@ const fn shard(load_word: u16, load_half: u16, chaddr: u32, keys: [u32; 2], shar
 
 /// What the shard programs compute, in Rust, for the tests of programs and ports; the server's own is `classify::steer`.
 #[cfg(test)]
-pub(super) fn shard_of(chaddr: [u8; 6], keys: [u32; 2], shards: u8) -> u32 {
+pub(super) fn shard_of(chaddr: [u8; 6], keys: (u32, u32), shards: u8) -> u32 {
     let [a, b, c, d, e, f] = chaddr;
     let hash = u32::from_be_bytes([c, d, e, f])
-        .wrapping_mul(keys[0])
-        .wrapping_add(u32::from(u16::from_be_bytes([a, b])).wrapping_mul(keys[1]));
+        .wrapping_mul(keys.0)
+        .wrapping_add(u32::from(u16::from_be_bytes([a, b])).wrapping_mul(keys.1));
     ((hash >> 16) * u32::from(shards)) >> 16
 }
 
@@ -232,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn programs_and_rust_name_the_same_shard(
-            chaddr: [u8; 6], keys: [u32; 2], shards in 1..=64_u8, ip_words in 5..=15_u8
+            chaddr: [u8; 6], keys: (u32, u32), shards in 1..=64_u8, ip_words in 5..=15_u8
         ) {
             let mut payload = vec![0; 240];
             payload[28..34].copy_from_slice(&chaddr);
@@ -249,7 +255,7 @@ mod tests {
         }
 
         #[test]
-        fn programs_end_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80), keys: [u32; 2]) {
+        fn programs_end_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80), keys: (u32, u32)) {
             run(&hear(7, 67), &bytes, FROM_A_CLIENT);
             prop_assert!(run(&fan_out(keys, 4), &bytes, FROM_A_CLIENT) < 4);
             prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 4);

@@ -81,7 +81,7 @@ pub fn open(
     link: &Selected,
     interface: InterfaceId,
     shards: u8,
-    keys: [u32; 2],
+    keys: (u32, u32),
     options: &UdpOptions,
 ) -> Result<Vec<UdpPort>, OpenError> {
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
