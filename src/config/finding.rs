@@ -140,7 +140,7 @@ impl Report {
                 None => return,
             };
         }
-        let file = if at == Span::default() { Arc::from("") } else { Arc::from(self.files.name(at.file)) };
+        let file = if at == Span::default() { Arc::from("") } else { self.files.shared_name(at.file) };
         self.findings.push(Finding { severity, at, file, style, text });
     }
 }

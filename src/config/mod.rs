@@ -10,8 +10,13 @@
 //!
 //! Follows the configuration chapters of Kea's reference manual, releases 1.4 to 3.x together.
 
+mod build;
+mod check;
 pub mod finding;
+pub mod hex;
 pub mod json;
+pub mod load;
 pub mod option;
 pub mod plan;
+mod schema;
 pub mod tree;

@@ -1,10 +1,30 @@
-//! JSON values that know where they were written.
+//! JSON values that know where they were written, the two dialects that Kea reads, and Kea's way of printing.
 //!
 //! A [`Value`] keeps its [`Span`], a map keeps its members in the order of the file with the place of every key:
-//! whoever finds fault with a value can say where it stands.
+//! whoever finds fault with a value can say where it stands. [`parse_file`] reads the dialect of files (comments,
+//! includes, extra commas), [`parse_wire`] the plain one of the control API, [`compact`] and [`pretty`] print.
+//!
+//! Bounds: [`DEPTH_MAX`], [`INCLUDE_DEPTH_MAX`], [`INCLUDES_MAX`], [`INCLUDED_BYTES_MAX`].
+
+mod file;
+mod print;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use file::{Loader, parse_file};
+pub use print::{compact, pretty};
+pub use wire::{Comments, parse_wire};
+
+/// Deepest nesting of lists and maps: reading, checking and dropping a value recurse this far.
+pub const DEPTH_MAX: usize = 128;
+/// Deepest nesting of includes, as in Kea.
+pub const INCLUDE_DEPTH_MAX: usize = 10;
+/// Most includes of one configuration: files that include each other would multiply without end.
+pub const INCLUDES_MAX: usize = 1000;
+/// Most octets that includes of one configuration bring in, together.
+pub const INCLUDED_BYTES_MAX: usize = 1 << 28;
 
 /// A text that was parsed, by its position in [`Files`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +50,12 @@ impl Files {
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {
         self.names.get(usize::from(file.0)).map_or("?", |name| name)
+    }
+
+    /// The name of `file`, shared.
+    #[must_use]
+    pub fn shared_name(&self, file: FileId) -> Arc<str> {
+        self.names.get(usize::from(file.0)).cloned().unwrap_or_else(|| Arc::from("?"))
     }
 }
 
@@ -94,17 +120,119 @@ pub struct Member {
     pub value: Value,
 }
 
+impl Member {
+    /// The place that Kea names for this value: of a list or map its key, of anything else the value.
+    #[must_use]
+    pub const fn place(&self) -> Span {
+        match self.value.data {
+            Data::List(_) | Data::Map(_) => self.key_at,
+            _ => self.value.at,
+        }
+    }
+}
+
+impl Value {
+    /// The integer, when it is one.
+    #[must_use]
+    pub const fn as_integer(&self) -> Option<i64> {
+        if let Data::Integer(number) = self.data { Some(number) } else { None }
+    }
+
+    /// The number, when it has a point or exponent.
+    #[must_use]
+    pub const fn as_double(&self) -> Option<f64> {
+        if let Data::Double(number) = self.data { Some(number) } else { None }
+    }
+
+    /// The truth value, when it is one.
+    #[must_use]
+    pub const fn as_bool(&self) -> Option<bool> {
+        if let Data::Bool(truth) = self.data { Some(truth) } else { None }
+    }
+
+    /// The text, when it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        if let Data::Text(text) = &self.data { Some(text) } else { None }
+    }
+
+    /// The elements, when it is a list.
+    #[must_use]
+    pub fn as_list(&self) -> Option<&[Self]> {
+        if let Data::List(elements) = &self.data { Some(elements) } else { None }
+    }
+
+    /// The map, when it is one.
+    #[must_use]
+    pub const fn as_map(&self) -> Option<&Map> {
+        if let Data::Map(map) = &self.data { Some(map) } else { None }
+    }
+
+    /// The same value without places. Of several members with one key the last stays.
+    #[must_use]
+    pub fn to_serde(&self) -> serde_json::Value {
+        match &self.data {
+            Data::Null => serde_json::Value::Null,
+            Data::Bool(truth) => (*truth).into(),
+            Data::Integer(number) => (*number).into(),
+            Data::Double(number) => (*number).into(),
+            Data::Text(text) => text.as_str().into(),
+            Data::List(elements) => elements.iter().map(Self::to_serde).collect(),
+            Data::Map(map) => serde_json::Value::Object(
+                map.members.iter().map(|member| (member.key.clone(), member.value.to_serde())).collect(),
+            ),
+        }
+    }
+
+    /// A value from one without places. An integer beyond 64 bits with sign becomes a double.
+    #[must_use]
+    pub fn from_serde(value: &serde_json::Value) -> Self {
+        let data = match value {
+            serde_json::Value::Null => Data::Null,
+            serde_json::Value::Bool(truth) => Data::Bool(*truth),
+            serde_json::Value::Number(number) => {
+                number.as_i64().map_or_else(|| Data::Double(number.as_f64().unwrap_or(0.0)), Data::Integer)
+            }
+            serde_json::Value::String(text) => Data::Text(text.clone()),
+            serde_json::Value::Array(elements) => Data::List(elements.iter().map(Self::from_serde).collect()),
+            serde_json::Value::Object(members) => Data::Map(Map {
+                members: members
+                    .iter()
+                    .map(|(key, value)| Member {
+                        key: key.clone(),
+                        key_at: Span::default(),
+                        value: Self::from_serde(value),
+                    })
+                    .collect(),
+            }),
+        };
+        Self { at: Span::default(), data }
+    }
+}
+
 impl Map {
     /// The value of `key`; of several the last.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Value> {
-        self.members.iter().rev().find(|member| member.key == key).map(|member| &member.value)
+        self.member(key).map(|member| &member.value)
+    }
+
+    /// The member `key`; of several the last.
+    #[must_use]
+    pub fn member(&self, key: &str) -> Option<&Member> {
+        self.members.iter().rev().find(|member| member.key == key)
     }
 
     /// The members in order.
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// The members in order, taken out.
+    #[must_use]
+    pub fn into_members(self) -> Vec<Member> {
+        self.members
     }
 
     /// Adds a member at the end, whether or not its key is there already.

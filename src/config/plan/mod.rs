@@ -22,6 +22,7 @@ pub mod resolve;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use crate::config::load::SystemInterface;
 use crate::ids::{ClassId, InterfaceId, SubnetId};
 
 pub use build::{Surroundings, build};
@@ -340,15 +341,6 @@ pub struct Globals {
     pub server_identifiers: Box<[Ipv4Addr]>,
 }
 
-/// A network interface as the server sees it when a plan is made; its position is its [`InterfaceId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its IPv4 addresses, the first being the one that subnet selection uses.
-    pub addresses: Box<[Ipv4Addr]>,
-}
-
 /// A configuration, ready to answer from.
 #[derive(Debug)]
 pub struct Plan {
@@ -376,8 +368,9 @@ pub struct Plan {
     pub options: OptionStore,
     /// Sets of name rules, each once.
     pub name_rules: Vec<NameRules>,
-    /// The interfaces that the plan was made with.
-    pub interfaces: Vec<Interface>,
+    /// The interfaces that the plan was made with; a position is an [`InterfaceId`], and of the addresses the first is
+    /// the one that subnet selection uses.
+    pub interfaces: Vec<SystemInterface>,
     /// Subnets by address, relay and interface.
     pub lookup: SubnetLookup,
 }

@@ -1,0 +1,301 @@
+//! Every member of every map against the tables of `schema`: unknown, repeated, missing and mistyped members,
+//! numbers out of range, words that are none.
+
+use std::collections::HashMap;
+
+use super::finding::{Report, Style};
+use super::json::{Data, Map, Member, Span, Value};
+use super::schema::{Acts, Context, Key, Shape, Stock};
+
+/// Where a value came from: Kea finds the same faults in both and words them differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// A file: the grammar complains.
+    File,
+    /// The control API: the meaning of values complains.
+    Wire,
+}
+
+/// Longest unknown key for which a near one is sought.
+const SUGGEST_BYTES_MAX: usize = 64;
+
+/// Checks whole blocks; what was warned about once is not warned about again.
+pub(super) struct Checker<'r> {
+    /// Where findings go.
+    pub(super) report: &'r mut Report,
+    dialect: Dialect,
+    warned: Vec<&'static str>,
+}
+
+impl<'r> Checker<'r> {
+    /// A checker for values of `dialect`.
+    pub(super) const fn new(report: &'r mut Report, dialect: Dialect) -> Self {
+        Self { report, dialect, warned: Vec::new() }
+    }
+
+    /// Checks the value of a member against `context`, all the way down.
+    pub(super) fn block(&mut self, member: &Member, context: &'static Context) {
+        self.expect_map(&member.value, member.key_at, &member.key, context);
+    }
+
+    fn expect_map(&mut self, value: &Value, place: Span, name: &str, context: &'static Context) {
+        match &value.data {
+            Data::Map(map) => self.map(map, value.at, place, context),
+            _ => self.mistyped(name, value, "{"),
+        }
+    }
+
+    fn map(&mut self, map: &Map, at: Span, place: Span, context: &'static Context) {
+        let members = map.members();
+        if members.is_empty() && context.not_empty && self.dialect == Dialect::File {
+            let close = Span {
+                line: at.last_line,
+                column: at.last_column,
+                last_line: at.last_line,
+                last_column: at.last_column,
+                ..at
+            };
+            let what =
+                format!("syntax error, unexpected }}: the {} map needs at least one member", context.name);
+            self.report.error(close, Style::Grammar, what);
+            return;
+        }
+        self.repeated(map, context.name);
+        for member in members {
+            match context.key(&member.key) {
+                Some(key) => self.member(member, key),
+                None if context.open => {}
+                None => self.unknown(member, context),
+            }
+        }
+        for name in context.mandatory {
+            if map.find(name).is_none() {
+                let text = if self.dialect == Dialect::File {
+                    let Span { line, column, last_line, last_column, .. } = at;
+                    let file = self.report.files.name(at.file);
+                    format!(
+                        "missing parameter '{name}' ({}) [{} map between {file}:{line}:{column} and \
+                         {file}:{last_line}:{last_column}]",
+                        self.report.place(place),
+                        context.name,
+                    )
+                } else {
+                    format!("missing parameter '{name}' ({})", self.report.place(place))
+                };
+                self.report.error(place, Style::Bare, text);
+            }
+        }
+    }
+
+    /// Reports members whose key came before.
+    fn repeated(&mut self, map: &Map, name: &str) {
+        let members = map.members();
+        let mut seen: HashMap<&str, &Member> = HashMap::new();
+        for (index, member) in members.iter().enumerate() {
+            // Maps are small as a rule: a hash map pays for the big ones only.
+            let before = if members.len() > 16 {
+                match seen.get(member.key.as_str()) {
+                    Some(before) => Some(*before),
+                    None => {
+                        seen.insert(&member.key, member);
+                        None
+                    }
+                }
+            } else {
+                members[..index].iter().find(|before| before.key == member.key)
+            };
+            if let Some(before) = before {
+                let key = &member.key;
+                let text = if key == "comment" || key == "user-context" {
+                    let place = self.report.place(before.key_at);
+                    format!("duplicate user-context/comment entries (previous at {place})")
+                } else {
+                    let place = self.report.place(before.place());
+                    format!("duplicate {key} entries in {name} map (previous at {place})")
+                };
+                self.report.error(member.key_at, Style::Element, text);
+            }
+        }
+    }
+
+    fn unknown(&mut self, member: &Member, context: &Context) {
+        let key = &member.key;
+        let (style, mut text) = match self.dialect {
+            Dialect::File => {
+                (Style::Grammar, format!("got unexpected keyword \"{key}\" in {} map.", context.name))
+            }
+            Dialect::Wire if context.name == "Dhcp4" => {
+                (Style::After, format!("unsupported global configuration parameter: {key}"))
+            }
+            Dialect::Wire => (Style::After, format!("spurious '{key}' parameter")),
+        };
+        if let Some(near) =
+            nearest(key, context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name))
+        {
+            text.push_str(&format!("; did you mean \"{near}\"?"));
+        }
+        self.report.error(member.key_at, style, text);
+    }
+
+    fn member(&mut self, member: &Member, key: &'static Key) {
+        let value = &member.value;
+        match (&key.shape, &value.data) {
+            (Shape::Integer(low, high), Data::Integer(number)) => {
+                if number < low || number > high {
+                    let text =
+                        format!("out of range value ({number}) specified for parameter '{}'", key.name);
+                    self.report.error(value.at, Style::After, text);
+                }
+            }
+            (Shape::Bool, Data::Bool(_))
+            | (Shape::Double, Data::Double(_))
+            | (Shape::Text, Data::Text(_))
+            | (Shape::Any, _) => {}
+            // Whoever speaks JSON to the API may not know that 1 and 1.0 differ.
+            (Shape::Double, Data::Integer(_)) if self.dialect == Dialect::Wire => {}
+            (Shape::Word(words), Data::Text(text)) => {
+                if !words.contains(&text.as_str()) {
+                    self.not_a_word(key.name, value, words);
+                }
+            }
+            (Shape::Texts, Data::List(elements)) => {
+                for element in elements {
+                    if !matches!(element.data, Data::Text(_)) {
+                        self.mistyped(key.name, element, "constant string");
+                    }
+                }
+            }
+            (Shape::Map(context), _) => self.expect_map(value, member.key_at, key.name, context),
+            (Shape::Maps(context), Data::List(elements)) => {
+                for element in elements {
+                    self.expect_map(element, element.at, key.name, context);
+                }
+            }
+            (Shape::Free, Data::Map(_)) => self.free(value),
+            (Shape::Integer(..), _) => self.mistyped(key.name, value, "integer"),
+            (Shape::Bool, _) => self.mistyped(key.name, value, "boolean"),
+            (Shape::Double, _) => self.mistyped(key.name, value, "floating point"),
+            (Shape::Text, _) => self.mistyped(key.name, value, "constant string"),
+            (Shape::Word(words), _) => self.not_a_word(key.name, value, words),
+            (Shape::Texts | Shape::Maps(_), _) => self.mistyped(key.name, value, "["),
+            (Shape::Free, _) => self.mistyped(key.name, value, "{"),
+        }
+        if let Acts::Not(stock) = &key.acts
+            && !is_stock(value, stock)
+            && !self.warned.contains(&key.name)
+        {
+            self.warned.push(key.name);
+            let text = format!("'{}' is accepted and not acted on", key.name);
+            self.report.warning(member.key_at, Style::After, text);
+        }
+    }
+
+    /// Free JSON: any keys, but none twice.
+    fn free(&mut self, value: &Value) {
+        match &value.data {
+            Data::Map(map) => {
+                self.repeated(map, "JSON");
+                map.members().iter().for_each(|member| self.free(&member.value));
+            }
+            Data::List(elements) => elements.iter().for_each(|element| self.free(element)),
+            _ => {}
+        }
+    }
+
+    fn mistyped(&mut self, name: &str, value: &Value, expected: &str) {
+        match self.dialect {
+            Dialect::File => {
+                let text = format!("syntax error, unexpected {}, expecting {expected}", token(value));
+                self.report.error(first_token(value), Style::Grammar, text);
+            }
+            Dialect::Wire => {
+                let expected = match expected {
+                    "{" => "map",
+                    "[" => "list",
+                    "constant string" => "string",
+                    other => other,
+                };
+                let text = format!("invalid type specified for parameter '{name}', expected {expected}");
+                self.report.error(value.at, Style::After, text);
+            }
+        }
+    }
+
+    fn not_a_word(&mut self, name: &str, value: &Value, words: &[&str]) {
+        let expected = words.join(" or ");
+        match (self.dialect, &value.data) {
+            (Dialect::Wire, Data::Text(text)) => {
+                let text = format!("unsupported value '{text}' of parameter '{name}', expected {expected}");
+                self.report.error(value.at, Style::After, text);
+            }
+            _ => self.mistyped(name, value, &expected),
+        }
+    }
+}
+
+/// What the grammar calls the first token of a value.
+const fn token(value: &Value) -> &'static str {
+    match value.data {
+        Data::Null => "null",
+        Data::Bool(_) => "boolean",
+        Data::Integer(_) => "integer",
+        Data::Double(_) => "floating point",
+        Data::Text(_) => "constant string",
+        Data::List(_) => "[",
+        Data::Map(_) => "{",
+    }
+}
+
+/// The place of a value's first token: the bracket of a list or map.
+const fn first_token(value: &Value) -> Span {
+    match value.data {
+        Data::List(_) | Data::Map(_) => {
+            Span { last_line: value.at.line, last_column: value.at.column, ..value.at }
+        }
+        _ => value.at,
+    }
+}
+
+fn is_stock(value: &Value, stock: &Stock) -> bool {
+    match (stock, &value.data) {
+        (Stock::Bool(stock), Data::Bool(truth)) => stock == truth,
+        (Stock::Integer(stock), Data::Integer(number)) => stock == number,
+        (Stock::Text(stock), Data::Text(text)) => stock == text,
+        _ => false,
+    }
+}
+
+/// The key that `key` was probably meant to be: the fewest letters added, lost, changed or swapped, and few enough.
+pub(super) fn nearest(key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    if key.len() > SUGGEST_BYTES_MAX {
+        return None;
+    }
+    let limit = 2.max(key.len() / 3);
+    let lower = key.to_lowercase().replace('_', "-");
+    known
+        .map(|known| (distance(&lower, known), known))
+        .filter(|(distance, known)| *distance <= limit && *distance < known.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// Letters added, lost, changed or swapped with their neighbour between `left` and `right`.
+fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.chars().collect();
+    let right: Vec<char> = right.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (row, &letter) in left.iter().enumerate() {
+        let mut line = vec![row + 1];
+        for (column, &other) in right.iter().enumerate() {
+            let mut best =
+                (last[column + 1] + 1).min(line[column] + 1).min(last[column] + usize::from(letter != other));
+            if row > 0 && column > 0 && letter == right[column - 1] && left[row - 1] == other {
+                best = best.min(before[column - 1] + 1);
+            }
+            line.push(best);
+        }
+        before = std::mem::replace(&mut last, line);
+    }
+    last[right.len()]
+}
