@@ -225,7 +225,7 @@ fn wrong_options_are_all_reported_with_their_places() {
             "option data does not match option definition (space: dhcp4, code: 3): Failed to convert string to \
              address '1.2.3': Invalid argument (test:2:38)",
             "definition for the option 'dhcp4.nothing' does not exist (test:3:19)",
-            "option data is not a valid string of hexadecimal digits: xyz (test:5:89)",
+            "option data is not a valid string of hexadecimal digits: xyz (test:5:94)",
         ]
     );
     assert_eq!(
