@@ -73,7 +73,7 @@ fn plan(text: &str) -> Plan {
 /// A cheap sequence that visits subnets in no order.
 fn step(state: &mut u32, below: u32) -> u32 {
     *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-    u32::try_from(u64::from(*state) * u64::from(below) >> 32).expect("below u32")
+    u32::try_from((u64::from(*state) * u64::from(below)) >> 32).expect("below u32")
 }
 
 fn lookups(criterion: &mut Criterion, label: &str, size: (u32, u32)) {

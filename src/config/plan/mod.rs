@@ -7,7 +7,7 @@
 //! and any thread may call it. Indexes come from the same plan that they are used with: one from another plan is a
 //! bug and panics.
 //!
-//! Bounds: 2^32 - 1 subnets, pools and reservations, 65,535 class names, 65,535 octets in an option's value.
+//! Bounds: 2^32 - 1 subnets, pools and reservations, 1,024 class names, 65,535 octets in an option's value.
 //!
 //! Sources: RFC 2131 4.3, RFC 2132, RFC 3925, RFC 3046; the DHCPv4 chapters of Kea's manual.
 
@@ -455,7 +455,10 @@ impl Plan {
     /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
     #[must_use]
     pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
-        classes.iter().find_map(|&class| self.class(class)?.lifetimes).unwrap_or(self.subnet(index).lifetimes)
+        classes
+            .iter()
+            .find_map(|&class| self.class(class)?.lifetimes)
+            .unwrap_or_else(|| self.subnet(index).lifetimes)
     }
 
     /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
