@@ -117,7 +117,7 @@ pub fn check(definition: &Definition, family: Family, mut octets: Vec<u8>) -> Re
                 octets.truncate(octets.len() - rest.len());
             }
         }
-        Kind::Ipv4 if definition.array && octets.len() % 4 != 0 => {
+        Kind::Ipv4 if definition.array && !octets.len().is_multiple_of(4) => {
             return Err(format!(
                 "DHCPv4 Option4AddrLst {code} has invalid length={}, must be divisible by 4.",
                 octets.len()
@@ -620,7 +620,8 @@ mod tests {
 
     #[test]
     fn octets_are_held_against_their_definition() {
-        let cases: [(&str, &str, Result<&[u8], &str>); 19] = [
+        type Case = (&'static str, &'static str, Result<&'static [u8], &'static str>);
+        let cases: [Case; 19] = [
             ("routers", "01020304", Ok(&[1, 2, 3, 4])),
             ("routers", "", Ok(&[])),
             (

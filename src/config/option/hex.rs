@@ -2,39 +2,16 @@
 
 use std::fmt::Write as _;
 
-/// Octets of `text`: hex digits, perhaps after `0x`; or one or two digits each, joined by `:` or single blanks; or
-/// text in single quotes, as it is. An odd first digit counts as the lower half of an octet.
+use crate::config::hex::{hex, quoted};
+
+/// Octets of `text` as `csv-format` false means it: hex in any of its spellings, or text in single quotes as it is.
+/// Unlike identifiers, a value may not be `0x` alone.
 #[must_use]
 pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    if let Some(quoted) = text.strip_prefix('\'') {
-        return quoted.strip_suffix('\'').map(|text| text.as_bytes().to_vec());
+    if let Some(text) = quoted(text) {
+        return Some(text.to_vec());
     }
-    for separator in [':', ' '] {
-        if text.contains(separator) {
-            return text
-                .split(separator)
-                .map(|octet| {
-                    (octet.len() <= 2).then(|| digits(octet)).flatten().filter(|found| !found.is_empty())
-                })
-                .collect::<Option<Vec<_>>>()
-                .map(|octets| octets.concat());
-        }
-    }
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some("") => None,
-        Some(rest) => digits(rest),
-        None => digits(text),
-    }
-}
-
-/// Octets of hex digits alone.
-fn digits(text: &str) -> Option<Vec<u8>> {
-    let nibbles: Vec<u8> = text
-        .chars()
-        .map(|digit| digit.to_digit(16).and_then(|nibble| u8::try_from(nibble).ok()))
-        .collect::<Option<_>>()?;
-    let (odd, pairs) = nibbles.split_at(nibbles.len() % 2);
-    Some(odd.iter().copied().chain(pairs.chunks(2).map(|pair| pair[0] << 4 | pair[1])).collect())
+    hex(text).filter(|octets| !octets.is_empty() || text.is_empty())
 }
 
 /// Octets as `config-get` shows them: upper-case digits without separators.

@@ -68,7 +68,7 @@ where
     let (space, space_at) = option
         .space
         .as_ref()
-        .map_or((definitions.main_space(), option.at), |space| (space.value.as_str(), space.at));
+        .map_or_else(|| (definitions.main_space(), option.at), |space| (space.value.as_str(), space.at));
     if !is_name(space) {
         return Err((space_at, format!("invalid option space name '{space}'")));
     }
@@ -107,7 +107,7 @@ where
         let text = format!("definition for the option '{space}.{name}' having code '{code}' does not exist");
         return Err((option.at, text));
     }
-    let csv_format = option.csv_format.unwrap_or(definition.is_some());
+    let csv_format = option.csv_format.unwrap_or_else(|| definition.is_some());
     let data = &option.data.value;
     let family = definitions.family();
     let value = match definition {

@@ -12,11 +12,12 @@ use super::lookup::SubnetLookup;
 use super::names::{NameRules, ReplaceName, unwanted_octets};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
 use super::{
-    AllocatorKind, BootFields, Globals, Interface, LeaseCache, Lifetimes, NameRulesIndex, Network,
-    NetworkIndex, Plan, Pool, ReservationFlags, Subnet, SubnetIndex, Timers,
+    AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
+    Pool, ReservationFlags, Subnet, SubnetIndex, Timers,
 };
 use crate::config::finding::{Report, Style};
 use crate::config::json::{Placed, Span};
+use crate::config::load::SystemInterface;
 use crate::config::option::{Definitions, Family, encode_scope};
 use crate::config::tree;
 use crate::ids::{ClassId, InterfaceId};
@@ -31,10 +32,9 @@ const V6_ONLY_PREFERRED: u8 = 108;
 pub struct Surroundings {
     /// Counts the plans of this process.
     pub generation: u64,
-    /// The interfaces of the system, those that the server listens on and others; positions become [`InterfaceId`]s.
-    pub interfaces: Vec<Interface>,
-    /// Whether a subnet's interface has to be among them. Without, a missing one is warned about: it may come back.
-    pub interfaces_required: bool,
+    /// The interfaces of the system, in the order of their [`InterfaceId`]s. A subnet whose interface is not among them
+    /// is reached by its other rules only, until the next plan: interfaces come and go.
+    pub interfaces: Vec<SystemInterface>,
 }
 
 /// The plan of `tree`; nothing when there was an error, now or before, in `report`.
@@ -45,7 +45,6 @@ pub fn build(tree: &tree::Dhcp4, surroundings: Surroundings, report: &mut Report
         report,
         definitions: &definitions,
         interfaces: surroundings.interfaces,
-        interfaces_required: surroundings.interfaces_required,
         class_names: ClassNames::default(),
         options: OptionStoreBuilder::default(),
         name_rules: Vec::new(),
@@ -63,8 +62,7 @@ type Placement<'a> = (&'a tree::Subnet4, NetworkIndex);
 struct Builder<'a> {
     report: &'a mut Report,
     definitions: &'a Definitions,
-    interfaces: Vec<Interface>,
-    interfaces_required: bool,
+    interfaces: Vec<SystemInterface>,
     class_names: ClassNames,
     options: OptionStoreBuilder,
     name_rules: Vec<NameRules>,
@@ -319,24 +317,12 @@ impl Builder<'_> {
         (networks, options, placements)
     }
 
-    fn interface(&mut self, subnet: &tree::Subnet4) -> Option<InterfaceId> {
+    fn interface(&self, subnet: &tree::Subnet4) -> Option<InterfaceId> {
         if subnet.interface.is_empty() {
             return None;
         }
-        let position = self.interfaces.iter().position(|interface| *interface.name == *subnet.interface);
-        if let Some(position) = position {
-            return u16::try_from(position).ok().map(InterfaceId);
-        }
-        let text = format!(
-            "Specified network interface name {} for subnet {} is not present in the system",
-            subnet.interface, subnet.text
-        );
-        if self.interfaces_required {
-            self.report.error(subnet.at, Style::After, text);
-        } else {
-            self.report.warning(subnet.at, Style::After, text);
-        }
-        None
+        let position = self.interfaces.iter().position(|interface| interface.name == subnet.interface)?;
+        u16::try_from(position).ok().map(InterfaceId)
     }
 
     fn subnet(

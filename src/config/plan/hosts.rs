@@ -201,3 +201,61 @@ impl Hosts {
         reserved
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KINDS: [IdentifierKind; 3] =
+        [IdentifierKind::HwAddress, IdentifierKind::ClientId, IdentifierKind::FlexId];
+
+    fn host(subnet: Option<u32>, kind: usize, identifier: Vec<u8>, address: u32) -> Host {
+        Host {
+            subnet: subnet.map(SubnetIndex),
+            kind: KINDS[kind],
+            identifier: identifier.into(),
+            address: Ipv4Addr::from(address),
+            hostname: Box::default(),
+            options: ScopeIndex::default(),
+            classes: Box::default(),
+            boot: None,
+        }
+    }
+
+    fn any_host() -> impl Strategy<Value = Host> {
+        let identifier = proptest::collection::vec(0_u8..3, 1..10);
+        (proptest::option::of(0_u32..3), 0..3_usize, identifier, 0_u32..6)
+            .prop_map(|(subnet, kind, identifier, address)| host(subnet, kind, identifier, address))
+    }
+
+    proptest! {
+        #[test]
+        fn lookups_agree_with_a_walk_over_all(
+            hosts in proptest::collection::vec(any_host(), 0..60),
+            queries in proptest::collection::vec(any_host(), 0..60),
+        ) {
+            let index = Hosts::new(hosts.clone());
+            for query in hosts.iter().chain(&queries) {
+                let same = |host: &&Host| {
+                    (host.subnet, host.kind, &host.identifier) == (query.subnet, query.kind, &query.identifier)
+                };
+                let found = index.find_one(query.subnet, query.kind, &query.identifier);
+                let walked = hosts.iter().position(|host| same(&host));
+                prop_assert_eq!(found.map(|found| super::super::at(found.0)), walked);
+
+                let held: Vec<usize> =
+                    index.holders(query.subnet, query.address).map(|found| super::super::at(found.0)).collect();
+                let mut walked: Vec<usize> = (0..hosts.len())
+                    .filter(|&at| {
+                        (hosts[at].subnet, hosts[at].address) == (query.subnet, query.address)
+                            && !query.address.is_unspecified()
+                    })
+                    .collect();
+                walked.sort_unstable();
+                prop_assert_eq!(held, walked);
+            }
+        }
+    }
+}

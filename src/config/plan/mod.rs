@@ -7,7 +7,7 @@
 //! and any thread may call it. Indexes come from the same plan that they are used with: one from another plan is a
 //! bug and panics.
 //!
-//! Bounds: 2^32 - 1 subnets, pools and reservations, 65,535 class names, 65,535 octets in an option's value.
+//! Bounds: 2^32 - 1 subnets, pools and reservations, 1,024 class names, 65,535 octets in an option's value.
 //!
 //! Sources: RFC 2131 4.3, RFC 2132, RFC 3925, RFC 3046; the DHCPv4 chapters of Kea's manual.
 
@@ -22,6 +22,7 @@ pub mod resolve;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use crate::config::load::SystemInterface;
 use crate::ids::{ClassId, InterfaceId, SubnetId};
 
 pub use build::{Surroundings, build};
@@ -340,15 +341,6 @@ pub struct Globals {
     pub server_identifiers: Box<[Ipv4Addr]>,
 }
 
-/// A network interface as the server sees it when a plan is made; its position is its [`InterfaceId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its IPv4 addresses, the first being the one that subnet selection uses.
-    pub addresses: Box<[Ipv4Addr]>,
-}
-
 /// A configuration, ready to answer from.
 #[derive(Debug)]
 pub struct Plan {
@@ -376,8 +368,9 @@ pub struct Plan {
     pub options: OptionStore,
     /// Sets of name rules, each once.
     pub name_rules: Vec<NameRules>,
-    /// The interfaces that the plan was made with.
-    pub interfaces: Vec<Interface>,
+    /// The interfaces that the plan was made with; a position is an [`InterfaceId`], and of the addresses the first is
+    /// the one that subnet selection uses.
+    pub interfaces: Vec<SystemInterface>,
     /// Subnets by address, relay and interface.
     pub lookup: SubnetLookup,
 }
@@ -462,7 +455,10 @@ impl Plan {
     /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
     #[must_use]
     pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
-        classes.iter().find_map(|&class| self.class(class)?.lifetimes).unwrap_or(self.subnet(index).lifetimes)
+        classes
+            .iter()
+            .find_map(|&class| self.class(class)?.lifetimes)
+            .unwrap_or_else(|| self.subnet(index).lifetimes)
     }
 
     /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
