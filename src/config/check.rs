@@ -134,7 +134,8 @@ impl<'r> Checker<'r> {
         {
             text.push_str(&format!("; did you mean \"{near}\"?"));
         }
-        self.report.error(member.key_at, style, text);
+        let at = if self.dialect == Dialect::File { member.key_at } else { member.value.at };
+        self.report.error(at, style, text);
     }
 
     fn member(&mut self, member: &Member, key: &'static Key) {
@@ -209,13 +210,12 @@ impl<'r> Checker<'r> {
                 self.report.error(first_token(value), Style::Grammar, text);
             }
             Dialect::Wire => {
-                let expected = match expected {
-                    "{" => "map",
-                    "[" => "list",
-                    "constant string" => "string",
-                    other => other,
+                let text = match expected {
+                    "constant string" => format!("'{name}' parameter is not a string"),
+                    "integer" => "intValue() called on non-integer Element in".to_owned(),
+                    "[" => "listValue() called on non-list Element in".to_owned(),
+                    _ => format!("invalid type specified for parameter '{name}'"),
                 };
-                let text = format!("invalid type specified for parameter '{name}', expected {expected}");
                 self.report.error(value.at, Style::After, text);
             }
         }

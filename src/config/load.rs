@@ -82,7 +82,8 @@ pub fn load(
 }
 
 /// Loads what came over the control API: a map of blocks with the places that [`super::json::parse_wire`] gave it in
-/// one of `files`. Members other than blocks (the `hash` of `config-get`) are passed over.
+/// one of `files`. The `hash` of `config-get` is refused as Kea refuses it: whoever sends a configuration back has to
+/// take it off.
 pub fn load_value(files: Files, value: &Value, interfaces: Option<&[SystemInterface]>) -> Loaded {
     let mut report = Report::default();
     report.files = files;
@@ -130,7 +131,9 @@ fn assemble(
             (None, "DhcpDdns") => {
                 report.warning(block.key_at, Style::After, "'DhcpDdns' is accepted and not acted on");
             }
-            (None, "hash") if dialect == Dialect::Wire => {}
+            (None, key) if dialect == Dialect::Wire => {
+                report.error(block.value.at, Style::Bare, format!("Unsupported '{key}' parameter."));
+            }
             (None, key) => {
                 let near = super::check::nearest(key, ["Dhcp4", "Control-agent"].into_iter());
                 let near = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));

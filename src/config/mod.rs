@@ -16,5 +16,6 @@ pub mod finding;
 pub mod hex;
 pub mod json;
 pub mod load;
+pub mod render;
 mod schema;
 pub mod tree;
