@@ -16,9 +16,13 @@
 pub mod backend;
 pub mod clock;
 pub mod command;
+pub mod disabling;
+pub mod frame_unix;
+pub mod http;
 pub mod json;
 pub mod lease_commands;
 pub mod lease_json;
 pub mod server_commands;
 pub mod statistics;
 pub mod table;
+pub mod tls;
