@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::answer::Arrival;
 use super::reclaim::Reclamation;
 use super::stats::LeaseStats;
 use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
-use crate::ids::SubnetId;
+use crate::ids::{ClassId, InterfaceId, SubnetId};
 
 /// The counters of all subnets and pools that the server has ever had: a subnet that goes and comes back finds its own.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub struct Serving {
     pub plan: Plan,
     /// `expired-leases-processing`.
     pub reclamation: Reclamation,
+    /// Of each interface, by its [`InterfaceId`], how answers leave; nothing where the server does not listen.
+    pub arrivals: Vec<Option<Arrival>>,
+    /// The classes of the HA scopes, primary's and secondary's, in both spellings; empty without HA.
+    pub scope_classes: [Vec<ClassId>; 2],
     subnet_stats: Vec<Arc<LeaseStats>>,
     pool_stats: Vec<Arc<LeaseStats>>,
 }
@@ -31,7 +36,12 @@ pub struct Serving {
 impl Serving {
     /// Puts `plan` together with its counters. Control thread only: it allocates.
     #[must_use]
-    pub fn new(plan: Plan, reclamation: Reclamation, book: &mut StatsBook) -> Self {
+    pub fn new(
+        plan: Plan,
+        reclamation: Reclamation,
+        arrivals: Vec<Option<Arrival>>,
+        book: &mut StatsBook,
+    ) -> Self {
         let subnet_stats = plan
             .subnets
             .iter()
@@ -45,7 +55,26 @@ impl Serving {
                 Arc::clone(book.pools.entry(key).or_default())
             })
             .collect();
-        Self { plan, reclamation, subnet_stats, pool_stats }
+        Self {
+            plan,
+            reclamation,
+            arrivals,
+            scope_classes: [Vec::new(), Vec::new()],
+            subnet_stats,
+            pool_stats,
+        }
+    }
+
+    /// How answers leave by an interface.
+    #[must_use]
+    pub fn arrival(&self, interface: InterfaceId) -> Option<&Arrival> {
+        self.arrivals.get(usize::from(interface.0))?.as_ref()
+    }
+
+    /// The name of an interface.
+    #[must_use]
+    pub fn interface_name(&self, interface: InterfaceId) -> &str {
+        self.plan.interfaces.get(usize::from(interface.0)).map_or("", |interface| &interface.name)
     }
 
     /// Whether a released lease is kept for its client.

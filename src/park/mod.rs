@@ -94,6 +94,12 @@ impl Marks {
         }
     }
 
+    /// What a peer has answered; 0 for one beyond [`PEERS_MAX`].
+    #[must_use]
+    pub fn peer(&self, peer: PeerId) -> Lsn {
+        self.marks[1..].get(usize::from(peer.0)).copied().unwrap_or_default()
+    }
+
     /// The durable position.
     #[must_use]
     pub const fn disk(&self) -> Lsn {
