@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Both kinds of keys, client identifier and hardware address, live in the same buckets. The high bits of a hash choose
-//! the bucket, the low 16 are the tag. A bucket that is full continues in an overflow bucket; a chain has at most
-//! [`CHAIN_BUCKETS_MAX`], so that a client which puts thousands of leases under one key costs its lookups no more than
-//! that. Deletion moves the last pair of the chain into the hole: no traces, no decay.
+//! the bucket, the low 16 are the tag. A bucket that is full continues in an overflow bucket; a chain holds at most
+//! [`KEY_ENTRIES_MAX`] entries of one tag, so that a client which puts thousands of leases under one key costs lookups no
+//! more than that, and no other key its place. Deletion moves the last pair of the chain into the hole: no traces, no decay.
 //!
 //! Growth is incremental. A larger array is handed in; from then on each step moves a few buckets, in order: those below
 //! the cursor are found in the new array, the others in the old one, so that every lookup looks into one chain.
@@ -23,8 +23,8 @@ const SLOT_MASK: u32 = WITH_CLIENT_ID - 1;
 
 /// Highest number of slots that entries can name.
 pub(super) const SLOTS_MAX: usize = SLOT_MASK as usize;
-/// Most buckets in a chain: 320 entries.
-pub(super) const CHAIN_BUCKETS_MAX: usize = 32;
+/// Most entries of one tag in a chain, and so of one key.
+pub(super) const KEY_ENTRIES_MAX: usize = 256;
 /// Mean entries per bucket at which a larger array is wanted.
 const GROW_ENTRIES_PER_BUCKET: usize = 6;
 /// Mean entries per bucket at which nothing more goes in: overflow buckets can then never run out in an array twice as large.
@@ -151,7 +151,7 @@ impl BucketArray {
         let bucket_count = bucket_count.clamp(8, Self::COUNT_MAX);
         Self {
             main: vec![Bucket::EMPTY; bucket_count].into_boxed_slice(),
-            overflow: Vec::with_capacity(bucket_count / 2 + CHAIN_BUCKETS_MAX),
+            overflow: Vec::with_capacity(bucket_count / 2 + KEY_ENTRIES_MAX / PAIRS),
             overflow_free: None,
             entry_count: 0,
         }
@@ -176,25 +176,32 @@ impl BucketArray {
         }
     }
 
-    /// The last bucket of the chain, the one before it, and the chain's length.
-    fn tail(&self, position: usize) -> (Place, Option<Place>, usize) {
-        let (mut place, mut before, mut length) = (Place::Main(position), None, 1);
+    /// The last bucket of the chain and the one before it.
+    fn tail(&self, position: usize) -> (Place, Option<Place>) {
+        let (mut place, mut before) = (Place::Main(position), None);
         while let Some(next) = self.bucket(place).next() {
             before = Some(place);
             place = Place::Overflow(next);
-            length += 1;
         }
-        (place, before, length)
+        (place, before)
     }
 
-    fn insert(&mut self, position: usize, tag: u16, entry: u32, chain_max: usize) -> Result<(), IndexError> {
-        let (tail, _, length) = self.tail(position);
+    /// Number of entries with this tag in a chain.
+    fn tag_count(&self, position: usize, tag: u16) -> usize {
+        let mut bucket = &self.main[position];
+        let mut count = 0;
+        loop {
+            count += bucket.matches(tag).count_ones() as usize;
+            let Some(next) = bucket.next() else { return count };
+            bucket = &self.overflow[next];
+        }
+    }
+
+    fn insert(&mut self, position: usize, tag: u16, entry: u32) -> Result<(), IndexError> {
+        let (tail, _) = self.tail(position);
         if self.bucket(tail).count() < PAIRS {
             self.bucket_mut(tail).push(tag, entry);
         } else {
-            if length >= chain_max {
-                return Err(IndexError::Chain);
-            }
             let fresh = match self.overflow_free {
                 Some(fresh) => {
                     self.overflow_free = self.overflow[fresh].next();
@@ -216,7 +223,7 @@ impl BucketArray {
 
     /// Takes the last pair off a chain, and the overflow bucket with it when that was its only one.
     fn pop(&mut self, position: usize) -> Option<(u16, u32)> {
-        let (tail, before, _) = self.tail(position);
+        let (tail, before) = self.tail(position);
         if self.bucket(tail).count() == 0 {
             return None;
         }
@@ -327,8 +334,7 @@ impl Index {
                 let hash = hash_of(Entry(entry));
                 let position = next.position(hash);
                 // The bound on entries per bucket leaves overflow buckets enough in the larger array.
-                next.insert(position, hash.tag(), entry, usize::MAX)
-                    .expect("the larger array holds all entries");
+                next.insert(position, hash.tag(), entry).expect("the larger array holds all entries");
             }
             self.moved += 1;
         }
@@ -339,7 +345,11 @@ impl Index {
             return Err(IndexError::Full);
         }
         let (array, position) = self.array_mut(hash);
-        array.insert(position, hash.tag(), entry.0, CHAIN_BUCKETS_MAX)
+        // Only a chain that has overflowed can hold too many.
+        if array.main[position].next().is_some() && array.tag_count(position, hash.tag()) >= KEY_ENTRIES_MAX {
+            return Err(IndexError::Chain);
+        }
+        array.insert(position, hash.tag(), entry.0)
     }
 
     /// Removes one entry; it must be there.

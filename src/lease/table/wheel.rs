@@ -19,6 +19,9 @@ const SLOTS_S: u64 = SLOTS as u64;
 const LOOKS_PER_DUE: u32 = 4;
 /// `prev` of the first record of a list: this bit and the list's number.
 const HEAD: u32 = 1 << 31;
+/// This bit of `prev` is set in records that may sit later than they will be due: those in a queue, and those that were taken
+/// from one and left alone. A change links them anew.
+const QUEUED: u32 = 1 << 30;
 /// `prev` of a record in no list.
 const UNLINKED: u32 = u32::MAX;
 
@@ -29,12 +32,15 @@ const QUEUES: usize = 2;
 pub(super) const RECLAIM: List = SLOTS;
 /// Reclaimed and held long enough, waiting to be removed.
 pub(super) const FLUSH: List = SLOTS + 1;
+/// Linked when they were due already: looked at first. They have no slot, because the clock may go back behind it.
+const OVERDUE: List = SLOTS + 2;
+const LISTS: usize = SLOTS + 3;
 
 pub(super) struct Wheel {
     heads: Box<[u32]>,
     tails: [u32; QUEUES],
     occupied: Box<[u64]>,
-    /// The second up to which slots have been looked at; its own slot is looked at again.
+    /// The second up to which slots have been emptied.
     cursor_s: u64,
 }
 
@@ -49,10 +55,16 @@ pub(super) enum Verdict {
     Never,
 }
 
+/// What is left of a call's cap.
+struct Budget {
+    due: u32,
+    looks: u32,
+}
+
 impl Wheel {
     pub(super) fn new(now_s: u64) -> Self {
         Self {
-            heads: vec![NIL; SLOTS + QUEUES].into_boxed_slice(),
+            heads: vec![NIL; LISTS].into_boxed_slice(),
             tails: [NIL; QUEUES],
             occupied: vec![0; SLOTS / 64].into_boxed_slice(),
             cursor_s: now_s,
@@ -70,19 +82,28 @@ impl Wheel {
 
     /// Links an unlinked record so that it comes round at `due_s` or before.
     pub(super) fn link(&mut self, slab: &mut Slab, slot: u32, due_s: u64) {
-        let distance = due_s.saturating_sub(self.cursor_s);
-        let distance =
-            if distance < SLOTS_S { distance } else { SLOTS_S - 1 - u64::from(slot) % (SLOTS_S / 4) };
-        let list = list_of(self.cursor_s + distance);
+        let list = match due_s.saturating_sub(self.cursor_s) {
+            0 => OVERDUE,
+            near if near < SLOTS_S => list_of(due_s),
+            _ => list_of(self.cursor_s + SLOTS_S - 1 - u64::from(slot) % (SLOTS_S / 4)),
+        };
         let head = self.heads[list];
         assert!(slab[slot].prev == UNLINKED, "a record is in one list at most");
         slab[slot].next = head;
         slab[slot].prev = head_mark(list);
         if head != NIL {
-            slab[head].prev = slot;
+            slab[head].prev = slot | slab[head].prev & QUEUED;
         }
         self.heads[list] = slot;
-        self.occupied[list / 64] |= 1 << (list % 64);
+        if list < SLOTS {
+            self.occupied[list / 64] |= 1 << (list % 64);
+        }
+    }
+
+    /// Links a record that was taken from a queue, to come round in case nothing is done about it.
+    pub(super) fn link_again(&mut self, slab: &mut Slab, slot: u32, retry_s: u64) {
+        self.link(slab, slot, retry_s);
+        slab[slot].prev |= QUEUED;
     }
 
     /// Takes a record out of its list, if it is in one.
@@ -91,21 +112,22 @@ impl Wheel {
         if prev == UNLINKED {
             return;
         }
-        if prev & HEAD == 0 {
-            slab[prev].next = next;
+        let before = prev & !QUEUED;
+        if before & HEAD == 0 {
+            slab[before].next = next;
         } else {
-            let list = usize::try_from(prev & !HEAD).expect("usize holds 32 bits");
+            let list = usize::try_from(before & !HEAD).expect("usize holds 32 bits");
             self.heads[list] = next;
             if next == NIL && list < SLOTS {
                 self.occupied[list / 64] &= !(1 << (list % 64));
             }
         }
         if next != NIL {
-            slab[next].prev = prev;
+            slab[next].prev = before | slab[next].prev & QUEUED;
         }
         for queue in 0..QUEUES {
             if self.tails[queue] == slot {
-                self.tails[queue] = if prev & HEAD == 0 { prev } else { NIL };
+                self.tails[queue] = if before & HEAD == 0 { before } else { NIL };
             }
         }
         slab[slot].next = NIL;
@@ -116,10 +138,10 @@ impl Wheel {
         let tail = self.tails[queue - SLOTS];
         slab[slot].next = NIL;
         if tail == NIL {
-            slab[slot].prev = head_mark(queue);
+            slab[slot].prev = head_mark(queue) | QUEUED;
             self.heads[queue] = slot;
         } else {
-            slab[slot].prev = tail;
+            slab[slot].prev = tail | QUEUED;
             slab[tail].next = slot;
         }
         self.tails[queue - SLOTS] = slot;
@@ -134,42 +156,52 @@ impl Wheel {
         due_count_max: u32,
         mut judge: impl FnMut(&mut Slab, u32) -> Verdict,
     ) -> bool {
-        let mut due = 0;
-        let mut looks = due_count_max.saturating_mul(LOOKS_PER_DUE).max(64);
+        let mut budget =
+            Budget { due: due_count_max, looks: due_count_max.saturating_mul(LOOKS_PER_DUE).max(64) };
         // A clock that went back takes the cursor along; one that went far ahead makes every slot due once.
         self.cursor_s = self.cursor_s.min(now_s).max(now_s.saturating_sub(SLOTS_S - 1));
-        loop {
-            let Some(second) = self.next_occupied(now_s) else {
-                self.cursor_s = now_s;
-                return false;
-            };
-            self.cursor_s = second;
-            let list = list_of(second);
-            while self.heads[list] != NIL {
-                if due == due_count_max || looks == 0 {
-                    return true;
-                }
-                looks -= 1;
-                let slot = self.heads[list];
-                self.unlink(slab, slot);
-                if self.heads[list] != NIL {
-                    prefetch(&slab[self.heads[list]]);
-                }
-                match judge(slab, slot) {
-                    Verdict::Due(queue) => {
-                        self.enqueue(slab, slot, queue);
-                        due += 1;
-                    }
-                    // Never into the slot that is being emptied.
-                    Verdict::Later(due_s) => self.link(slab, slot, due_s.max(second + 1)),
-                    Verdict::Never => {}
-                }
-            }
-            if second == now_s {
-                return false;
-            }
-            self.cursor_s = second + 1;
+        if !self.empty(slab, OVERDUE, &mut budget, &mut judge) {
+            return true;
         }
+        while let Some(second) = self.next_occupied(now_s) {
+            self.cursor_s = second;
+            if !self.empty(slab, list_of(second), &mut budget, &mut judge) {
+                return true;
+            }
+        }
+        self.cursor_s = now_s;
+        false
+    }
+
+    /// Judges the records of a list until it is empty; false when the budget is used up before.
+    fn empty(
+        &mut self,
+        slab: &mut Slab,
+        list: List,
+        budget: &mut Budget,
+        judge: &mut impl FnMut(&mut Slab, u32) -> Verdict,
+    ) -> bool {
+        while self.heads[list] != NIL {
+            if budget.due == 0 || budget.looks == 0 {
+                return false;
+            }
+            budget.looks -= 1;
+            let slot = self.heads[list];
+            self.unlink(slab, slot);
+            if self.heads[list] != NIL {
+                prefetch(&slab[self.heads[list]]);
+            }
+            match judge(slab, slot) {
+                Verdict::Due(queue) => {
+                    self.enqueue(slab, slot, queue);
+                    budget.due -= 1;
+                }
+                // Later than now, and so behind the cursor's own slot.
+                Verdict::Later(due_s) => self.link(slab, slot, due_s),
+                Verdict::Never => {}
+            }
+        }
+        true
     }
 
     /// The first second from the cursor to `now_s` whose slot holds something.
@@ -186,6 +218,11 @@ impl Wheel {
         }
         None
     }
+}
+
+/// Whether a record must be linked anew when it changes, however it does.
+pub(super) fn is_queued(record: &Record) -> bool {
+    record.prev != UNLINKED && record.prev & QUEUED != 0
 }
 
 fn list_of(second: u64) -> List {
