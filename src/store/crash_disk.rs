@@ -36,7 +36,8 @@ pub enum Fault {
 /// What is there after the loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survivors {
-    /// All that the program had done: the process was killed, the machine goes on.
+    /// All that the program had done, and what of it is durable is still to be seen: the process was killed, the
+    /// machine goes on.
     All,
     /// Only what was synced.
     Durable,
@@ -189,7 +190,15 @@ impl CrashDisk {
         let state = self.0.lock();
         let (entries, contents) = match survivors {
             Survivors::All => {
-                (state.live.clone(), state.inodes.iter().map(|inode| inode.live.clone()).collect())
+                let next = State {
+                    inodes: state.inodes.clone(),
+                    live: state.live.clone(),
+                    durable: state.durable.clone(),
+                    pending: state.pending.clone(),
+                    processes: state.processes.clone(),
+                    ..State::default()
+                };
+                return Self(Arc::new(Mutex::new(next)));
             }
             Survivors::Durable => (
                 state.durable.clone(),

@@ -174,11 +174,21 @@ pub fn open<F: Family>(disk: Arc<dyn Disk>, live: &Path, pid: u32) -> Result<Ope
         images.push(ImageFile { path: path.clone(), bytes });
     }
 
-    let (file, bytes) = open_live::<F>(&*disk, &files, &mut findings)?;
+    let (mut file, bytes) = open_live::<F>(&*disk, &files, &mut findings)?;
     let body = check_header::<F>(live, &bytes)?;
     let has_rows = body.lines.clone().next().is_some();
     is_converted |= note_schema(live, body, &mut findings);
     images.push(ImageFile { path: live.to_owned(), bytes });
+
+    // What we are about to serve may be in memory only: whoever wrote it was killed before the sync, or is Kea and
+    // never syncs. A client may be told of these leases without another row being written.
+    for image in images.iter().filter(|image| image.path != *live) {
+        let path = &image.path;
+        let mut older = disk.open(path, OpenMode::Append).map_err(Error::io("open for writing", path))?;
+        older.sync().map_err(Error::io("sync", path))?;
+    }
+    file.sync().map_err(Error::io("sync", live))?;
+    disk.sync_dir(live).map_err(Error::io("sync the folder of", live))?;
 
     let rejected = files.rejected.clone();
     Ok(Opened {
@@ -324,8 +334,6 @@ fn open_live<F: Family>(
         file.truncate(tail_start as u64).map_err(Error::io("cut", path))?;
         bytes.truncate(tail_start);
     }
-    file.sync().map_err(Error::io("sync", path))?;
-    disk.sync_dir(path).map_err(Error::io("sync the folder of", path))?;
     Ok((file, bytes))
 }
 
