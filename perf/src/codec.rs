@@ -105,26 +105,70 @@ pub(crate) fn build(out: &mut [u8], route: &Route, message: &Message) -> usize {
     frame[at] = 255;
     let len = (at + 1).max(FRAME_MIN);
 
-    let (source, source_port) = if relayed { (route.giaddr, 67_u16) } else { (message.ciaddr, 68) };
+    let source = if relayed { (route.giaddr, 67) } else { (message.ciaddr, 68) };
     let destination = if unicast { route.server } else { Ipv4Addr::BROADCAST };
-    let ip_len = u16::try_from(len - ETHER).expect("a frame is short");
-    let udp_len = u16::try_from(len - IP).expect("a frame is short");
+    write_headers(&mut frame[..len], source, (destination, 67));
+    len
+}
+
+/// Writes the IP and UDP headers of a frame whose other bytes are there, with their checksums.
+fn write_headers(frame: &mut [u8], source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) {
+    let ip_len = u16::try_from(frame.len() - ETHER).expect("a frame is short");
+    let udp_len = u16::try_from(frame.len() - IP).expect("a frame is short");
     let ip = &mut frame[ETHER..];
     ip[0] = 0x45;
     ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
     ip[8] = 64;
     ip[9] = 17;
-    ip[12..16].copy_from_slice(&source.octets());
-    ip[16..20].copy_from_slice(&destination.octets());
+    ip[12..16].copy_from_slice(&source.0.octets());
+    ip[16..20].copy_from_slice(&destination.0.octets());
     let checksum = !fold(sum(&ip[..20], 0));
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let udp = &mut frame[IP..len];
-    udp[..2].copy_from_slice(&source_port.to_be_bytes());
-    udp[2..4].copy_from_slice(&67_u16.to_be_bytes());
+    let udp = &mut frame[IP..];
+    udp[..2].copy_from_slice(&source.1.to_be_bytes());
+    udp[2..4].copy_from_slice(&destination.1.to_be_bytes());
     udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-    let checksum = !fold(sum(udp, pseudo_header(source, destination, udp_len)));
+    let checksum = !fold(sum(udp, pseudo_header(source.0, destination.0, udp_len)));
     udp[6..8].copy_from_slice(&(if checksum == 0 { 0xffff } else { checksum }).to_be_bytes());
-    len
+}
+
+/// Answers a query as the emptiest server there could be, which gives `yiaddr` and remembers nothing: OFFER to DISCOVER, ACK to
+/// REQUEST, silence to all else. The answer's length.
+pub(crate) fn answer(
+    out: &mut [u8],
+    query: &[u8],
+    own_mac: [u8; 6],
+    server: Ipv4Addr,
+    yiaddr: impl FnOnce([u8; 6]) -> Ipv4Addr,
+) -> Option<usize> {
+    let read = parse(query, false).ok()?;
+    let kind = match read.kind {
+        kind::DISCOVER => kind::OFFER,
+        kind::REQUEST => kind::ACK,
+        _ => return None,
+    };
+    let frame = &mut out[..FRAME_MIN];
+    frame[..6].copy_from_slice(&read.source_mac);
+    frame[6..12].copy_from_slice(&own_mac);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[ETHER..DHCP].fill(0);
+    frame[DHCP..OPTIONS].copy_from_slice(&query[DHCP..OPTIONS]);
+    frame[DHCP] = 2;
+    let yiaddr = yiaddr(read.chaddr);
+    frame[DHCP + 16..DHCP + 20].copy_from_slice(&yiaddr.octets());
+    frame[OPTIONS..].fill(0);
+    let options = &mut frame[OPTIONS..];
+    options[..3].copy_from_slice(&[53, 1, kind]);
+    options[3..5].copy_from_slice(&[54, 4]);
+    options[5..9].copy_from_slice(&server.octets());
+    options[9..15].copy_from_slice(&[51, 4, 0, 0, 14, 16]);
+    options[15..17].copy_from_slice(&[1, 4]);
+    options[17..21].copy_from_slice(&[255, 0, 0, 0]);
+    options[21] = 255;
+    let giaddr = address(&query[DHCP + 24..DHCP + 28]);
+    let to = if giaddr.is_unspecified() { (yiaddr, 68) } else { (giaddr, 67) };
+    write_headers(frame, (server, 67), to);
+    Some(FRAME_MIN)
 }
 
 /// What a server answered.
@@ -305,6 +349,23 @@ mod tests {
         let frame = built(&ROUTE, &message);
         assert_eq!(frame[26..38], [192, 0, 2, 50, 192, 0, 2, 1, 0, 68, 0, 67]);
         assert!(parse(&frame, true).is_ok());
+    }
+
+    #[test]
+    fn answer_reads_back_and_goes_where_the_query_came_from() {
+        let (server, yiaddr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(16, 0, 0, 7));
+        let query = built(&ROUTE, &discover());
+        let mut bytes = vec![0xee; 2048];
+        let len = answer(&mut bytes, &query, [2, 0, 0, 0, 0, 1], server, |_| yiaddr).expect("an answer");
+        let read = parse(&bytes[..len], true).expect("a good frame");
+        assert_eq!(
+            (read.op, read.kind, read.xid, read.chaddr),
+            (2, kind::OFFER, 0x0102_0304, discover().chaddr)
+        );
+        assert_eq!((read.yiaddr, read.server_id, read.lease_s), (yiaddr, server, 3600));
+        assert_eq!(bytes[..6], ROUTE.own_mac);
+        let release = built(&ROUTE, &Message { kind: kind::RELEASE, ..discover() });
+        assert_eq!(answer(&mut bytes, &release, [2, 0, 0, 0, 0, 1], server, |_| yiaddr), None);
     }
 
     #[test]

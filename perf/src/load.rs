@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use aplomado::net::{BATCH_MAX, FrameSlab, PacketPort, Port, PortSet, RxBatch, TxBatch};
+use aplomado::net::{BATCH_MAX, FrameSlab, Port, PortSet, RxBatch, TxBatch};
 use serde_json::{Value, json};
 
 use crate::clients::{IDLE, Population, Violation};
@@ -179,8 +179,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(Value, bool), String> {
     Ok((value, generator.report.violations() == 0))
 }
 
-struct Generator {
-    set: PortSet<PacketPort>,
+struct Generator<P> {
+    set: PortSet<P>,
     slab: FrameSlab,
     arrived: RxBatch,
     leaving: TxBatch,
@@ -199,8 +199,8 @@ struct Generator {
     late: Vec<u32>,
 }
 
-impl Generator {
-    fn new(set: PortSet<PacketPort>, arguments: &Arguments, own_mac: [u8; 6], limit: u32) -> Self {
+impl<P: Port> Generator<P> {
+    fn new(set: PortSet<P>, arguments: &Arguments, own_mac: [u8; 6], limit: u32) -> Self {
         let now_ns = clock::now_ns();
         Self {
             set,
@@ -264,31 +264,28 @@ impl Generator {
         self.report = Report::new(begin_ns);
         let mut begun = 0_u64;
         let (mut told_ns, mut told_count) = (begin_ns, 0);
+        let end_ns = stop_ns + nanoseconds(arguments.drain);
+        // The time for which load was offered, once that is over.
         let mut active_ns = None;
-        let mut end_ns = u64::MAX;
         loop {
             let now_ns = clock::now_ns();
-            if active_ns.is_none() && now_ns >= stop_ns {
-                active_ns = Some(stop_ns - begin_ns);
-                end_ns = stop_ns + nanoseconds(arguments.drain);
-            }
-            if now_ns >= end_ns {
-                break;
-            }
-            if active_ns.is_some() && self.exchanges.len() == 0 {
+            if now_ns >= end_ns || (active_ns.is_some() && self.exchanges.len() == 0) {
                 break;
             }
             let received = self.receive(now_ns);
-            let next_due_ns = if active_ns.is_none() {
-                self.begin_due(pace, mix, &mut begun, begin_ns, now_ns)
-            } else {
-                u64::MAX
+            // In open loop all that was due before the stop begins, be it late; otherwise the generator's own delay would hide some.
+            let next_due_ns = match active_ns {
+                None => self.begin_due(pace, mix, &mut begun, (begin_ns, stop_ns), now_ns),
+                Some(_) => u64::MAX,
             };
-            if let Pace::Once(clients) = pace
-                && begun == u64::from(clients)
-                && self.exchanges.len() == 0
-            {
-                active_ns.get_or_insert(now_ns - begin_ns);
+            let over = match pace {
+                Pace::Open(_) => next_due_ns >= stop_ns,
+                Pace::Closed(_) => now_ns >= stop_ns,
+                Pace::Once(_) => now_ns >= stop_ns || (next_due_ns == u64::MAX && self.exchanges.len() == 0),
+            };
+            if over && active_ns.is_none() {
+                active_ns =
+                    Some(if matches!(pace, Pace::Once(_)) { now_ns - begin_ns } else { stop_ns - begin_ns });
             }
             self.turn_end(now_ns);
             if self.progress && now_ns - told_ns >= 1_000_000_000 {
@@ -311,8 +308,15 @@ impl Generator {
         Ok(active_ns.unwrap_or(stop_ns - begin_ns))
     }
 
-    /// Begins what is due; when the next will be.
-    fn begin_due(&mut self, pace: Pace, mix: &Mix, begun: &mut u64, begin_ns: u64, now_ns: u64) -> u64 {
+    /// Begins what is due between `begin_ns` and `stop_ns`; when the next will be.
+    fn begin_due(
+        &mut self,
+        pace: Pace,
+        mix: &Mix,
+        begun: &mut u64,
+        (begin_ns, stop_ns): (u64, u64),
+        now_ns: u64,
+    ) -> u64 {
         // At most two batches a turn, so that answers are read in between.
         for _ in 0..2 * BATCH_MAX {
             let due_ns = match pace {
@@ -321,7 +325,7 @@ impl Generator {
                 Pace::Once(clients) if *begun < u64::from(clients) => begin_ns,
                 Pace::Closed(_) | Pace::Once(_) => return u64::MAX,
             };
-            if due_ns > now_ns {
+            if due_ns > now_ns || due_ns >= stop_ns {
                 return due_ns;
             }
             if self.exchanges.is_full() {
@@ -605,4 +609,166 @@ fn due_after(number: u64, gap_ns: f64) -> u64 {
 /// One line on the terminal, over the last one.
 fn tell(line: &str) {
     let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use aplomado::net::fault::{Faults, Faulty};
+    use aplomado::net::{Doorbell, MemoryPort, RxFlags};
+    use clap::Parser;
+
+    use super::*;
+    use crate::reflect;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: Arguments,
+    }
+
+    /// Runs the generator with these arguments against a server that gives each client the address that `give` says.
+    fn run_against(
+        line: &str,
+        faults: Faults,
+        give: impl Fn([u8; 6]) -> Ipv4Addr + Sync,
+    ) -> (Report, u64, usize) {
+        let words = format!("load -i none -q {line}");
+        let arguments = Line::try_parse_from(words.split(' ')).expect("good arguments").load;
+        let (near, mut far) = MemoryPort::pair(wire::INTERFACE, wire::INTERFACE, 4096);
+        let mut set = PortSet::new(Arc::new(Doorbell::new().expect("an eventfd")));
+        assert!(set.add(Faulty::new(near, faults, 7)).is_ok());
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut reply = vec![0; 2048];
+                while !ended.load(Ordering::Relaxed) {
+                    let len = far.eject(|query| {
+                        codec::answer(
+                            &mut reply,
+                            query,
+                            [2, 0, 0, 0, 0, 1],
+                            Ipv4Addr::new(192, 0, 2, 1),
+                            &give,
+                        )
+                    });
+                    match len {
+                        Some(Some(len)) => assert!(far.inject(&reply[..len], RxFlags::default())),
+                        Some(None) => {}
+                        None => std::thread::yield_now(),
+                    }
+                }
+            });
+            let mut generator = Generator::new(set, &arguments, [2, 0, 0, 0, 0, 2], 1000);
+            if let Some(window) = arguments.preload {
+                generator.preload(window).expect("the server answers");
+            }
+            let pace = match (arguments.rate, arguments.window) {
+                _ if arguments.avalanche => Pace::Once(arguments.clients),
+                (Some(rate), _) => Pace::Open(1e9 / rate),
+                (None, window) => Pace::Closed(window.expect("one of them")),
+            };
+            let active =
+                generator.measure(pace, &arguments.exchange, &arguments).expect("memory does not fail");
+            ended.store(true, Ordering::Relaxed);
+            (generator.report, active, generator.clients.bound())
+        })
+    }
+
+    #[test]
+    fn open_loop_begins_what_is_due_and_completes_it() {
+        let (report, active, bound) =
+            run_against("-r 2000 -d 0.5 -c 600 --drain 5", Faults::default(), reflect::address_of);
+        assert_eq!((report.started(), report.completed(), report.lost()), (1000, 1000, 0));
+        assert_eq!((report.violations(), bound, active), (0, 600, 500_000_000));
+        assert_eq!(report.sent, 2000, "DISCOVER and REQUEST each");
+    }
+
+    #[test]
+    fn avalanche_ends_when_every_client_has_an_address() {
+        let line = "--avalanche -c 500 -d 60 --attempts 8 --timeout-ms 20";
+        let lossy = Faults { lost_per_mille: 300, ..Faults::default() };
+        let (report, active, bound) = run_against(line, lossy, reflect::address_of);
+        assert_eq!((report.completed(), report.lost(), bound), (500, 0, 500));
+        assert!(report.sent_again > 100, "{} messages were sent again", report.sent_again);
+        assert!(active < 60_000_000_000);
+    }
+
+    #[test]
+    fn lost_answers_are_lost_exchanges_without_repetition() {
+        let lossy = Faults { lost_per_mille: 200, ..Faults::default() };
+        let (report, _, _) =
+            run_against("-r 2000 -d 0.5 -c 100000 --timeout-ms 1000 --drain 10", lossy, reflect::address_of);
+        assert_eq!(report.completed() + report.lost(), 1000);
+        assert!((250..470).contains(&report.lost()), "{} of 1000, where 0.36 is expected", report.lost());
+        assert_eq!((report.violations(), report.sent_again), (0, 0));
+    }
+
+    #[test]
+    fn doubled_and_late_answers_are_unexpected_and_no_violation() {
+        let faults = Faults { doubled_per_mille: 300, late_turns_max: 50, ..Faults::default() };
+        let (report, _, _) = run_against("-w 16 -d 0.3 -c 100000", faults, reflect::address_of);
+        assert!(report.unexpected > 0 && report.completed() > 0);
+        assert_eq!((report.violations(), report.lost()), (0, 0));
+    }
+
+    #[test]
+    fn one_address_for_all_is_a_violation() {
+        let (report, _, _) =
+            run_against("-w 4 -d 0.1 -c 100000", Faults::default(), |_| Ipv4Addr::new(16, 0, 0, 1));
+        assert!(report.address_twice > 0);
+    }
+
+    #[test]
+    fn another_address_than_before_is_a_violation() {
+        let count = std::sync::atomic::AtomicU32::new(0);
+        // Odd answers are OFFERs and even ones ACKs with one client at a time; each pair names a new address.
+        let give = |_| Ipv4Addr::from(0x1000_0000 + count.fetch_add(1, Ordering::Relaxed) / 2);
+        let (report, _, _) = run_against("-w 1 -d 0.1 -c 1", Faults::default(), give);
+        assert!(report.address_changed > 0);
+        assert_eq!((report.address_twice, report.contradictions), (0, 0));
+    }
+
+    #[test]
+    fn acknowledged_address_that_was_not_offered_is_a_violation() {
+        let count = std::sync::atomic::AtomicU32::new(0);
+        let give = |_| Ipv4Addr::from(0x1000_0000 + count.fetch_add(1, Ordering::Relaxed));
+        let (report, _, _) = run_against("-w 1 -d 0.1 -c 1", Faults::default(), give);
+        assert!(report.contradictions > 0);
+    }
+
+    #[test]
+    fn mix_does_all_of_its_parts_near_their_weights() {
+        let (report, _, _) = run_against(
+            "-e dora=50,renew=40,release=10 -r 2000 -d 0.5 -c 1000 --preload 16 --drain 5",
+            Faults::default(),
+            reflect::address_of,
+        );
+        let all = report.started();
+        let share = |goal: Goal| {
+            let place = Goal::ALL.iter().position(|one| *one == goal).expect("listed");
+            100 * report.tallies[place].started / all
+        };
+        assert_eq!(all, 1000);
+        assert!(
+            share(Goal::Renew) >= 30 && share(Goal::Release) >= 5 && share(Goal::Dora) >= 40,
+            "{report:?}"
+        );
+        assert_eq!((report.violations(), report.lost()), (0, 0));
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_with_what_was_expected() {
+        let refuse = |line: &str| {
+            let words = format!("load -i none {line}");
+            Line::try_parse_from(words.split(' ')).expect_err("refused").to_string()
+        };
+        assert!(refuse("-e dora=0").contains("the weights are all 0"));
+        assert!(refuse("-e dance").contains("not 'dance'"));
+        assert!(refuse("--prefix 01a9").contains("group address"));
+        assert!(refuse("-r 5 -w 5").contains("cannot be used with"));
+        assert!(refuse("--giaddr 10.0.0.1").contains("--server"));
+    }
 }

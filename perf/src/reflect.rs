@@ -2,14 +2,18 @@
 //!
 //! Each frame is copied into a frame of the slab, as a server builds its reply there, with hardware addresses, IP addresses and UDP
 //! ports swapped; the checksums stay right, for a sum does not care for order.
+//!
+//! With `--answer` it is the emptiest DHCP server there could be, which has no state and no rules: the ceiling of four-way exchanges,
+//! and what generators are compared against.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aplomado::net::{FrameSlab, PacketPort, PortSet, PortStats, RxBatch, TxBatch};
 use serde_json::{Value, json};
 
-use crate::{clock, wire};
+use crate::{clock, codec, wire};
 
 /// What a reflector does.
 #[derive(Debug, clap::Args)]
@@ -32,13 +36,29 @@ pub(crate) struct Arguments {
     /// Leave out the interface's queueing discipline.
     #[arg(long)]
     bypass_queue: bool,
+    /// Answer DISCOVER and REQUEST with the address that the client's hardware address stands for, instead of swapping addresses.
+    #[arg(long)]
+    answer: bool,
 }
+
+/// What is done with each frame.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    own_mac: [u8; 6],
+    /// Our own address where DHCP is answered.
+    answer_from: Option<Ipv4Addr>,
+}
+
+/// Where an answering reflector's clients find it when its interface has no address.
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// Reflects until the time is over, and says how much.
 pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     let link = wire::interface(&arguments.interface)?;
     let sets = wire::open(&link, 67, arguments.shards, arguments.ring_slots, arguments.bypass_queue)?;
     eprintln!("reflecting on {} with {} thread(s)", link.name, sets.len());
+    let answer_from = arguments.answer.then(|| link.addresses.first().copied().unwrap_or(SERVER));
+    let work = Work { own_mac: link.mac, answer_from };
     let begin_ns = clock::now_ns();
     let end_ns = begin_ns + crate::nanoseconds(arguments.duration);
     let stop = AtomicBool::new(false);
@@ -46,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     std::thread::scope(|scope| -> Result<(), String> {
         let threads: Vec<_> = sets
             .into_iter()
-            .map(|set| scope.spawn(|| reflect(set, end_ns, arguments.spin, link.mac, &stop)))
+            .map(|set| scope.spawn(|| reflect(set, end_ns, arguments.spin, work, &stop)))
             .collect();
         for thread in threads {
             let stats = thread.join().map_err(|_| "a reflecting thread died".to_owned())??;
@@ -70,7 +90,7 @@ fn reflect(
     mut set: PortSet<PacketPort>,
     end_ns: u64,
     spin: bool,
-    own_mac: [u8; 6],
+    work: Work,
     stop: &AtomicBool,
 ) -> Result<PortStats, String> {
     let mut slab = FrameSlab::new(u32::try_from(aplomado::net::BATCH_MAX).expect("a batch is small"));
@@ -87,8 +107,10 @@ fn reflect(
         for frame in arrived.frames() {
             let bytes = set.bytes(frame);
             let Some(token) = slab.take() else { break };
-            swap(bytes, &mut slab.bytes_mut(&token)[..bytes.len()], own_mac);
-            leaving.push(token, bytes.len(), frame.interface);
+            match work.turn_round(bytes, slab.bytes_mut(&token)) {
+                Some(len) => leaving.push(token, len, frame.interface),
+                None => slab.put(token),
+            }
         }
         set.send(&mut leaving, &mut slab);
         set.recycle(&mut arrived);
@@ -98,6 +120,23 @@ fn reflect(
         stats.add(&aplomado::net::Port::stats(port));
     }
     Ok(stats)
+}
+
+impl Work {
+    /// Makes the frame that goes back; its length.
+    fn turn_round(self, from: &[u8], to: &mut [u8]) -> Option<usize> {
+        if let Some(server) = self.answer_from {
+            return codec::answer(to, from, self.own_mac, server, address_of);
+        }
+        swap(from, &mut to[..from.len()], self.own_mac);
+        Some(from.len())
+    }
+}
+
+/// The address that a hardware address stands for: the last 28 bits in 16.0.0.0/4.
+pub(crate) fn address_of(chaddr: [u8; 6]) -> Ipv4Addr {
+    let [_, _, a, b, c, d] = chaddr;
+    Ipv4Addr::new(16 | (a & 15), b, c, d)
 }
 
 /// Copies a frame with its ends swapped. Ports hand out frames that hold an Ethernet and an IPv4 header.
@@ -111,5 +150,37 @@ fn swap(from: &[u8], to: &mut [u8], own_mac: [u8; 6]) {
     if from.len() >= udp + 4 {
         to[udp..udp + 2].copy_from_slice(&from[udp + 2..udp + 4]);
         to[udp + 2..udp + 4].copy_from_slice(&from[udp..udp + 2]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swapped_frame_goes_back_with_right_checksums() {
+        let route = codec::Route {
+            own_mac: [2, 0, 0, 0, 0, 2],
+            server_mac: [255; 6],
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            server: Ipv4Addr::UNSPECIFIED,
+        };
+        let message = codec::Message {
+            kind: codec::kind::DISCOVER,
+            xid: 9,
+            chaddr: [2, 0xa9, 0, 0, 0, 1],
+            secs: 0,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            requested: Ipv4Addr::UNSPECIFIED,
+            server_id: Ipv4Addr::UNSPECIFIED,
+            client_id: false,
+        };
+        let mut query = vec![0; 2048];
+        let len = codec::build(&mut query, &route, &message);
+        let mut back = vec![0; len];
+        swap(&query[..len], &mut back, [2, 0, 0, 0, 0, 1]);
+        let read = codec::parse(&back, true).expect("sums do not care for order");
+        assert_eq!((read.xid, read.source_mac, read.source), (9, [2, 0, 0, 0, 0, 1], Ipv4Addr::BROADCAST));
+        assert_eq!((&back[..6], &back[34..38]), (&route.own_mac[..], &[0, 67, 0, 68][..]));
     }
 }
