@@ -1,24 +1,40 @@
 //! The instruments' hold of an interface.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aplomado::ids::InterfaceId;
-use aplomado::net::link::{Selected, Snapshot};
+use aplomado::net::link::{Monitor, Selected, Snapshot};
 use aplomado::net::packet::{self, Hear, PacketOptions};
 use aplomado::net::{Doorbell, PacketPort, PortSet};
 
 /// The only interface of an instrument.
 pub(crate) const INTERFACE: InterfaceId = InterfaceId(0);
 
-/// The interface of this name, which needs to be Ethernet and up; an address it needs not.
+/// How long an interface may take from "up" to "running".
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The interface of this name, which needs to be Ethernet and running; an address it needs not. One that is not running yet is
+/// waited for: a new veth drops everything until the kernel calls it so.
 pub(crate) fn interface(name: &str) -> Result<Selected, String> {
-    let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
-    let link = snapshot.link(name).ok_or_else(|| format!("there is no interface {name}"))?;
-    let mac = link.mac.ok_or_else(|| format!("interface {name} is not Ethernet"))?;
-    if !link.up {
-        return Err(format!("interface {name} is down"));
+    let failed = |error| format!("cannot list interfaces: {error}");
+    let mut monitor = Monitor::open().map_err(failed)?;
+    loop {
+        let snapshot = Snapshot::read().map_err(failed)?;
+        let link = snapshot.link(name).ok_or_else(|| format!("there is no interface {name}"))?;
+        let mac = link.mac.ok_or_else(|| format!("interface {name} is not Ethernet"))?;
+        if link.running {
+            return Ok(Selected {
+                name: link.name.clone(),
+                index: link.index,
+                mac,
+                addresses: link.ipv4().collect(),
+            });
+        }
+        if !monitor.wait(PATIENCE).map_err(failed)? {
+            return Err(format!("interface {name} is not running"));
+        }
     }
-    Ok(Selected { name: link.name.clone(), index: link.index, mac, addresses: link.ipv4().collect() })
 }
 
 /// Ports on an interface, one per shard, that hear every frame to a UDP port.
