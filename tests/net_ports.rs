@@ -18,7 +18,7 @@ use std::time::Duration;
 use aplomado::ids::InterfaceId;
 use aplomado::net::link::{self, Change, Monitor, Obstacle, Selected, Snapshot, SocketType, Table};
 use aplomado::net::packet::{self, Hear, PacketOptions};
-use aplomado::net::udp::{self, Fallback, UdpOptions};
+use aplomado::net::udp::{self, Fallback, Outbound, UdpOptions};
 use aplomado::net::{
     Doorbell, FrameSlab, PacketPort, Port, PortSet, RxBatch, RxFlags, TxBatch, UdpPort,
     enter_network_namespace,
@@ -556,6 +556,58 @@ fn udp_sockets_of_several_shards_and_addresses_are_steered_by_chaddr() {
         heard.sort_unstable();
         expected.sort_unstable();
         assert!(heard.iter().zip(&expected).all(|(bytes, chaddr)| *bytes == &chaddr[..]));
+    }
+}
+
+#[test]
+fn relayed_reply_follows_the_routing_table_where_it_is_told_to() {
+    let Some(wire) = Wire::new("routing") else { return };
+    // The way back to the relay leads over another interface than its query came in by.
+    run_ip(&[
+        "-n",
+        &wire.server,
+        "link",
+        "add",
+        "back0",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "back1",
+        "netns",
+        &wire.client,
+    ]);
+    for (space, device) in [(&wire.server, "back0"), (&wire.client, "back1")] {
+        run_ip(&["-n", space, "link", "set", device, "up"]);
+    }
+    run_ip(&["-n", &wire.server, "addr", "add", "198.51.100.1/24", "dev", "back0"]);
+    run_ip(&["-n", &wire.client, "addr", "add", "198.51.100.2/24", "dev", "back1"]);
+    run_ip(&["-n", &wire.server, "route", "add", "203.0.113.9/32", "via", "198.51.100.2"]);
+    wire.enter_server();
+    selected("back0");
+    for (outbound, giaddr, arrives_by) in [
+        (Outbound::UseRouting, [203, 0, 113, 9], "back1"),
+        (Outbound::UseRouting, [0; 4], "cli0"),
+        (Outbound::SameAsInbound, [203, 0, 113, 9], "cli0"),
+    ] {
+        wire.enter_server();
+        let options = UdpOptions { outbound, ..UdpOptions::default() };
+        let mut server = set_of(udp::open(&selected("srv0"), IFACE, 1, KEYS, &options).expect("free"));
+        wire.enter_client();
+        let options = PacketOptions { hear: Hear::All, ..PacketOptions::default() };
+        let mut relay =
+            set_of(packet::open(&selected(arrives_by), IFACE, 1, KEYS, &options).expect("a relay's port"));
+        let mut reply = frame(CLIENT_MAC, Ipv4Addr::new(203, 0, 113, 9), 67, [2, 1, 0, 0, 0, 1]);
+        reply[26..30].copy_from_slice(&SERVER.octets());
+        reply[66..70].copy_from_slice(&giaddr);
+        // Straight out of srv0 the relay's address is a neighbour like any other.
+        run_ip(&["-n", &wire.client, "addr", "replace", "203.0.113.9/32", "dev", arrives_by]);
+        let (mut slab, mut batch) = (FrameSlab::new(1), TxBatch::new());
+        put(&mut batch, &mut slab, &reply);
+        assert_eq!(server.send(&mut batch, &mut slab).sent, 1, "{outbound:?}");
+        let seen = receive(&mut relay, 1);
+        assert_eq!(seen[0].0[26..34], [192, 0, 2, 1, 203, 0, 113, 9], "{outbound:?}");
+        run_ip(&["-n", &wire.client, "addr", "del", "203.0.113.9/32", "dev", arrives_by]);
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Outbound {
     /// Out of the interface that the query came in by, from the address it was sent to.
     #[default]
     SameAsInbound,
-    /// Where the routing table says, from the address that it chooses.
+    /// To relays, out of the interface that the routing table says; other replies as above. The source stays the address that the
+    /// query was sent to: its socket is bound to it.
     UseRouting,
 }
 
@@ -162,6 +163,11 @@ fn read_headers(frame: &[u8]) -> Option<(Ipv4Addr, SocketAddrV4, &[u8])> {
     Some((Ipv4Addr::new(a, b, c, d), SocketAddrV4::new(Ipv4Addr::new(e, f, g, h), port), payload))
 }
 
+/// Whether a DHCPv4 message carries a relay's address (`giaddr`, RFC 2131 figure 1).
+fn is_relayed(payload: &[u8]) -> bool {
+    payload.get(24..28).is_some_and(|giaddr| giaddr != [0; 4])
+}
+
 impl Port for UdpPort {
     fn interface(&self) -> InterfaceId {
         self.interface
@@ -243,9 +249,10 @@ impl Port for UdpPort {
                     // A reply leaves from the socket that has its source address; any other source from the first.
                     let ours = source == *address;
                     let nobodys = position == 0 && !self.sockets.iter().any(|(other, _)| *other == source);
-                    let from = match outbound {
-                        Outbound::SameAsInbound => (source, index),
-                        Outbound::UseRouting => (Ipv4Addr::UNSPECIFIED, 0),
+                    let from = if outbound == Outbound::UseRouting && is_relayed(payload) {
+                        (Ipv4Addr::UNSPECIFIED, 0)
+                    } else {
+                        (source, index)
                     };
                     (ours || nobodys).then_some(Outgoing { bytes: payload, to: Some(to), from })
                 });
