@@ -1,6 +1,8 @@
 //! The command line: what the words mean, how a process ends.
 
+pub mod ctl;
 pub mod exit;
+pub mod leases;
 pub mod run;
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What the control API needs of the rest of the server.
 //!
 //! Facts are asked synchronously and must be at hand: nothing here may wait. Work is ordered by [`Backend::submit`]
-//! under a [`Ticket`] and comes back, any time later, through `ControlLoop::complete`.
+//! under a [`Ticket`] and comes back, any time later, through [`super::event_loop::ControlLoop::complete`].
 
 use std::net::Ipv4Addr;
 
@@ -260,7 +260,7 @@ pub struct Status {
     pub lease_file: Option<String>,
     /// The DHCP sockets.
     pub sockets: SocketsStatus,
-    /// The origins that hold the DHCP service off, as `disabling::Disabling` numbers them.
+    /// The origins that hold the DHCP service off, as [`super::disabling::Disabling`] numbers them.
     pub disabled_by: Vec<u32>,
     /// The list `high-availability`, when there is HA.
     pub high_availability: Option<Value>,
@@ -281,7 +281,7 @@ pub trait Backend {
     fn now(&mut self) -> Now;
     /// Wall-clock time in microseconds since the Unix epoch.
     fn wall_us(&mut self) -> u64;
-    /// Orders work; `ticket` comes back through `ControlLoop::complete` exactly once. It must not be completed from
+    /// Orders work; `ticket` comes back through [`super::event_loop::ControlLoop::complete`] exactly once. It must not be completed from
     /// inside this call.
     fn submit(&mut self, ticket: Ticket, order: Order);
 

@@ -1,6 +1,10 @@
 //! Times as Kea prints them: local time of statistics, UTC, RFC 1123 dates. The zone's rules come from its file.
 
+mod zone;
+
 use std::fmt;
+
+pub use zone::Zone;
 
 /// A civil date and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

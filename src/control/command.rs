@@ -10,6 +10,7 @@ use super::backend::{Backend, Completion, Daemon, Order, Ticket};
 use super::json::{self, JsonError, Reader};
 use super::lease_commands::Listing;
 use super::statistics::Statistics;
+use super::table::CommandTable;
 
 /// `result`: done.
 pub const RESULT_SUCCESS: u32 = 0;
@@ -318,8 +319,8 @@ pub struct Context<'a> {
     pub statistics: &'a mut Statistics,
     /// The daemon that is asked.
     pub daemon: Daemon,
-    /// The names of the commands that this daemon has, sorted.
-    pub command_names: &'a [String],
+    /// The commands that this daemon has.
+    pub table: &'a CommandTable,
     /// Source of tickets.
     pub tickets: &'a mut Tickets,
     /// Tickets ordered during this call; whoever called the command books them for it.

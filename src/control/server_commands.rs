@@ -50,7 +50,10 @@ fn register_common(table: &mut CommandTable) {
     let mut add = |name, act: Act| {
         table.register(name, Presence::Always, move |context, command| act(context, command).into());
     };
-    add("list-commands", |context, _| Err(Answer::success("").with(json!(context.command_names))));
+    add("list-commands", |context, _| {
+        let names = context.table.names(context.backend.features());
+        Err(Answer::success("").with(json!(names)))
+    });
     add("version-get", |_, _| Err(version()));
     add("build-report", |_, _| Err(Answer::success(build_report())));
     add("config-get", config_get);

@@ -11,7 +11,7 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
-use super::clock;
+use super::clock::{self, Zone};
 use super::command::{Answer, Command, Context, Outcome};
 use super::json;
 use super::table::{CommandTable, Presence};
@@ -221,14 +221,15 @@ impl Series {
         self.hidden_at.is_none()
     }
 
-    fn print(&self, offset_s: i32, out: &mut Vec<u8>) {
+    fn print(&self, zone: &Zone, out: &mut Vec<u8>) {
         out.extend_from_slice(b"[ ");
         for (index, (value, at_us)) in self.samples.iter().enumerate() {
             if index > 0 {
                 out.extend_from_slice(b", ");
             }
             // Writing to a vector cannot fail.
-            let _ = write!(out, "[ {value}, \"{}\" ]", clock::stamp(*at_us, offset_s));
+            let _ =
+                write!(out, "[ {value}, \"{}\" ]", clock::stamp(*at_us, zone.offset_s(at_us / 1_000_000)));
         }
         out.extend_from_slice(b" ]");
     }
@@ -280,8 +281,8 @@ pub struct Statistics {
     count_default: u32,
     age_default_s: u64,
     retention_default: Retention,
-    /// Seconds east of UTC, for the time of samples.
-    offset_s: i32,
+    /// For the times of samples.
+    zone: Zone,
 }
 
 impl Default for Statistics {
@@ -302,7 +303,7 @@ impl Statistics {
             count_default: SAMPLE_COUNT_DEFAULT,
             age_default_s: 0,
             retention_default: retention,
-            offset_s: 0,
+            zone: Zone::utc(),
         }
     }
 
@@ -325,9 +326,9 @@ impl Statistics {
         (self.count_default, self.age_default_s)
     }
 
-    /// The zone of sample times, seconds east of UTC.
-    pub const fn set_zone(&mut self, offset_s: i32) {
-        self.offset_s = offset_s;
+    /// Sets the zone in which the times of samples are shown (universal time unless set).
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.zone = zone;
     }
 
     /// Takes the counters of `snapshot` as samples of `now_us`; subnets and pools that are not in it any more go.
@@ -428,7 +429,7 @@ impl Statistics {
 
     /// Prints the map of the series, names sorted; only those of the whole server when `global` is true.
     fn print_all(&self, global: bool, out: &mut Vec<u8>) {
-        let mut printer = MapPrinter { out, first: true, offset_s: self.offset_s };
+        let mut printer = MapPrinter { out, first: true, zone: &self.zone };
         printer.out.extend_from_slice(b"{ ");
         let mut server: Vec<(&str, &Series)> =
             ServerCounter::ALL.iter().map(|counter| counter.name()).zip(&self.server).collect();
@@ -469,7 +470,7 @@ impl Statistics {
 struct MapPrinter<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
-    offset_s: i32,
+    zone: &'a Zone,
 }
 
 impl MapPrinter<'_> {
@@ -482,7 +483,7 @@ impl MapPrinter<'_> {
         }
         json::print_string(name.as_bytes(), self.out);
         self.out.extend_from_slice(b": ");
-        series.print(self.offset_s, self.out);
+        series.print(self.zone, self.out);
     }
 }
 
@@ -493,9 +494,9 @@ pub fn register(table: &mut CommandTable) {
     };
     add("statistic-get", |statistics, _, arguments| {
         let name = arguments.name()?;
-        let offset_s = statistics.offset_s;
+        let zone = statistics.zone.clone();
         let mut out = Vec::new();
-        let mut printer = MapPrinter { out: &mut out, first: true, offset_s };
+        let mut printer = MapPrinter { out: &mut out, first: true, zone: &zone };
         printer.out.extend_from_slice(b"{ ");
         if let Some((series, _)) = statistics.find(name) {
             printer.member(name, series);

@@ -87,6 +87,12 @@ impl CommandTable {
             .collect()
     }
 
+    /// Whether the command `name` is there.
+    #[must_use]
+    pub fn has(&self, name: &str, features: Features) -> bool {
+        self.commands.get(name).is_some_and(|(presence, _)| presence.holds(features))
+    }
+
     /// Answers `command` or begins to.
     pub fn execute(&self, context: &mut Context<'_>, command: &Command) -> Outcome {
         match self.commands.get(&command.name) {
