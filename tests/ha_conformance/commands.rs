@@ -319,6 +319,21 @@ fn partner_down_rests_between_the_notice_and_the_next_heartbeat() {
 }
 
 #[test]
+fn partner_that_dies_over_its_copy_does_not_keep_the_service_off() {
+    let extra = json!({ "max-response-delay": 15_000 });
+    let mut server = Server::reach("load-balancing", "alpha", "partner-down", extra);
+    server.partner("syncing");
+    disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 60 }));
+    disable(&mut server, json!({ "origin-id": 2001 }));
+    server.silence();
+    assert!(!server.service);
+    server.silence();
+    assert!(!server.service, "the other one has no period: somebody means it");
+    enable(&mut server, json!({ "origin-id": 2001 }));
+    assert!(server.service);
+}
+
+#[test]
 fn b93_restricted_listener_lets_partners_commands_through() {
     for command in [
         "ha-scopes",

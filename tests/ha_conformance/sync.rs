@@ -21,7 +21,9 @@ fn params(source: &Partner, max_period_s: Option<u64>) -> SyncParams {
 }
 
 fn kea() -> Partner {
-    Partner::new(None)
+    let mut partner = Partner::new(None);
+    partner.learn_commands(Some(["ha-heartbeat", "ha-sync-complete-notify"]));
+    partner
 }
 
 fn aplomado() -> Partner {
@@ -37,6 +39,7 @@ struct Copy {
     expects: Vec<Expect>,
     applies: Vec<bool>,
     unsupported: Vec<&'static str>,
+    learnt: Option<Vec<String>>,
     finished: Option<Result<SyncSummary, String>>,
 }
 
@@ -48,6 +51,7 @@ impl Copy {
             expects: Vec::new(),
             applies: Vec::new(),
             unsupported: Vec::new(),
+            learnt: None,
             finished: None,
         };
         copy.collect();
@@ -64,6 +68,7 @@ impl Copy {
                 }
                 SyncAction::Apply { changes } => self.applies.push(changes),
                 SyncAction::Unsupported(command) => self.unsupported.push(command),
+                SyncAction::Commands(names) => self.learnt = names,
                 SyncAction::Finished(result) => self.finished = Some(result),
             }
         }
@@ -492,6 +497,32 @@ fn session_that_lost_changes_begins_anew_the_plain_way() {
         (copy.commands(), copy.unsupported.clone()),
         (vec!["aplomado-sync-begin", "dhcp-disable"], vec![SYNC_BEGIN_COMMAND])
     );
+}
+
+#[test]
+fn source_is_asked_what_it_can_when_nobody_has() {
+    let mut copy = Copy::new(params(&Partner::new(None), Some(60)));
+    copy.answer(0, Some(json!(["ha-heartbeat", SYNC_BEGIN_COMMAND])));
+    assert_eq!(copy.commands(), ["list-commands", "aplomado-sync-begin"]);
+    assert_eq!(copy.learnt.as_ref().map(Vec::len), Some(2));
+    for result in [1, 2] {
+        let mut copy = Copy::new(params(&Partner::new(None), Some(60)));
+        copy.answer(result, None);
+        assert_eq!(copy.commands(), ["list-commands", "dhcp-disable"]);
+    }
+    let mut copy = Copy::new(params(&Partner::new(None), Some(60)));
+    copy.io_error();
+    assert_eq!((copy.sent.len(), copy.finished.expect("an end").is_err()), (1, true));
+}
+
+#[test]
+fn cancelled_while_disabling_enables_the_source() {
+    let mut copy = Copy::new(params(&kea(), Some(60)));
+    copy.sync.cancel();
+    copy.ok();
+    assert_eq!(copy.commands(), ["dhcp-disable", "dhcp-enable"]);
+    copy.ok();
+    assert!(copy.finished.expect("an end").is_err());
 }
 
 #[test]
