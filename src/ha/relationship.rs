@@ -319,6 +319,12 @@ impl Relationship {
         self.partner
     }
 
+    /// Whether the partner is unavailable and has been silent for longer than `max-response-delay`.
+    #[must_use]
+    pub fn partner_is_silent(&self, now: Now) -> bool {
+        self.communication.partner_state == Some(State::Unavailable) && self.is_interrupted(now)
+    }
+
     /// Whether the DHCP service is on, as far as this relationship knows.
     #[must_use]
     pub const fn service(&self) -> bool {

@@ -78,6 +78,7 @@ impl Relationships {
         if let Some(relationship) = self.list.get_mut(index) {
             relationship.handle(now, event);
         }
+        self.release_orphans(now);
         self.settle(now);
     }
 
@@ -87,6 +88,7 @@ impl Relationships {
         for relationship in &mut self.list {
             relationship.handle(now, Event::Timer);
         }
+        self.release_orphans(now);
         self.settle(now);
     }
 
@@ -195,6 +197,19 @@ impl Relationships {
     #[must_use]
     pub fn service_status(&self) -> Value {
         self.origins.status()
+    }
+
+    /// A partner that disabled this server to copy its leases and then fell silent will not enable it. Its `max-period` would, but
+    /// clients would wait for that long. What changes from now on is counted as unsent: should the partner be alive and go on
+    /// with its copy, it is made to begin anew. An origin does not tell which partner it is of: all must be silent.
+    fn release_orphans(&mut self, now: Now) {
+        let active = || self.list.iter().filter(|relationship| relationship.partner().is_some());
+        if active().all(|relationship| relationship.partner_is_silent(now))
+            && let Some(silence_ms) =
+                active().map(|relationship| relationship.config().max_response_delay_ms).max()
+        {
+            self.origins.release_partners(now, silence_ms);
+        }
     }
 
     fn maintain(&mut self, now: Now, token: CommandToken, start: bool) {

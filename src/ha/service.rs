@@ -21,7 +21,14 @@ pub const ORIGINS_MAX: usize = 4096;
 /// The origins that keep the service off, each perhaps until some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceOrigins {
-    disabled: BTreeMap<u32, Option<Mono>>,
+    disabled: BTreeMap<u32, Disabled>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Disabled {
+    /// When it was asked for last.
+    since: Mono,
+    until: Option<Mono>,
 }
 
 impl ServiceOrigins {
@@ -40,9 +47,10 @@ impl ServiceOrigins {
             return Err("too many origins keep the service disabled");
         }
         let until = max_period_s.map(|period| now.mono.plus_ms(period.saturating_mul(1000)));
-        let timer = self.disabled.entry(origin).or_insert(until);
+        let entry = self.disabled.entry(origin).or_insert(Disabled { since: now.mono, until });
+        entry.since = now.mono;
         if until.is_some() {
-            *timer = until;
+            entry.until = until;
         }
         Ok(())
     }
@@ -60,13 +68,21 @@ impl ServiceOrigins {
 
     /// Ends what has lasted its period.
     pub fn expire(&mut self, now: Now) {
-        self.disabled.retain(|_, until| until.is_none_or(|until| until > now.mono));
+        self.disabled.retain(|_, entry| entry.until.is_none_or(|until| until > now.mono));
+    }
+
+    /// Ends what partners asked for with a period and have not repeated for longer than `silence_ms`: they have died over it.
+    pub fn release_partners(&mut self, now: Now, silence_ms: u64) {
+        self.disabled.retain(|&origin, entry| {
+            let is_partner = (ORIGIN_HA_PARTNER..ORIGIN_DATABASE).contains(&origin);
+            !is_partner || entry.until.is_none() || now.mono.ms_since(entry.since) <= silence_ms
+        });
     }
 
     /// When the next period ends.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        self.disabled.values().flatten().min().copied()
+        self.disabled.values().filter_map(|entry| entry.until).min()
     }
 
     /// The `dhcp-state` of `status-get`.

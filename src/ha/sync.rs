@@ -10,10 +10,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
+use serde_json::Value;
+
 use super::command::outgoing::{self, Family};
 use super::command::page::PageAnswer;
 use super::command::{PeerAnswer, PeerError, RESULT_UNSUPPORTED};
 use super::config::{RelationshipConfig, Timeouts};
+use super::feed::CHANGES_PER_ANSWER_MAX;
 use super::partner::{Partner, SYNC_BEGIN_COMMAND};
 use crate::ids::SubnetId;
 
@@ -81,6 +84,8 @@ pub struct SyncParams {
     pub pages: bool,
     /// Whether the source can stay in service.
     pub in_service: bool,
+    /// Whether that is not known yet: then `list-commands` comes first.
+    pub ask: bool,
 }
 
 impl SyncParams {
@@ -96,6 +101,7 @@ impl SyncParams {
             timeouts: config.timeouts(),
             pages: source.gives_pages(),
             in_service: source.syncs_in_service(),
+            ask: source.is_unasked(),
         }
     }
 }
@@ -157,6 +163,8 @@ pub enum SyncAction {
     },
     /// The source does not know this command: [`Partner::learn`].
     Unsupported(&'static str),
+    /// The source knows these commands, or did not say: [`Partner::learn_commands`].
+    Commands(Option<Vec<String>>),
     /// It is over. Nothing more comes.
     Finished(Result<SyncSummary, String>),
 }
@@ -164,6 +172,7 @@ pub enum SyncAction {
 /// What the command in flight is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    Ask,
     Begin,
     Disable,
     Page,
@@ -226,7 +235,11 @@ impl Sync {
             actions: VecDeque::new(),
             params,
         };
-        sync.send(if sync.params.in_service { Step::Begin } else { Step::Disable });
+        sync.send(match (sync.params.ask, sync.params.in_service) {
+            (true, _) => Step::Ask,
+            (false, true) => Step::Begin,
+            (false, false) => Step::Disable,
+        });
         sync
     }
 
@@ -241,6 +254,7 @@ impl Sync {
             return;
         }
         if self.failure.is_some() && !matches!(self.step, Step::EnableAfterFailure | Step::End) {
+            self.note_effects(&reply);
             return self.clean_up();
         }
         match reply {
@@ -291,6 +305,7 @@ impl Sync {
         let params = &self.params;
         let (family, name, timeouts) = (params.family, params.server_name.as_str(), params.timeouts);
         let (body, timeout_ms, expect) = match step {
+            Step::Ask => (outgoing::list_commands(family), timeouts.command_ms, Expect::Short),
             Step::Begin => (outgoing::sync_begin(family, name), timeouts.command_ms, Expect::Short),
             Step::Disable | Step::TailDisable => {
                 let body = outgoing::dhcp_disable(family, params.origin, params.max_period_s);
@@ -300,7 +315,8 @@ impl Sync {
             Step::GetAll => (outgoing::get_all(family), timeouts.page_ms, Expect::Page),
             Step::Changes => {
                 let session = self.session.unwrap_or(0);
-                let body = outgoing::sync_changes(family, name, session, self.sequence, params.page_limit);
+                let body =
+                    outgoing::sync_changes(family, name, session, self.sequence, CHANGES_PER_ANSWER_MAX);
                 (body, timeouts.page_ms, Expect::Page)
             }
             Step::Notify => (
@@ -322,6 +338,23 @@ impl Sync {
         self.actions.push_back(SyncAction::Send { body, timeout_ms, expect });
     }
 
+    /// What an answer that comes too late has changed at the source.
+    fn note_effects(&mut self, reply: &Reply) {
+        let Reply::Short(Ok(answer)) = reply else { return };
+        if !answer.is_success() {
+            return;
+        }
+        match self.step {
+            Step::Disable | Step::TailDisable => self.disabled = true,
+            Step::Begin => {
+                self.session =
+                    answer.arguments.as_ref().and_then(|arguments| arguments.get("session")?.as_u64());
+            }
+            Step::Notify => self.disabled = false,
+            _ => {}
+        }
+    }
+
     fn short_answered(&mut self, answer: Result<PeerAnswer, PeerError>) {
         let unsupported = matches!(&answer, Ok(answer) if answer.result == i64::from(RESULT_UNSUPPORTED));
         let outcome = match &answer {
@@ -330,6 +363,23 @@ impl Sync {
             Err(error) => Err(error.to_string()),
         };
         match (self.step, outcome) {
+            (Step::Ask, Err(_)) if answer.is_err() => self.fail("list-commands: no answer".to_owned()),
+            (Step::Ask, _) => {
+                let names = answer.ok().filter(PeerAnswer::is_success).and_then(|answer| {
+                    let list = answer
+                        .arguments?
+                        .as_array()?
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(str::to_owned)
+                        .collect();
+                    Some::<Vec<String>>(list)
+                });
+                let in_service =
+                    names.as_ref().is_some_and(|names| names.iter().any(|name| name == SYNC_BEGIN_COMMAND));
+                self.actions.push_back(SyncAction::Commands(names));
+                self.send(if in_service { Step::Begin } else { Step::Disable });
+            }
             (Step::Begin, Ok(())) => {
                 let session = answer.ok().and_then(|answer| answer.arguments?.get("session")?.as_u64());
                 match session {

@@ -82,6 +82,10 @@ impl Relationship {
         if self.state == State::Waiting {
             return Answer::success("HA state machine already in WAITING state.");
         }
+        if self.state == State::Terminated {
+            // Nothing was measured since the pair ended: what ended it then must not end it again unseen.
+            self.communication.forget_measurements();
+        }
         self.transition(State::Waiting);
         self.run_once(now, Trigger::Ordinary);
         Answer::success("HA state machine reset.")

@@ -78,6 +78,14 @@ impl Communication {
         }
     }
 
+    /// Forgets what only a new heartbeat can tell: skew, and for how long the partner has been terminated.
+    pub(super) const fn forget_measurements(&mut self) {
+        self.skew_s = None;
+        self.partner_time_s = None;
+        self.own_time_s = None;
+        self.terminated_since = None;
+    }
+
     /// The partner changed leases that it did not send, since its heartbeat before the last.
     pub(super) const fn has_new_unsent(&self) -> bool {
         self.unsent[1] > 0 && self.unsent[1] != self.unsent[0]

@@ -1,0 +1,425 @@
+//! Behaviours 86 to 95, as far as the machine and the commands show them.
+
+use aplomado::ha::command::request::{HA_COMMANDS, HaRequest, is_listener_command};
+use aplomado::ha::command::{Answer, PeerAnswer};
+use aplomado::ha::relationship::Event;
+use aplomado::ha::service::ServiceRequest;
+use serde_json::{Value, json};
+
+use crate::rig::{Server, no_answer, peer_answer, relationship, valid};
+
+fn notify(cancel: bool) -> Option<Value> {
+    Some(json!({ "cancel": cancel }))
+}
+
+#[test]
+fn b86_reset_leads_to_waiting() {
+    let mut server = Server::reach("load-balancing", "alpha", "waiting", json!({}));
+    assert_eq!(server.result("ha-reset", None), 0);
+    assert!(server.transitions().is_empty());
+    for state in [
+        "syncing",
+        "ready",
+        "load-balancing",
+        "communication-recovery",
+        "partner-down",
+        "in-maintenance",
+        "partner-in-maintenance",
+        "terminated",
+    ] {
+        let mut server = Server::reach("load-balancing", "alpha", state, json!({}));
+        assert_eq!(server.result("ha-reset", Some(json!({ "server-name": "beta" }))), 0);
+        assert_eq!(server.transitions().first(), Some(&"waiting"), "{state}");
+        assert!(!server.service);
+    }
+    let mut backup = Server::new("load-balancing", "gamma", json!({}));
+    assert_eq!((backup.result("ha-reset", None), backup.state()), (0, "backup"));
+}
+
+#[test]
+fn b87_maintenance_notices_by_state() {
+    for state in ["waiting", "ready", "syncing", "partner-down", "load-balancing"] {
+        let mut server = Server::reach("load-balancing", "beta", state, json!({}));
+        assert_eq!(server.result("ha-maintenance-notify", notify(true)), 1, "{state}");
+        assert_eq!(server.state(), state);
+        assert_eq!(
+            server.command("ha-maintenance-notify", notify(false)),
+            Some(Answer::success("Server is in-maintenance state."))
+        );
+        assert_eq!((server.state(), server.service, server.scopes().len()), ("in-maintenance", false, 0));
+    }
+    let refusing = |mut server: Server, state: &str| {
+        assert_eq!(server.result("ha-maintenance-notify", notify(false)), 1001);
+        assert_eq!(server.state(), state);
+    };
+    refusing(Server::reach("load-balancing", "alpha", "terminated", json!({})), "terminated");
+    refusing(
+        Server::reach("load-balancing", "alpha", "partner-in-maintenance", json!({})),
+        "partner-in-maintenance",
+    );
+    refusing(Server::new("load-balancing", "gamma", json!({})), "backup");
+    let mut server = Server::new("load-balancing", "alpha", json!({}));
+    for bad in [
+        None,
+        Some(json!({})),
+        Some(json!([])),
+        Some(json!({ "cancel": 1 })),
+        Some(json!({ "cancel": false, "state": 1 })),
+        Some(json!({ "cancel": false, "server-name": "delta" })),
+    ] {
+        assert_eq!(server.result("ha-maintenance-notify", bad), 1);
+    }
+}
+
+#[test]
+fn b88_cancel_returns_and_tells() {
+    let mut server = Server::reach("load-balancing", "alpha", "load-balancing", json!({}));
+    server.result("ha-maintenance-notify", Some(json!({ "cancel": false, "state": "load-balancing" })));
+    let answer = server
+        .command("ha-maintenance-notify", Some(json!({ "cancel": true, "state": "ready" })))
+        .expect("an answer");
+    assert_eq!((answer.result, answer.arguments), (0, Some(json!({ "state": "load-balancing" }))));
+    assert_eq!((server.state(), server.partner_state(), server.service), ("load-balancing", "ready", true));
+    // Said twice, there is no state to return to; a state that we do not know is unavailable.
+    server.result("ha-maintenance-notify", notify(false));
+    server.result("ha-maintenance-notify", notify(false));
+    let answer = server
+        .command("ha-maintenance-notify", Some(json!({ "cancel": true, "state": "thinking" })))
+        .expect("an answer");
+    assert_eq!(answer.arguments, Some(json!({ "state": "waiting" })));
+    assert_eq!((server.state(), server.partner_state()), ("waiting", "unavailable"));
+}
+
+#[test]
+fn b89_maintenance_start_by_the_partners_answer() {
+    let start = |mode: &str| {
+        let mut server = Server::reach(mode, "alpha", mode, json!({}));
+        assert_eq!(server.command("ha-maintenance-start", None), None);
+        let (_, cancel, state) = server.maintenance_sent().expect("a notice");
+        assert_eq!((cancel, state.name()), (false, mode));
+        server
+    };
+    let mut server = start("load-balancing");
+    server.answer_maintenance(peer_answer(0, None));
+    assert_eq!(
+        (server.late_answer().expect("an answer").result, server.state()),
+        (0, "partner-in-maintenance")
+    );
+    assert_eq!(server.scopes(), ["alpha", "beta"]);
+
+    for answer in [no_answer(), peer_answer(1, None), PeerAnswer::parse(br#"{ "result": 0 }"#)] {
+        let mut server = start("hot-standby");
+        server.answer_maintenance(answer);
+        assert_eq!((server.late_answer().expect("an answer").result, server.state()), (0, "partner-down"));
+        assert_eq!((server.partner_state(), server.service), ("unavailable", true));
+    }
+    for code in [1001, 2, 4] {
+        let mut server = start("hot-standby");
+        server.answer_maintenance(peer_answer(code, None));
+        let answer = server.late_answer().expect("an answer");
+        assert!(answer.result == 1 && answer.text.contains(&code.to_string()), "{answer:?}");
+        assert_eq!((server.state(), server.partner_state()), ("hot-standby", "unavailable"));
+    }
+    for state in ["in-maintenance", "partner-in-maintenance", "terminated"] {
+        let mut server = Server::reach("load-balancing", "alpha", state, json!({}));
+        assert_eq!(server.result("ha-maintenance-start", None), 1);
+        assert!(server.maintenance_sent().is_none());
+    }
+    assert_eq!(Server::new("load-balancing", "gamma", json!({})).result("ha-maintenance-start", None), 1);
+    assert_eq!(Server::new("passive-backup", "alpha", json!({})).result("ha-maintenance-start", None), 1);
+}
+
+#[test]
+fn maintenance_serves_everybody_even_without_auto_failover() {
+    let mut map = relationship("load-balancing", "alpha", json!({}));
+    map["peers"][0]["auto-failover"] = json!(false);
+    let mut server = Server::with(vec![valid(map)]);
+    server.partner("ready");
+    server.finish_sync(true);
+    server.partner("load-balancing");
+    server.command("ha-maintenance-start", None);
+    server.answer_maintenance(no_answer());
+    assert_eq!((server.state(), server.scopes().len()), ("partner-down", 2));
+}
+
+#[test]
+fn maintenance_cancel_by_the_partners_answer() {
+    let cancel = || {
+        let mut server = Server::reach("load-balancing", "alpha", "partner-in-maintenance", json!({}));
+        assert_eq!(server.command("ha-maintenance-cancel", None), None);
+        let (_, cancel, state) = server.maintenance_sent().expect("a notice");
+        assert_eq!((cancel, state.name()), (true, "load-balancing"));
+        server
+    };
+    let mut server = cancel();
+    server.answer_maintenance(peer_answer(0, Some(json!({ "state": "waiting" }))));
+    assert_eq!((server.late_answer().expect("an answer").result, server.state()), (0, "load-balancing"));
+    assert_eq!(server.partner_state(), "waiting");
+    // Older ones do not say what they are in: that alone does not move the machine.
+    let mut server = cancel();
+    server.answer_maintenance(peer_answer(0, None));
+    assert_eq!((server.state(), server.partner_state()), ("load-balancing", "unavailable"));
+    server.partner("load-balancing");
+    assert_eq!(server.state(), "load-balancing");
+    for answer in [no_answer(), peer_answer(1, None)] {
+        let mut server = cancel();
+        server.answer_maintenance(answer);
+        assert_eq!(
+            (server.late_answer().expect("an answer").result, server.state()),
+            (1, "partner-in-maintenance")
+        );
+        assert_eq!(server.partner_state(), "unavailable");
+    }
+    assert_eq!(
+        Server::reach("load-balancing", "alpha", "load-balancing", json!({}))
+            .result("ha-maintenance-cancel", None),
+        1
+    );
+}
+
+#[test]
+fn maintenance_is_asked_of_all_relationships_until_one_refuses() {
+    let pair = |first: &str, second: &str| {
+        valid(json!({ "this-server-name": first, "mode": "hot-standby", "peers": [
+            { "name": first, "url": "http://10.9.1.1:8005/", "role": "primary" },
+            { "name": second, "url": "http://10.9.1.2:8005/", "role": "standby" } ] }))
+    };
+    let hub = || {
+        let mut second = pair("c", "d");
+        second.index = 1;
+        let mut server = Server::with(vec![pair("a", "b"), second]);
+        server.command("ha-maintenance-start", None);
+        server
+    };
+    let mut server = hub();
+    server.answer_maintenance(peer_answer(0, None));
+    assert!(server.late_answer().is_none());
+    let (ticket, ..) = server.maintenance_sent().expect("a second notice");
+    server.ha.handle(server.now, 1, Event::MaintenanceAnswered { ticket, answer: peer_answer(1001, None) });
+    server.collect();
+    assert_eq!(server.late_answer().expect("an answer").result, 1);
+    assert_eq!(server.ha.list()[0].state().name(), "partner-in-maintenance");
+    assert_eq!(server.ha.list()[1].state().name(), "waiting");
+    let mut server = hub();
+    server.answer_maintenance(peer_answer(1001, None));
+    assert_eq!(server.late_answer().expect("an answer").result, 1);
+    assert_eq!(server.ha.list()[1].state().name(), "waiting", "not asked at all");
+    assert_eq!(server.maintenance_sent().map(|sent| sent.1), Some(false));
+}
+
+fn disable(server: &mut Server, arguments: Value) -> u32 {
+    let answer = match ServiceRequest::parse(Some(&arguments)) {
+        Ok(request) => server.ha.disable(server.now, request),
+        Err(answer) => answer,
+    };
+    server.collect();
+    answer.result
+}
+
+fn enable(server: &mut Server, arguments: Value) {
+    let request = ServiceRequest::parse(Some(&arguments)).expect("valid");
+    assert_eq!(server.ha.enable(server.now, request).result, 0);
+    server.collect();
+}
+
+#[test]
+fn b90_origins_hold_the_service_apart() {
+    let mut server =
+        Server::reach("load-balancing", "alpha", "load-balancing", json!({ "heartbeat-delay": 100_000 }));
+    for origin in [2000, 2001] {
+        assert_eq!(disable(&mut server, json!({ "origin-id": origin })), 0);
+    }
+    assert!(!server.service && !server.word.service());
+    enable(&mut server, json!({ "origin-id": 2000 }));
+    assert!(!server.service);
+    enable(&mut server, json!({ "origin-id": 2001 }));
+    assert!(server.service && server.word.service());
+    disable(&mut server, json!({ "origin-id": 2000, "max-period": 1 }));
+    disable(&mut server, json!({ "origin-id": 2001, "max-period": 2 }));
+    server.advance(1000);
+    assert!(!server.service);
+    assert!(
+        !server.ha.service_status()["disabled-by-remote-command"]
+            .as_array()
+            .expect("a list")
+            .contains(&json!(2000))
+    );
+    server.advance(1000);
+    assert!(server.service);
+}
+
+#[test]
+fn b91_arguments_of_dhcp_disable() {
+    let mut server = Server::reach("load-balancing", "alpha", "load-balancing", json!({}));
+    for bad in [
+        json!({ "max-period": 0 }),
+        json!({ "max-period": "1" }),
+        json!({ "max-period": -1 }),
+        json!({ "origin": "x" }),
+        json!({ "origin": true }),
+        json!({ "origin-id": "2000" }),
+        json!({ "origin-id": 3000, "max-period": 1 }),
+        json!([]),
+    ] {
+        assert_eq!(disable(&mut server, bad), 1);
+    }
+    assert!(server.service);
+    let origin = |arguments: Value| ServiceRequest::parse(Some(&arguments)).expect("valid").origin;
+    assert_eq!(origin(json!({ "origin-id": 2005, "origin": "user" })), 2005);
+    assert_eq!(origin(json!({ "origin": "ha-partner" })), 2000);
+    assert_eq!(origin(json!({ "origin": 2003 })), 2003);
+    assert_eq!(origin(json!({})), 1);
+    assert_eq!(ServiceRequest::parse(None).expect("valid").origin, 1);
+}
+
+#[test]
+fn b92_completion_notice_releases_the_origin() {
+    let mut server = Server::reach("load-balancing", "alpha", "load-balancing", json!({}));
+    disable(&mut server, json!({ "origin-id": 2003, "max-period": 60 }));
+    assert_eq!(
+        server.result("ha-sync-complete-notify", Some(json!({ "origin-id": 2003, "origin": 2000 }))),
+        0
+    );
+    assert!(server.service);
+    // A partner of 2.2 disables us as `ha-partner` and then names nobody.
+    disable(&mut server, json!({ "origin": "ha-partner", "max-period": 60 }));
+    assert_eq!(server.result("ha-sync-complete-notify", None), 0);
+    assert!(server.service);
+    for bad in [json!({ "origin-id": "2000" }), json!({ "origin": "ha-partner" }), json!([])] {
+        assert_eq!(server.result("ha-sync-complete-notify", Some(bad)), 1);
+    }
+}
+
+#[test]
+fn partner_down_rests_between_the_notice_and_the_next_heartbeat() {
+    let noticed = || {
+        let mut server = Server::reach("load-balancing", "alpha", "partner-down", json!({}));
+        disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 60 }));
+        server.result("ha-sync-complete-notify", Some(json!({ "origin-id": 2000, "origin": 2000 })));
+        assert!(!server.service);
+        server
+    };
+    let mut server = noticed();
+    server.partner("ready");
+    assert_eq!((server.state(), server.service), ("load-balancing", true));
+    let mut server = noticed();
+    server.silence();
+    assert_eq!((server.state(), server.service), ("partner-down", true));
+    // A partner that is back in `syncing` and then falls silent must not leave the clients without service.
+    let mut server = noticed();
+    server.partner("syncing");
+    assert!(!server.service);
+    server.silence();
+    assert!(server.service);
+    // Nor one that goes on answering without getting ready.
+    let mut server = noticed();
+    server.partner("waiting");
+    server.partner("waiting");
+    assert_eq!((server.state(), server.service), ("partner-down", true));
+}
+
+#[test]
+fn partner_that_dies_over_its_copy_does_not_keep_the_service_off() {
+    let extra = json!({ "max-response-delay": 15_000 });
+    let mut server = Server::reach("load-balancing", "alpha", "partner-down", extra);
+    server.partner("syncing");
+    disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 60 }));
+    disable(&mut server, json!({ "origin-id": 2001 }));
+    server.silence();
+    assert!(!server.service);
+    server.silence();
+    assert!(!server.service, "the other one has no period: somebody means it");
+    enable(&mut server, json!({ "origin-id": 2001 }));
+    assert!(server.service);
+}
+
+#[test]
+fn b93_restricted_listener_lets_partners_commands_through() {
+    for command in [
+        "ha-scopes",
+        "ha-sync",
+        "ha-continue",
+        "ha-maintenance-start",
+        "ha-maintenance-cancel",
+        "config-get",
+        "lease4-wipe",
+        "lease4-add",
+    ] {
+        assert!(!is_listener_command(command), "{command}");
+    }
+    for command in [
+        "lease4-update",
+        "lease4-del",
+        "lease4-get-page",
+        "lease4-get-all",
+        "ha-heartbeat",
+        "ha-reset",
+        "dhcp-disable",
+        "status-get",
+        "list-commands",
+        "ha-maintenance-notify",
+        "ha-sync-complete-notify",
+    ] {
+        assert!(is_listener_command(command), "{command}");
+    }
+}
+
+#[test]
+fn b95_status_before_and_after_contact() {
+    let mut server = Server::new("load-balancing", "alpha", json!({}));
+    let status = server.ha.status(server.now).expect("HA");
+    let remote = &status[0]["ha-servers"]["remote"];
+    assert_eq!(remote["in-touch"], json!(false));
+    assert_eq!(
+        (&remote["age"], &remote["last-state"], &remote["clock-skew"]),
+        (&json!(0), &json!(""), &Value::Null)
+    );
+    server.answer_with("waiting", -5, Some(0));
+    server.advance(4000);
+    let status = server.ha.status(server.now).expect("HA");
+    let expected = json!([{ "ha-mode": "load-balancing", "ha-servers": {
+        "local": { "role": "primary", "server-name": "alpha", "scopes": [], "state": "syncing", "system-time": "2026-01-01 01:00:10" },
+        "remote": { "role": "secondary", "server-name": "beta", "in-touch": true, "age": 4, "last-state": "waiting",
+            "last-scopes": [], "communication-interrupted": false, "connecting-clients": 0, "unacked-clients": 0,
+            "unacked-clients-left": 0, "analyzed-packets": 0, "system-time": "2026-01-01 01:00:05", "clock-skew": -5 } } }]);
+    assert_eq!(status, expected);
+    for server in
+        [Server::new("load-balancing", "gamma", json!({})), Server::new("passive-backup", "alpha", json!({}))]
+    {
+        assert!(server.ha.status(server.now).expect("HA")[0]["ha-servers"].get("remote").is_none());
+    }
+}
+
+#[test]
+fn status_counts_down_the_unacked_clients() {
+    let mut server = Server::reach(
+        "hot-standby",
+        "beta",
+        "hot-standby",
+        json!({ "max-response-delay": 15_000, "max-unacked-clients": 5 }),
+    );
+    server.silence();
+    server.unacked(2);
+    let remote =
+        |server: &Server| server.ha.status(server.now).expect("HA")[0]["ha-servers"]["remote"].clone();
+    assert_eq!(remote(&server)["unacked-clients-left"], json!(0));
+    server.silence();
+    server.unacked(2);
+    let seen = remote(&server);
+    assert_eq!(
+        (&seen["communication-interrupted"], &seen["last-state"], &seen["clock-skew"]),
+        (&json!(true), &json!("unavailable"), &Value::Null)
+    );
+    assert_eq!(
+        (&seen["unacked-clients"], &seen["unacked-clients-left"], &seen["in-touch"]),
+        (&json!(2), &json!(4), &json!(true))
+    );
+}
+
+#[test]
+fn all_ha_commands_are_known_by_name() {
+    for name in HA_COMMANDS {
+        assert!(HaRequest::parse(name, None).is_some());
+    }
+    assert!(HaRequest::parse("lease4-get", None).is_none());
+}
