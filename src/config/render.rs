@@ -483,7 +483,10 @@ fn infrastructure(map: &mut Map<String, Value>, tree: &Dhcp4) {
         })
         .collect();
     map.put("hooks-libraries", hooks);
-    map.put("loggers", loggers(&tree.loggers));
+    // Kea does not take an empty list here.
+    if !tree.loggers.is_empty() {
+        map.put("loggers", loggers(&tree.loggers));
+    }
 }
 
 fn interfaces_config(tree: &Dhcp4) -> Value {
@@ -526,10 +529,8 @@ fn lease_database(tree: &Dhcp4) -> Value {
         config.put(key, value.to_serde());
     }
     config.put("type", "memfile");
-    if database.written {
-        config.put("persist", database.persist);
-        config.put("lfc-interval", database.lfc_interval_s);
-    }
+    config.put("persist", database.persist);
+    config.put("lfc-interval", database.lfc_interval_s);
     config.put_some("name", database.name.as_deref());
     if database.max_row_errors > 0 {
         config.put("max-row-errors", database.max_row_errors);
@@ -759,7 +760,9 @@ fn agent(tree: &ControlAgent) -> Map<String, Value> {
         })
         .collect();
     map.put("hooks-libraries", hooks);
-    map.put("loggers", loggers(&tree.loggers));
+    if !tree.loggers.is_empty() {
+        map.put("loggers", loggers(&tree.loggers));
+    }
     map.put_context(tree.user_context.as_ref());
     map
 }

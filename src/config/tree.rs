@@ -665,8 +665,6 @@ pub struct LeaseDatabase {
     pub lfc_interval_s: u32,
     /// `max-row-errors` (0: any number).
     pub max_row_errors: u32,
-    /// Whether the block was there at all.
-    pub written: bool,
     /// Members that mean nothing for a memfile, kept for `config-get`.
     pub ignored: Vec<(String, Value)>,
     /// `user-context` with `comment` folded in.
@@ -680,7 +678,6 @@ impl Default for LeaseDatabase {
             name: None,
             lfc_interval_s: 3600,
             max_row_errors: 0,
-            written: false,
             ignored: Vec::new(),
             user_context: None,
         }

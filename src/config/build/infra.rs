@@ -146,7 +146,6 @@ impl Builder<'_> {
             name: config.string("name").filter(|name| !name.is_empty()),
             lfc_interval_s,
             max_row_errors: config.number("max-row-errors").unwrap_or(0),
-            written: true,
             ignored: config
                 .members()
                 .iter()

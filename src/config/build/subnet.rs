@@ -260,7 +260,8 @@ impl Builder<'_> {
             let text = format!(
                 "Specified network interface name {interface} for {what} {name} is not present in the system"
             );
-            self.error(interface.at, text);
+            let prefix = if what == "subnet" { "subnet configuration failed: " } else { "" };
+            self.error(interface.at, format!("{prefix}{text}"));
         }
     }
 
