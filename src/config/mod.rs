@@ -16,6 +16,8 @@ pub mod finding;
 pub mod hex;
 pub mod json;
 pub mod load;
+pub mod option;
+pub mod plan;
 pub mod render;
 mod schema;
 pub mod tree;

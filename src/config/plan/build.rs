@@ -1,0 +1,472 @@
+//! From the typed tree to a [`Plan`].
+//!
+//! Everything that only shows here (option values, class tests, interfaces that are missing) is reported, all of it;
+//! with any error there is no plan.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use super::classes::{Class, ClassNames, Guard, Stage};
+use super::hosts::{Host, Hosts};
+use super::lookup::SubnetLookup;
+use super::names::{NameRules, ReplaceName, unwanted_octets};
+use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
+use super::{
+    AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
+    Pool, ReservationFlags, Subnet, SubnetIndex, Timers,
+};
+use crate::config::finding::{Report, Style};
+use crate::config::json::{Placed, Span};
+use crate::config::load::SystemInterface;
+use crate::config::option::{Definitions, Family, encode_scope};
+use crate::config::tree;
+use crate::ids::{ClassId, InterfaceId};
+
+/// Server identifier.
+const SERVER_IDENTIFIER: u8 = 54;
+/// IPv6-only preferred (RFC 8925).
+const V6_ONLY_PREFERRED: u8 = 108;
+
+/// What a plan depends on besides the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Counts the plans of this process.
+    pub generation: u64,
+    /// The interfaces of the system, in the order of their [`InterfaceId`]s. A subnet whose interface is not among them
+    /// is reached by its other rules only, until the next plan: interfaces come and go.
+    pub interfaces: Vec<SystemInterface>,
+}
+
+/// The plan of `tree`; nothing when there was an error, now or before, in `report`.
+pub fn build(tree: &tree::Dhcp4, surroundings: Surroundings, report: &mut Report) -> Option<Plan> {
+    let mut definitions = Definitions::new(Family::V4);
+    definitions.add_all(&tree.option_defs, report);
+    let mut builder = Builder {
+        report,
+        definitions: &definitions,
+        interfaces: surroundings.interfaces,
+        class_names: ClassNames::default(),
+        options: OptionStoreBuilder::default(),
+        name_rules: Vec::new(),
+        name_rules_known: HashMap::new(),
+        character_sets: HashMap::new(),
+        server_identifiers: Vec::new(),
+    };
+    let plan = builder.plan(tree, surroundings.generation);
+    (report.errors() == 0).then_some(plan)
+}
+
+/// A subnet of the tree with its network, if it is in a shared one.
+type Placement<'a> = (&'a tree::Subnet4, NetworkIndex);
+
+struct Builder<'a> {
+    report: &'a mut Report,
+    definitions: &'a Definitions,
+    interfaces: Vec<SystemInterface>,
+    class_names: ClassNames,
+    options: OptionStoreBuilder,
+    name_rules: Vec<NameRules>,
+    name_rules_known: HashMap<NameRules, NameRulesIndex>,
+    character_sets: HashMap<String, [u64; 4]>,
+    server_identifiers: Vec<Ipv4Addr>,
+}
+
+impl Builder<'_> {
+    fn plan(&mut self, tree: &tree::Dhcp4, generation: u64) -> Plan {
+        for class in &tree.classes {
+            self.class(&class.name);
+        }
+        let classes = self.classes(&tree.classes);
+        let mut class_positions = vec![u32::MAX; classes.len()];
+        for (position, class) in (0..).zip(&classes) {
+            let number = usize::from(class.id.0);
+            class_positions.resize(class_positions.len().max(number + 1), u32::MAX);
+            class_positions[number] = position;
+        }
+
+        let options = self.scope(self.definitions, &tree.options, true);
+        let name_rules = self.rules(&tree.settings, None);
+        let (mut networks, network_options, placements) = self.networks(tree);
+        let mut subnets = Vec::with_capacity(placements.len());
+        let mut pools = Vec::new();
+        let mut relays = Vec::new();
+        let mut bound = Vec::new();
+        for (position, &(subnet, network)) in placements.iter().enumerate() {
+            let index = SubnetIndex(count(position));
+            let built =
+                self.subnet(index, subnet, network, network_options[super::at(network.0)], &mut pools);
+            relays.extend(
+                subnet.relays.iter().filter(|relay| !relay.is_unspecified()).map(|&relay| (relay, index)),
+            );
+            bound.extend(built.interface.map(|interface| (interface, index)));
+            networks[super::at(network.0)].has_v6_only_preferred |=
+                self.options.store().scope(built.options).codes.contains(V6_ONLY_PREFERRED);
+            subnets.push(built);
+        }
+
+        let hosts = self.hosts(tree, &placements);
+        for host in &hosts {
+            if let Some(index) = host.subnet {
+                let subnet = &mut subnets[super::at(index.0)];
+                subnet.has_hosts = true;
+                networks[super::at(subnet.network.0)].has_hosts = true;
+            }
+        }
+        let network_subnets = members(&mut networks, &subnets);
+        let prefixes: Vec<(u32, u32)> =
+            subnets.iter().map(|subnet| (subnet.prefix.to_bits(), subnet.netmask.to_bits())).collect();
+
+        self.server_identifiers.sort_unstable();
+        self.server_identifiers.dedup();
+        Plan {
+            generation,
+            globals: Globals {
+                authoritative: tree.settings.authoritative,
+                echo_client_id: tree.echo_client_id,
+                decline_probation_s: tree.decline_probation_period_s,
+                identifier_order: tree.host_identifiers.clone().into(),
+                early_global_lookup: tree.early_global_reservations_lookup,
+                ip_reservations_unique: tree.ip_reservations_unique,
+                lenient_option_parsing: tree.compatibility.lenient_option_parsing,
+                ignore_server_identifier: tree.compatibility.ignore_dhcp_server_identifier,
+                ignore_link_selection: tree.compatibility.ignore_rai_link_selection,
+                exclude_first_last_24: tree.compatibility.exclude_first_last_24,
+                stash_agent_options: tree.stash_agent_options,
+                options,
+                name_rules,
+                server_identifiers: std::mem::take(&mut self.server_identifiers).into(),
+            },
+            subnets,
+            networks,
+            network_subnets,
+            pools,
+            classes,
+            class_positions,
+            class_names: std::mem::take(&mut self.class_names),
+            hosts: Hosts::new(hosts),
+            options: std::mem::take(&mut self.options).finish(),
+            name_rules: std::mem::take(&mut self.name_rules),
+            interfaces: std::mem::take(&mut self.interfaces),
+            lookup: SubnetLookup::new(&prefixes, relays, bound),
+        }
+    }
+
+    fn class(&mut self, name: &Placed<String>) -> Option<ClassId> {
+        let id = self.class_names.intern(&name.value);
+        if id.is_none() {
+            let text = format!("more than {} names of client classes", self.class_names.count());
+            self.report.error(name.at, Style::After, text);
+        }
+        id
+    }
+
+    fn class_list(&mut self, names: &[Placed<String>]) -> Box<[ClassId]> {
+        names.iter().filter_map(|name| self.class(name)).collect()
+    }
+
+    fn guard(&mut self, names: &[Placed<String>]) -> Guard {
+        Guard(self.class_list(names))
+    }
+
+    fn classes(&mut self, classes: &[tree::ClientClass]) -> Vec<Class> {
+        let mut built = Vec::with_capacity(classes.len());
+        for class in classes {
+            let Some(id) = self.class_names.find(&class.name.value) else { continue };
+            let definitions = self.definitions.for_class(&class.option_defs, self.report);
+            let options = self.scope(&definitions, &class.options, false);
+            let lifetime = class.valid_lifetime;
+            built.push(Class {
+                id,
+                stage: Stage::OnDemand,
+                options,
+                boot: BootFields {
+                    next_server: class.next_server.filter(|address| !address.is_unspecified()),
+                    server_hostname: class.server_hostname.as_deref().and_then(octets),
+                    boot_file_name: class.boot_file_name.as_deref().and_then(octets),
+                },
+                lifetimes: lifetime.default.map(|default_s| Lifetimes {
+                    min_s: lifetime.min.unwrap_or(default_s),
+                    default_s,
+                    max_s: lifetime.max.unwrap_or(default_s),
+                }),
+                offer_lifetime_s: class.offer_lifetime_s,
+                server_identifier: server_identifier(&self.options, options),
+            });
+        }
+        built
+    }
+
+    /// Stores one scope's options; of `ours`, the server identifiers become the server's own addresses.
+    fn scope(&mut self, definitions: &Definitions, options: &[tree::OptionData], ours: bool) -> ScopeIndex {
+        if options.is_empty() {
+            return ScopeIndex::default();
+        }
+        let encoded = encode_scope(definitions, options, self.report);
+        let mut entries = Vec::with_capacity(encoded.len());
+        for option in encoded {
+            entries.push(NewOption {
+                code: option.code,
+                enterprise: option.enterprise,
+                vendor: option.vendor,
+                always: option.from.always_send,
+                never: option.from.never_send,
+                guard: self.guard(&option.from.client_classes),
+                value: option.value,
+            });
+        }
+        let scope = self.options.scope(&entries);
+        if ours {
+            self.server_identifiers.extend(server_identifier(&self.options, scope));
+        }
+        scope
+    }
+
+    fn rules(&mut self, settings: &tree::Settings, pool: Option<&tree::Pool4>) -> NameRulesIndex {
+        let text = |own: Option<&String>, inherited: &String| own.unwrap_or(inherited).clone().into_bytes();
+        let ddns = pool.map(|pool| &pool.ddns);
+        let characters = pool.map(|pool| &pool.hostname_char);
+        let replace =
+            ddns.and_then(|ddns| ddns.replace_client_name).unwrap_or(settings.ddns_replace_client_name);
+        let set = characters.and_then(|own| own.set.as_ref()).unwrap_or(&settings.hostname_char_set);
+        let suffix =
+            ddns.and_then(|ddns| ddns.qualifying_suffix.as_ref()).unwrap_or(&settings.ddns_qualifying_suffix);
+        let rules = NameRules {
+            // Updates are not sent: a configuration that switches them on is refused before it comes here.
+            updates: false,
+            override_no_update: ddns
+                .and_then(|ddns| ddns.override_no_update)
+                .unwrap_or(settings.ddns_override_no_update),
+            override_client_update: ddns
+                .and_then(|ddns| ddns.override_client_update)
+                .unwrap_or(settings.ddns_override_client_update),
+            update_on_renew: ddns
+                .and_then(|ddns| ddns.update_on_renew)
+                .unwrap_or(settings.ddns_update_on_renew),
+            replace: match replace {
+                tree::ReplaceClientName::Never => ReplaceName::Never,
+                tree::ReplaceClientName::Always => ReplaceName::Always,
+                tree::ReplaceClientName::WhenPresent => ReplaceName::WhenPresent,
+                tree::ReplaceClientName::WhenNotPresent => ReplaceName::WhenNotPresent,
+            },
+            generated_prefix: text(
+                ddns.and_then(|ddns| ddns.generated_prefix.as_ref()),
+                &settings.ddns_generated_prefix,
+            )
+            .into(),
+            suffix: suffix.trim_matches('.').as_bytes().into(),
+            unwanted: self.character_set(set, pool.map_or_else(Span::default, |pool| pool.at)),
+            replacement: text(
+                characters.and_then(|own| own.replacement.as_ref()),
+                &settings.hostname_char_replacement,
+            )
+            .into(),
+        };
+        if let Some(&index) = self.name_rules_known.get(&rules) {
+            return index;
+        }
+        let index = NameRulesIndex(count(self.name_rules.len()));
+        self.name_rules.push(rules.clone());
+        self.name_rules_known.insert(rules, index);
+        index
+    }
+
+    fn character_set(&mut self, pattern: &str, at: Span) -> [u64; 4] {
+        if let Some(&known) = self.character_sets.get(pattern) {
+            return known;
+        }
+        let set = unwanted_octets(pattern).unwrap_or_else(|text| {
+            self.report.error(at, Style::After, text);
+            [0; 4]
+        });
+        self.character_sets.insert(pattern.to_owned(), set);
+        set
+    }
+
+    /// All networks with their options, and all subnets ascending by id.
+    fn networks<'t>(&mut self, tree: &'t tree::Dhcp4) -> (Vec<Network>, Vec<ScopeIndex>, Vec<Placement<'t>>) {
+        let mut networks = Vec::new();
+        let mut options = Vec::new();
+        let mut placements: Vec<Placement<'t>> = Vec::new();
+        for shared in &tree.shared_networks {
+            let index = NetworkIndex(count(networks.len()));
+            let own = self.scope(self.definitions, &shared.options, true);
+            networks.push(Network {
+                name: Some(shared.name.as_str().into()),
+                members: 0..0,
+                guard: self.guard(&shared.guards),
+                additional_classes: self.class_list(&shared.additional_classes),
+                has_hosts: false,
+                has_v6_only_preferred: self.options.store().scope(own).codes.contains(V6_ONLY_PREFERRED),
+            });
+            options.push(own);
+            placements.extend(shared.subnets.iter().map(|subnet| (subnet, index)));
+        }
+        for subnet in &tree.subnets {
+            placements.push((subnet, NetworkIndex(count(networks.len()))));
+            networks.push(Network {
+                name: None,
+                members: 0..0,
+                guard: Guard::default(),
+                additional_classes: Box::default(),
+                has_hosts: false,
+                has_v6_only_preferred: false,
+            });
+            options.push(ScopeIndex::default());
+        }
+        placements.sort_by_key(|(subnet, _)| subnet.id);
+        (networks, options, placements)
+    }
+
+    fn interface(&self, subnet: &tree::Subnet4) -> Option<InterfaceId> {
+        if subnet.interface.is_empty() {
+            return None;
+        }
+        let position = self.interfaces.iter().position(|interface| interface.name == subnet.interface)?;
+        u16::try_from(position).ok().map(InterfaceId)
+    }
+
+    fn subnet(
+        &mut self,
+        index: SubnetIndex,
+        subnet: &tree::Subnet4,
+        network: NetworkIndex,
+        network_options: ScopeIndex,
+        pools: &mut Vec<Pool>,
+    ) -> Subnet {
+        let settings = &subnet.settings;
+        let own_options = self.scope(self.definitions, &subnet.options, true);
+        let options = self.options.merge(&[own_options, network_options]);
+        let name_rules = self.rules(settings, None);
+        let first_pool = count(pools.len());
+        let mut pool_addresses = 0;
+        for pool in &subnet.pools {
+            let pool_options = self.scope(self.definitions, &pool.options, false);
+            let built = Pool {
+                subnet: index,
+                first: pool.first,
+                last: pool.last,
+                pool_id: pool.pool_id,
+                guard: self.guard(&pool.guards),
+                additional_classes: self.class_list(&pool.additional_classes),
+                options: self.options.merge(&[pool_options, own_options, network_options]),
+                name_rules: if pool.ddns == tree::DdnsSettings::default()
+                    && pool.hostname_char == tree::HostnameChar::default()
+                {
+                    name_rules
+                } else {
+                    self.rules(settings, Some(pool))
+                },
+            };
+            pool_addresses += built.capacity();
+            pools.push(built);
+        }
+        Subnet {
+            id: subnet.id,
+            prefix: subnet.prefix.first,
+            prefix_len: subnet.prefix.length,
+            netmask: Ipv4Addr::from_bits(
+                u32::MAX.checked_shl(32 - u32::from(subnet.prefix.length)).unwrap_or(0),
+            ),
+            network,
+            pools: first_pool..count(pools.len()),
+            guard: self.guard(&subnet.guards),
+            additional_classes: self.class_list(&subnet.additional_classes),
+            interface: self.interface(subnet),
+            lifetimes: Lifetimes {
+                min_s: settings.valid_lifetime.min,
+                default_s: settings.valid_lifetime.default,
+                max_s: settings.valid_lifetime.max,
+            },
+            offer_lifetime_s: settings.offer_lifetime_s,
+            adaptive_threshold: settings.adaptive_lease_time_threshold,
+            timers: Timers {
+                renew_s: settings.renew_timer_s,
+                rebind_s: settings.rebind_timer_s,
+                calculate: settings.calculate_tee_times,
+                t1_share: settings.t1_percent,
+                t2_share: settings.t2_percent,
+            },
+            match_client_id: settings.match_client_id,
+            authoritative: settings.authoritative,
+            boot: BootFields {
+                next_server: Some(settings.next_server).filter(|address| !address.is_unspecified()),
+                server_hostname: octets(&settings.server_hostname),
+                boot_file_name: octets(&settings.boot_file_name),
+            },
+            reservations: ReservationFlags {
+                global: settings.reservations_global,
+                in_subnet: settings.reservations_in_subnet,
+                out_of_pool: settings.reservations_out_of_pool,
+            },
+            has_hosts: false,
+            allocator: match settings.allocator {
+                tree::Allocator::Iterative => AllocatorKind::Iterative,
+                tree::Allocator::Random => AllocatorKind::Random,
+                tree::Allocator::Flq => AllocatorKind::Flq,
+            },
+            cache: LeaseCache {
+                threshold: Some(settings.cache_threshold),
+                max_age_s: settings.cache_max_age_s,
+            },
+            store_extended_info: settings.store_extended_info,
+            name_rules,
+            options,
+            pool_addresses,
+        }
+    }
+
+    fn hosts(&mut self, tree: &tree::Dhcp4, placements: &[Placement<'_>]) -> Vec<Host> {
+        let inside = placements.iter().enumerate().flat_map(|(position, (subnet, _))| {
+            subnet.reservations.iter().map(move |host| (Some(SubnetIndex(count(position))), host))
+        });
+        let global = tree.reservations.iter().map(|host| (None, host));
+        inside.chain(global).map(|(subnet, host)| self.host(subnet, host)).collect()
+    }
+
+    fn host(&mut self, subnet: Option<SubnetIndex>, host: &tree::Host) -> Host {
+        let boot = BootFields {
+            next_server: Some(host.next_server).filter(|address| !address.is_unspecified()),
+            server_hostname: octets(&host.server_hostname),
+            boot_file_name: octets(&host.boot_file_name),
+        };
+        Host {
+            subnet,
+            kind: host.kind,
+            identifier: host.identifier.clone(),
+            address: host.address.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |address| address.value),
+            hostname: host.hostname.as_bytes().into(),
+            options: self.scope(self.definitions, &host.options, false),
+            classes: self.class_list(&host.client_classes),
+            boot: (!boot.is_empty()).then(|| Box::new(boot)),
+        }
+    }
+}
+
+/// Gives each network its run in the list of subnets, which it returns.
+fn members(networks: &mut [Network], subnets: &[Subnet]) -> Vec<SubnetIndex> {
+    let mut order: Vec<SubnetIndex> = (0..count(subnets.len())).map(SubnetIndex).collect();
+    // Stable: within a network the subnets stay ascending by id.
+    order.sort_by_key(|index| subnets[super::at(index.0)].network);
+    for (position, index) in (0..).zip(&order) {
+        let members = &mut networks[super::at(subnets[super::at(index.0)].network.0)].members;
+        if members.start == members.end {
+            members.start = position;
+        }
+        members.end = position + 1;
+    }
+    order
+}
+
+fn server_identifier(options: &OptionStoreBuilder, scope: ScopeIndex) -> Option<Ipv4Addr> {
+    let store = options.store();
+    let entry = store.instances(store.scope(scope), SERVER_IDENTIFIER).next()?;
+    store.value(entry).first_chunk::<4>().copied().map(Ipv4Addr::from)
+}
+
+fn octets(text: &str) -> Option<Box<[u8]>> {
+    (!text.is_empty()).then(|| text.as_bytes().into())
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).expect("a configuration of less than 2^32 parts")
+}

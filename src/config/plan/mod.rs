@@ -1,0 +1,532 @@
+//! The plan: a checked configuration in the form that shards read while they answer.
+//!
+//! It is built once by the control thread, shared by `Arc` and never changed; a new configuration is a new plan with
+//! indexes of its own, so whatever outlives a plan names subnets by [`SubnetId`].
+//!
+//! Promises: everything that takes `&self` here neither allocates nor locks nor panics, whatever the packet holds,
+//! and any thread may call it. Indexes come from the same plan that they are used with: one from another plan is a
+//! bug and panics.
+//!
+//! Bounds: 2^32 - 1 subnets, pools and reservations, 1,024 class names, 65,535 octets in an option's value.
+//!
+//! Sources: RFC 2131 4.3, RFC 2132, RFC 3925, RFC 3046; the DHCPv4 chapters of Kea's manual.
+
+mod build;
+pub mod classes;
+pub mod hosts;
+pub mod lookup;
+pub mod names;
+pub mod options;
+pub mod resolve;
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use crate::config::load::SystemInterface;
+use crate::ids::{ClassId, InterfaceId, SubnetId};
+
+pub use build::{Surroundings, build};
+pub use classes::{Class, ClassNames, Guard, Stage};
+pub use hosts::{Host, Hosts, IdentifierKind, Identifiers};
+pub use lookup::SubnetLookup;
+pub use names::NameRules;
+pub use options::{CodeSet, OptionStore, ScopeIndex};
+pub use resolve::{ChosenOptions, Sources, Wanted, resolve, resolve_one};
+
+/// A subnet by its position in [`Plan::subnets`], which is ascending by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubnetIndex(pub u32);
+
+/// A network (a shared network, or the one that a single subnet makes) by its position in [`Plan::networks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkIndex(pub u32);
+
+/// A pool by its position in [`Plan::pools`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIndex(pub u32);
+
+/// A reservation by its position among [`Hosts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostIndex(pub u32);
+
+/// A set of name rules by its position in [`Plan::name_rules`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameRulesIndex(pub u32);
+
+/// Minimum, default and maximum of a lifetime, in seconds; `u32::MAX` is infinite. `min <= default <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Granted at least.
+    pub min_s: u32,
+    /// Granted when the client does not say what it wants.
+    pub default_s: u32,
+    /// Granted at most.
+    pub max_s: u32,
+}
+
+impl Lifetimes {
+    /// What is granted to a client that asks for `wanted_s` (option 51); nothing and 0 mean the default.
+    #[must_use]
+    pub fn granted_s(&self, wanted_s: Option<u32>) -> u32 {
+        match wanted_s {
+            None | Some(0) => self.default_s,
+            Some(wanted_s) => wanted_s.clamp(self.min_s, self.max_s),
+        }
+    }
+}
+
+/// How T1 and T2 (options 58 and 59) come about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timers {
+    /// `renew-timer`, seconds.
+    pub renew_s: Option<u32>,
+    /// `rebind-timer`, seconds.
+    pub rebind_s: Option<u32>,
+    /// `calculate-tee-times`: a timer that is not configured is a share of the lifetime.
+    pub calculate: bool,
+    /// `t1-percent`, a fraction between 0 and 1.
+    pub t1_share: f64,
+    /// `t2-percent`, a fraction between 0 and 1.
+    pub t2_share: f64,
+}
+
+impl Timers {
+    /// T1 and T2 for a lease of `granted_s` seconds; each is left out when it would not come before what follows it.
+    #[must_use]
+    pub fn t1_t2_s(&self, granted_s: u32) -> (Option<u32>, Option<u32>) {
+        let share = |share: f64| {
+            if !self.calculate {
+                return None;
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "float to int saturates, and a share lies between 0 and 1"
+            )]
+            let seconds = (f64::from(granted_s) * share).round() as u32;
+            Some(seconds)
+        };
+        let t2 = self.rebind_s.or_else(|| share(self.t2_share)).filter(|t2| (1..granted_s).contains(t2));
+        let t1 = self
+            .renew_s
+            .or_else(|| share(self.t1_share))
+            .filter(|t1| (1..t2.unwrap_or(granted_s)).contains(t1));
+        (t1, t2)
+    }
+}
+
+/// `next-server`, `server-hostname`, `boot-file-name` of one scope; what is absent there comes from the next scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootFields {
+    /// For `siaddr`.
+    pub next_server: Option<Ipv4Addr>,
+    /// For `sname`, at most 63 octets.
+    pub server_hostname: Option<Box<[u8]>>,
+    /// For `file`, at most 128 octets.
+    pub boot_file_name: Option<Box<[u8]>>,
+}
+
+impl BootFields {
+    /// Whether none of the three is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.next_server.is_none() && self.server_hostname.is_none() && self.boot_file_name.is_none()
+    }
+}
+
+/// The boot fields of one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BootView<'a> {
+    /// For `siaddr`.
+    pub next_server: Option<Ipv4Addr>,
+    /// For `sname`.
+    pub server_hostname: Option<&'a [u8]>,
+    /// For `file`.
+    pub boot_file_name: Option<&'a [u8]>,
+}
+
+/// Where reservations of a subnet are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReservationFlags {
+    /// `reservations-global`.
+    pub global: bool,
+    /// `reservations-in-subnet`.
+    pub in_subnet: bool,
+    /// `reservations-out-of-pool`: reserved addresses are promised to lie outside the pools.
+    pub out_of_pool: bool,
+}
+
+/// `allocator`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllocatorKind {
+    /// One address after the other.
+    #[default]
+    Iterative,
+    /// A random permutation.
+    Random,
+    /// A queue of free addresses.
+    Flq,
+}
+
+/// When a renewal is answered without a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LeaseCache {
+    /// `cache-threshold`: a share of the lifetime.
+    pub threshold: Option<f64>,
+    /// `cache-max-age`, seconds; 0 never.
+    pub max_age_s: Option<u32>,
+}
+
+impl LeaseCache {
+    /// Whether a lease of `age_s` seconds, granted for `lifetime_s`, is young enough to be answered from.
+    #[must_use]
+    pub fn covers(&self, age_s: u64, lifetime_s: u32) -> bool {
+        if self.threshold.is_none() && self.max_age_s.is_none() || age_s >= u64::from(lifetime_s) {
+            return false;
+        }
+        let in_age = self.max_age_s.is_none_or(|max_s| max_s > 0 && age_s <= u64::from(max_s));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an age beyond 2^52 seconds has failed the test above"
+        )]
+        let in_threshold =
+            self.threshold.is_none_or(|share| share > 0.0 && age_s as f64 <= f64::from(lifetime_s) * share);
+        in_age && in_threshold
+    }
+}
+
+/// A subnet with everything that it inherits.
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    /// As configured, or assigned.
+    pub id: SubnetId,
+    /// First address of the prefix: host bits are cleared.
+    pub prefix: Ipv4Addr,
+    /// 0 to 32.
+    pub prefix_len: u8,
+    /// For option 1.
+    pub netmask: Ipv4Addr,
+    /// The network it belongs to.
+    pub network: NetworkIndex,
+    /// Its pools, as positions in [`Plan::pools`].
+    pub pools: Range<u32>,
+    /// Its own guard; the network's is beside it ([`Plan::subnet_allowed`] tests both).
+    pub guard: Guard,
+    /// Classes to evaluate after allocation.
+    pub additional_classes: Box<[ClassId]>,
+    /// `interface`, own or the network's, as far as the server has it.
+    pub interface: Option<InterfaceId>,
+    /// Lease lifetimes.
+    pub lifetimes: Lifetimes,
+    /// `offer-lifetime` in seconds; 0 stores no offers.
+    pub offer_lifetime_s: u32,
+    /// `adaptive-lease-time-threshold`: occupancy from which leases are cut short.
+    pub adaptive_threshold: Option<f64>,
+    /// T1 and T2.
+    pub timers: Timers,
+    /// `match-client-id`.
+    pub match_client_id: bool,
+    /// `authoritative`.
+    pub authoritative: bool,
+    /// Boot fields, own or inherited from network and global scope.
+    pub boot: BootFields,
+    /// Where reservations are looked for.
+    pub reservations: ReservationFlags,
+    /// Whether any reservation belongs to this subnet.
+    pub has_hosts: bool,
+    /// How addresses are chosen.
+    pub allocator: AllocatorKind,
+    /// When a renewal is answered without a write.
+    pub cache: LeaseCache,
+    /// `store-extended-info`.
+    pub store_extended_info: bool,
+    /// How names are made here.
+    pub name_rules: NameRulesIndex,
+    /// Options of subnet and network merged, the subnet's first: for answers without an address of a pool.
+    pub options: ScopeIndex,
+    /// The pools' capacity together.
+    pub pool_addresses: u64,
+}
+
+impl Subnet {
+    /// Whether `address` lies in the prefix.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.netmask.to_bits() == self.prefix.to_bits()
+    }
+}
+
+/// A pool of addresses.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// The subnet it belongs to.
+    pub subnet: SubnetIndex,
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address, not below the first.
+    pub last: Ipv4Addr,
+    /// `pool-id`; 0 when not configured.
+    pub pool_id: u32,
+    /// Who may have addresses from here.
+    pub guard: Guard,
+    /// Classes to evaluate after allocation.
+    pub additional_classes: Box<[ClassId]>,
+    /// Options of pool, subnet and network merged, in this order of precedence.
+    pub options: ScopeIndex,
+    /// How names are made for its addresses.
+    pub name_rules: NameRulesIndex,
+}
+
+impl Pool {
+    /// Whether `address` lies in the pool.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    /// How many addresses it has.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        u64::from(self.last.to_bits() - self.first.to_bits()) + 1
+    }
+}
+
+/// A shared network, or the network that a subnet outside of any is by itself.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The shared network's name; nothing for a single subnet.
+    pub name: Option<Box<str>>,
+    /// Its subnets, as positions in [`Plan::network_subnets`].
+    pub members: Range<u32>,
+    /// Who may be served from it.
+    pub guard: Guard,
+    /// Classes to evaluate after allocation.
+    pub additional_classes: Box<[ClassId]>,
+    /// Whether any reservation belongs to one of its subnets.
+    pub has_hosts: bool,
+    /// Whether option 108 (RFC 8925) is configured in it or in one of its subnets.
+    pub has_v6_only_preferred: bool,
+}
+
+/// What is set once for the whole server.
+#[derive(Clone, Debug)]
+pub struct Globals {
+    /// `authoritative` at global scope: decides when no subnet is found.
+    pub authoritative: bool,
+    /// `echo-client-id` (RFC 6842).
+    pub echo_client_id: bool,
+    /// `decline-probation-period`, seconds.
+    pub decline_probation_s: u32,
+    /// `host-reservation-identifiers`: which identifiers are looked up, and in which order.
+    pub identifier_order: Box<[IdentifierKind]>,
+    /// `early-global-reservations-lookup`.
+    pub early_global_lookup: bool,
+    /// `ip-reservations-unique`.
+    pub ip_reservations_unique: bool,
+    /// `compatibility.lenient-option-parsing`.
+    pub lenient_option_parsing: bool,
+    /// `compatibility.ignore-dhcp-server-identifier`.
+    pub ignore_server_identifier: bool,
+    /// `compatibility.ignore-rai-link-selection`.
+    pub ignore_link_selection: bool,
+    /// `compatibility.exclude-first-last-24`.
+    pub exclude_first_last_24: bool,
+    /// `stash-agent-options`.
+    pub stash_agent_options: bool,
+    /// Options of the global scope.
+    pub options: ScopeIndex,
+    /// How names are made where no subnet is known.
+    pub name_rules: NameRulesIndex,
+    /// Values of option 54 configured globally, in a subnet or in a network, ascending: each of them is this server.
+    pub server_identifiers: Box<[Ipv4Addr]>,
+}
+
+/// A configuration, ready to answer from.
+#[derive(Debug)]
+pub struct Plan {
+    /// Counts the plans of this process; the first is 1.
+    pub generation: u64,
+    /// What is set once.
+    pub globals: Globals,
+    /// All subnets, ascending by id.
+    pub subnets: Vec<Subnet>,
+    /// All networks.
+    pub networks: Vec<Network>,
+    /// The subnets of each network side by side, ascending by id within each.
+    pub network_subnets: Vec<SubnetIndex>,
+    /// All pools, those of one subnet side by side, ascending by first address.
+    pub pools: Vec<Pool>,
+    /// The classes that are defined, in their order.
+    pub classes: Vec<Class>,
+    /// Of each class name, the position of its definition in `classes`; beyond the end for those without.
+    pub class_positions: Vec<u32>,
+    /// All names of classes that anything refers to.
+    pub class_names: ClassNames,
+    /// The reservations.
+    pub hosts: Hosts,
+    /// All options' values and scopes.
+    pub options: OptionStore,
+    /// Sets of name rules, each once.
+    pub name_rules: Vec<NameRules>,
+    /// The interfaces that the plan was made with; a position is an [`InterfaceId`], and of the addresses the first is
+    /// the one that subnet selection uses.
+    pub interfaces: Vec<SystemInterface>,
+    /// Subnets by address, relay and interface.
+    pub lookup: SubnetLookup,
+}
+
+/// `usize` of an index: no target of this program has less than 32 bits.
+pub(crate) const fn at(index: u32) -> usize {
+    index as usize
+}
+
+impl Plan {
+    /// The subnet at `index`.
+    #[must_use]
+    pub fn subnet(&self, index: SubnetIndex) -> &Subnet {
+        &self.subnets[at(index.0)]
+    }
+
+    /// The network at `index`.
+    #[must_use]
+    pub fn network(&self, index: NetworkIndex) -> &Network {
+        &self.networks[at(index.0)]
+    }
+
+    /// The pool at `index`.
+    #[must_use]
+    pub fn pool(&self, index: PoolIndex) -> &Pool {
+        &self.pools[at(index.0)]
+    }
+
+    /// The name rules at `index`.
+    #[must_use]
+    pub fn name_rules(&self, index: NameRulesIndex) -> &NameRules {
+        &self.name_rules[at(index.0)]
+    }
+
+    /// The subnet with the identifier `id`.
+    #[must_use]
+    pub fn subnet_by_id(&self, id: SubnetId) -> Option<SubnetIndex> {
+        let position = self.subnets.binary_search_by_key(&id, |subnet| subnet.id).ok()?;
+        u32::try_from(position).ok().map(SubnetIndex)
+    }
+
+    /// The subnets of the network at `index`, ascending by id.
+    #[must_use]
+    pub fn members(&self, index: NetworkIndex) -> &[SubnetIndex] {
+        let members = &self.network(index).members;
+        &self.network_subnets[at(members.start)..at(members.end)]
+    }
+
+    /// The pools of the subnet at `index`, ascending by first address.
+    #[must_use]
+    pub fn pools_of(&self, index: SubnetIndex) -> &[Pool] {
+        let pools = &self.subnet(index).pools;
+        &self.pools[at(pools.start)..at(pools.end)]
+    }
+
+    /// The pool of the subnet at `index` that holds `address`.
+    #[must_use]
+    pub fn pool_of(&self, index: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
+        let after = self.pools_of(index).partition_point(|pool| pool.first <= address);
+        let position = self.subnet(index).pools.start + u32::try_from(after.checked_sub(1)?).ok()?;
+        self.pools[at(position)].contains(address).then_some(PoolIndex(position))
+    }
+
+    /// Whether a query with `classes` may have an address of the subnet: by the subnet's guard and the network's.
+    #[must_use]
+    pub fn subnet_allowed(&self, index: SubnetIndex, classes: &[ClassId]) -> bool {
+        let subnet = self.subnet(index);
+        subnet.guard.admits(classes) && self.network(subnet.network).guard.admits(classes)
+    }
+
+    /// Whether `address` is the server's by configuration: as option 54 of any subnet or network, of the global scope,
+    /// or of one of the query's classes.
+    #[must_use]
+    pub fn is_server_identifier(&self, address: Ipv4Addr, classes: &[ClassId]) -> bool {
+        self.globals.server_identifiers.binary_search(&address).is_ok()
+            || classes
+                .iter()
+                .filter_map(|&class| self.class(class))
+                .any(|class| class.server_identifier == Some(address))
+    }
+
+    /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
+    #[must_use]
+    pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
+        classes
+            .iter()
+            .find_map(|&class| self.class(class)?.lifetimes)
+            .unwrap_or_else(|| self.subnet(index).lifetimes)
+    }
+
+    /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
+    #[must_use]
+    pub fn boot_fields(
+        &self,
+        index: SubnetIndex,
+        classes: &[ClassId],
+        host: Option<HostIndex>,
+    ) -> BootView<'_> {
+        let subnet = &self.subnet(index).boot;
+        let host = host.and_then(|host| self.hosts.host(host).boot.as_deref());
+        let mut view = BootView::default();
+        let of_classes = classes.iter().filter_map(|&class| self.class(class)).map(|class| &class.boot);
+        for boot in host.into_iter().chain(of_classes).chain([subnet]) {
+            view.next_server = view.next_server.or(boot.next_server);
+            view.server_hostname = view.server_hostname.or(boot.server_hostname.as_deref());
+            view.boot_file_name = view.boot_file_name.or(boot.boot_file_name.as_deref());
+        }
+        view
+    }
+
+    /// All pools as ranges of addresses, ascending, those that touch or overlap made one.
+    #[must_use]
+    pub fn address_ranges(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let mut pools: Vec<(Ipv4Addr, Ipv4Addr)> =
+            self.pools.iter().map(|pool| (pool.first, pool.last)).collect();
+        pools.sort_unstable();
+        let mut ranges: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::with_capacity(pools.len());
+        for (first, last) in pools {
+            match ranges.last_mut() {
+                Some(range) if u64::from(first.to_bits()) <= u64::from(range.1.to_bits()) + 1 => {
+                    range.1 = range.1.max(last);
+                }
+                _ => ranges.push((first, last)),
+            }
+        }
+        ranges
+    }
+
+    /// The reserved addresses that lie in no pool of any subnet, ascending, each once.
+    #[must_use]
+    pub fn reserved_outside_pools(&self) -> Vec<Ipv4Addr> {
+        let ranges = self.address_ranges();
+        let mut addresses: Vec<Ipv4Addr> = self
+            .hosts
+            .all()
+            .iter()
+            .map(|host| host.address)
+            .filter(|address| !address.is_unspecified())
+            .filter(|address| {
+                let after = ranges.partition_point(|range| range.0 <= *address);
+                after == 0 || ranges[after - 1].1 < *address
+            })
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// How many leases there can be at once: one per address of a pool, and per address reserved outside them.
+    #[must_use]
+    pub fn lease_capacity(&self) -> u64 {
+        let pools: u64 = self
+            .address_ranges()
+            .iter()
+            .map(|(first, last)| u64::from(last.to_bits() - first.to_bits()) + 1)
+            .sum();
+        pools + self.reserved_outside_pools().len() as u64
+    }
+}
