@@ -61,15 +61,17 @@ impl<'r> Checker<'r> {
             return;
         }
         self.repeated(map, context.name);
+        let mut meant = Vec::new();
         for member in members {
             match context.key(&member.key) {
                 Some(key) => self.member(member, key),
                 None if context.open => {}
-                None => self.unknown(member, context),
+                None => meant.extend(self.unknown(member, context)),
             }
         }
         for name in context.mandatory {
-            if map.find(name).is_none() {
+            // A key with a letter wrong is one fault, not two.
+            if map.find(name).is_none() && !meant.contains(name) {
                 let text = if self.dialect == Dialect::File {
                     let Span { line, column, last_line, last_column, .. } = at;
                     let file = self.report.files.name(at.file);
@@ -106,35 +108,40 @@ impl<'r> Checker<'r> {
             };
             if let Some(before) = before {
                 let key = &member.key;
-                let text = if key == "comment" || key == "user-context" {
+                let (style, text) = if key == "comment" || key == "user-context" {
                     let place = self.report.place(before.key_at);
-                    format!("duplicate user-context/comment entries (previous at {place})")
+                    (Style::Grammar, format!("duplicate user-context/comment entries (previous at {place})"))
                 } else {
                     let place = self.report.place(before.place());
-                    format!("duplicate {key} entries in {name} map (previous at {place})")
+                    let text = format!("duplicate {key} entries in {name} map (previous at {place})");
+                    (Style::Element, text)
                 };
-                self.report.error(member.key_at, Style::Element, text);
+                self.report.error(member.key_at, style, text);
             }
         }
     }
 
-    fn unknown(&mut self, member: &Member, context: &Context) {
+    /// Reports a key that is none of `context`; the one it was probably meant to be is returned.
+    fn unknown(&mut self, member: &Member, context: &Context) -> Option<&'static str> {
         let key = &member.key;
         let (style, mut text) = match self.dialect {
             Dialect::File => {
-                (Style::Grammar, format!("got unexpected keyword \"{key}\" in {} map.", context.name))
+                (Style::Grammar, format!("got unexpected keyword \"{key}\" in {} map", context.name))
             }
             Dialect::Wire if context.name == "Dhcp4" => {
                 (Style::After, format!("unsupported global configuration parameter: {key}"))
             }
             Dialect::Wire => (Style::After, format!("spurious '{key}' parameter")),
         };
-        if let Some(near) =
-            nearest(key, context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name))
-        {
-            text.push_str(&format!("; did you mean \"{near}\"?"));
+        let near = nearest(key, context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name));
+        match near {
+            Some(near) => text.push_str(&format!("; did you mean \"{near}\"?")),
+            None if self.dialect == Dialect::File => text.push('.'),
+            None => {}
         }
-        self.report.error(member.key_at, style, text);
+        let at = if self.dialect == Dialect::File { member.key_at } else { member.value.at };
+        self.report.error(at, style, text);
+        near
     }
 
     fn member(&mut self, member: &Member, key: &'static Key) {
@@ -209,13 +216,12 @@ impl<'r> Checker<'r> {
                 self.report.error(first_token(value), Style::Grammar, text);
             }
             Dialect::Wire => {
-                let expected = match expected {
-                    "{" => "map",
-                    "[" => "list",
-                    "constant string" => "string",
-                    other => other,
+                let text = match expected {
+                    "constant string" => format!("'{name}' parameter is not a string"),
+                    "integer" => "intValue() called on non-integer Element in".to_owned(),
+                    "[" => "listValue() called on non-list Element in".to_owned(),
+                    _ => format!("invalid type specified for parameter '{name}'"),
                 };
-                let text = format!("invalid type specified for parameter '{name}', expected {expected}");
                 self.report.error(value.at, Style::After, text);
             }
         }

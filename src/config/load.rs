@@ -1,7 +1,6 @@
 //! From texts to trees: several files or one value of the control API, several daemons in them.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use super::build::Builder;
 use super::check::{Checker, Dialect};
@@ -48,10 +47,26 @@ impl Loaded {
         self.first_error().is_none()
     }
 
-    /// The first error, the one that Kea would have answered.
+    /// The error that Kea would have answered: the first of the grammar's, else the first.
     #[must_use]
     pub fn first_error(&self) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.severity == Severity::Error)
+        let errors = || self.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let grammar = errors().find(|finding| matches!(finding.style, Style::Grammar | Style::Element));
+        grammar.or_else(|| errors().next())
+    }
+
+    /// A report for the next stage: it knows the texts and holds nothing yet.
+    #[must_use]
+    pub fn next_report(&self) -> Report {
+        let mut report = Report::default();
+        report.files = self.files.clone();
+        report
+    }
+
+    /// Takes the findings of a later stage in, by place.
+    pub fn absorb(&mut self, report: Report) {
+        self.findings.extend(report.into_findings());
+        self.findings.sort_by_key(|finding| (finding.at.file, finding.at.line, finding.at.column));
     }
 }
 
@@ -82,7 +97,8 @@ pub fn load(
 }
 
 /// Loads what came over the control API: a map of blocks with the places that [`super::json::parse_wire`] gave it in
-/// one of `files`. Members other than blocks (the `hash` of `config-get`) are passed over.
+/// one of `files`. The `hash` of `config-get` is refused as Kea refuses it: whoever sends a configuration back has to
+/// take it off.
 pub fn load_value(files: Files, value: &Value, interfaces: Option<&[SystemInterface]>) -> Loaded {
     let mut report = Report::default();
     report.files = files;
@@ -130,11 +146,13 @@ fn assemble(
             (None, "DhcpDdns") => {
                 report.warning(block.key_at, Style::After, "'DhcpDdns' is accepted and not acted on");
             }
-            (None, "hash") if dialect == Dialect::Wire => {}
+            (None, key) if dialect == Dialect::Wire => {
+                report.error(block.value.at, Style::Bare, format!("Unsupported '{key}' parameter."));
+            }
             (None, key) => {
                 let near = super::check::nearest(key, ["Dhcp4", "Control-agent"].into_iter());
-                let near = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-                let text = format!("got unexpected keyword \"{key}\" in toplevel map.{near}");
+                let near = near.map_or_else(|| ".".to_owned(), |near| format!("; did you mean \"{near}\"?"));
+                let text = format!("got unexpected keyword \"{key}\" in toplevel map{near}");
                 report.error(block.key_at, Style::Grammar, text);
             }
         }
@@ -164,13 +182,4 @@ fn assemble(
     loaded.files = report.files.clone();
     loaded.findings = report.into_findings();
     loaded
-}
-
-impl Finding {
-    /// A finding of a later stage about a place of the tree.
-    #[must_use]
-    pub fn at(files: &Files, severity: Severity, at: Span, text: impl Into<String>) -> Self {
-        let file = if at == Span::default() { Arc::from("") } else { files.shared_name(at.file) };
-        Self { severity, at, file, style: Style::After, text: text.into() }
-    }
 }

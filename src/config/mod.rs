@@ -18,5 +18,6 @@ pub mod json;
 pub mod load;
 pub mod option;
 pub mod plan;
+pub mod render;
 mod schema;
 pub mod tree;

@@ -239,7 +239,7 @@ static LEASE_DATABASE: Context = map("lease-database", &[DATABASE_KEYS, MEMFILE_
 static HOSTS_DATABASE: Context = map("hosts-databases", &[DATABASE_KEYS, MEMFILE_KEYS, NOTES], &["type"]);
 
 const MEMFILE_KEYS: &[Key] = &[
-    key("type", Shape::Word(&["memfile", "mysql", "postgresql", "cql"])),
+    key("type", Shape::Word(&["memfile", "mysql", "postgresql"])),
     key("persist", Shape::Bool),
     key("name", Shape::Text),
     key("lfc-interval", ANY_INTEGER),

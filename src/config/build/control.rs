@@ -107,7 +107,8 @@ impl Builder<'_> {
 
     fn control_socket(&mut self, map: &Map, at: Span, legacy: bool) -> Option<ControlSocket> {
         let Some(kind) = map.placed("socket-type") else {
-            if map.find("socket-type").is_none() {
+            // An empty map has been reported as such.
+            if map.find("socket-type").is_none() && !map.members().is_empty() {
                 self.error(at, "missing parameter 'socket-type'");
             }
             return None;
@@ -227,7 +228,7 @@ impl Builder<'_> {
                 let text = format!(
                     "{missing} parameter is missing or empty: all or none of TLS parameters must be set"
                 );
-                self.error(at, text);
+                self.bare_error(at, text);
                 None
             }
         }

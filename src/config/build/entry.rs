@@ -126,14 +126,14 @@ impl Builder<'_> {
         let (only_later, word) = self.only_in_additional_list(map);
         if BUILT_IN_CLASSES.contains(&name.value.as_str()) {
             if only_later {
-                self.error(at, format!("built-in class '{name}' {word} flag must be false"));
+                self.bare_error(at, format!("built-in class '{name}' {word} flag must be false"));
             }
             if test != ClassTest::None {
-                self.error(at, format!("built-in class '{name}' test expression must be empty"));
+                self.bare_error(at, format!("built-in class '{name}' test expression must be empty"));
             }
         }
         if SPECIAL_CLASSES.contains(&name.value.as_str()) && only_later {
-            self.error(at, format!("special class '{name}' {word} flag must be false"));
+            self.bare_error(at, format!("special class '{name}' {word} flag must be false"));
         }
         let option_defs = self.option_defs(map);
         for def in &option_defs {
@@ -158,7 +158,7 @@ impl Builder<'_> {
         if valid_lifetime.default.is_some()
             && let Err(text) = super::scope::triplet(valid_lifetime)
         {
-            self.error(at, text);
+            self.bare_error(at, text);
         }
         let next_server = map
             .member("next-server")
@@ -181,8 +181,8 @@ impl Builder<'_> {
 
     fn class_test(&mut self, map: &Map) -> ClassTest {
         let template = map.placed("template-test").filter(|test| !test.value.is_empty());
-        // An empty test is none: Kea prints one for every class without.
-        let test = map.placed("test").filter(|test| !test.value.is_empty());
+        // An empty test stays: whoever parses tests says what is wrong with it.
+        let test = map.placed("test");
         match (test, template) {
             (Some(_), Some(template)) => {
                 self.error(template.at, "cannot specify both 'test' and 'template-test'");

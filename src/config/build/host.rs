@@ -68,16 +68,16 @@ impl Builder<'_> {
                     "specified reservation '{}' is not within the IPv4 subnet '{text}'",
                     address.value
                 );
-                self.error(address.at, what);
+                self.bare_error(address.at, what);
             }
             if !identifiers.insert((host.kind, host.identifier.clone())) {
-                self.error(at, same_identifier(&host, id));
+                self.bare_error(at, same_identifier(&host, id));
             }
             if let Some(address) = &host.address
                 && !addresses.insert(address.value)
                 && unique
             {
-                self.error(at, same_address(&host, address.value, id));
+                self.bare_error(at, same_address(&host, address.value, id));
             }
             hosts.push(host);
         }

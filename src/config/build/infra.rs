@@ -119,7 +119,7 @@ impl Builder<'_> {
             return defaults;
         };
         if let Some(kind) = config.placed("type")
-            && ["mysql", "postgresql", "cql"].contains(&kind.value.as_str())
+            && ["mysql", "postgresql"].contains(&kind.value.as_str())
         {
             let text = format!("lease-database type '{kind}' is not supported: leases are kept in a memfile");
             self.error(kind.at, text);

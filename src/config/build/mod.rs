@@ -23,11 +23,13 @@ pub(super) struct Builder<'r> {
     report: &'r mut Report,
     /// The interfaces of the machine, when names are to be compared with them.
     interfaces: Option<&'r [SystemInterface]>,
+    /// What Kea puts before faults of the scope being built.
+    scope: &'static str,
 }
 
 impl<'r> Builder<'r> {
     pub(super) const fn new(report: &'r mut Report, interfaces: Option<&'r [SystemInterface]>) -> Self {
-        Self { report, interfaces }
+        Self { report, interfaces, scope: "" }
     }
 
     /// The tree of the block `Dhcp4`; only to be used when nothing was reported as an error.
@@ -178,6 +180,16 @@ impl<'r> Builder<'r> {
 
     fn error(&mut self, at: Span, text: impl Into<String>) {
         self.report.error(at, Style::After, text);
+    }
+
+    /// An error of the scope being built; `style` says whether Kea names the place.
+    fn scope_error(&mut self, at: Span, style: Style, text: &str) {
+        self.report.error(at, style, format!("{}{text}", self.scope));
+    }
+
+    /// An error for which Kea names no place.
+    fn bare_error(&mut self, at: Span, text: impl Into<String>) {
+        self.report.error(at, Style::Bare, text);
     }
 
     fn warning(&mut self, at: Span, text: impl Into<String>) {

@@ -84,7 +84,7 @@ impl Builder<'_> {
         let valid_lifetime = match (written, triplet(lifetimes)) {
             (_, Ok(triplet)) => triplet,
             (Some(at), Err(text)) => {
-                self.error(at, text);
+                self.scope_error(at, Style::Bare, &text);
                 up.valid_lifetime
             }
             (None, Err(_)) => up.valid_lifetime,
@@ -164,17 +164,23 @@ impl Builder<'_> {
         let (t1, t2) = (settings.t1_percent, settings.t2_percent);
         let inside = |fraction: f64| fraction > 0.0 && fraction < 1.0;
         if !inside(t1) {
-            self.error(
+            self.scope_error(
                 at,
-                format!("t1-percent:  {t1} is invalid it must be greater than 0.0 and less than 1.0"),
+                Style::Bare,
+                &format!("t1-percent:  {t1} is invalid it must be greater than 0.0 and less than 1.0"),
             );
         } else if !inside(t2) {
-            self.error(
+            self.scope_error(
                 at,
-                format!("t2-percent:  {t2} is invalid, it must be greater than 0.0 and less than 1.0"),
+                Style::Bare,
+                &format!("t2-percent:  {t2} is invalid, it must be greater than 0.0 and less than 1.0"),
             );
         } else if t1 >= t2 {
-            self.error(at, format!("t1-percent:  {t1} is invalid, it must be less than t2-percent: {t2}"));
+            self.scope_error(
+                at,
+                Style::Bare,
+                &format!("t1-percent:  {t1} is invalid, it must be less than t2-percent: {t2}"),
+            );
         }
     }
 
@@ -196,8 +202,9 @@ impl Builder<'_> {
             return flags;
         };
         if flags != (None, None, None) {
-            self.error(
+            self.scope_error(
                 mode.at,
+                Style::Bare,
                 "invalid use of both 'reservation-mode' and one of 'reservations-global', \
                  'reservations-in-subnet' or 'reservations-out-of-pool' parameters",
             );
@@ -221,7 +228,7 @@ impl Builder<'_> {
         if address.is_none() {
             // No blank before the place: so Kea prints it.
             let text = format!("invalid parameter next-server : {text}({})", self.report.place(value.at));
-            self.report.error(value.at, Style::Bare, text);
+            self.scope_error(value.at, Style::Bare, &text);
         }
         address
     }
@@ -239,7 +246,8 @@ impl Builder<'_> {
         let text = value.as_text()?;
         if text.len() > bytes_max {
             let bytes = text.len();
-            self.error(value.at, format!("{key} must be at most {said} bytes long, it is {bytes}"));
+            let text = format!("{key} must be at most {said} bytes long, it is {bytes}");
+            self.scope_error(value.at, Style::After, &text);
             return None;
         }
         Some(text.to_owned())

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::scope::Inherited;
 use super::{Builder, Fields};
+use crate::config::finding::Style;
 use crate::config::json::{Map, Member, Placed, Span};
 use crate::config::tree::{Pool4, Prefix4, SharedNetwork, Subnet4};
 use crate::ids::SubnetId;
@@ -55,7 +56,7 @@ impl Builder<'_> {
     ) -> SharedNetwork {
         let name = map.placed("name").unwrap_or_default();
         if map.find("name").is_some() && name.value.is_empty() {
-            self.error(name.at, "Shared-network with subnets  is missing mandatory 'name' parameter");
+            self.bare_error(name.at, "Shared-network with subnets  is missing mandatory 'name' parameter");
         } else if !name.value.is_empty() && !names.insert(name.value.clone()) {
             self.error(name.at, format!("duplicate network '{name}' found in the configuration"));
         }
@@ -89,7 +90,7 @@ impl Builder<'_> {
                         "Subnet {text} has specified interface {own}, but earlier subnet in the same \
                          shared-network or the shared-network itself used {interface}"
                     );
-                    self.error(at, text);
+                    self.bare_error(at, text);
                 }
             }
             let (own, outer) = (subnet.settings.authoritative, inherited.settings.authoritative);
@@ -98,7 +99,7 @@ impl Builder<'_> {
                     "Subnet {text} has different authoritative setting {own} than the shared-network \
                      itself: {outer}"
                 );
-                self.error(at, text);
+                self.bare_error(at, text);
             }
             network.subnets.push(subnet);
         }
@@ -114,10 +115,13 @@ impl Builder<'_> {
         taken: &mut Taken,
         unique: bool,
     ) -> Option<Subnet4> {
+        self.scope = "subnet configuration failed: ";
         let own = self.scope_settings(map);
         let inherited = self.resolve(map, at, &own, outer);
         let id = self.subnet_id(map, at, taken);
-        let (address, prefix) = self.prefix(map)?;
+        let prefix = self.prefix(map);
+        self.scope = "";
+        let (address, prefix) = prefix?;
         let text = format!("{address}/{}", prefix.length);
         if !taken.texts.insert((address, prefix.length)) {
             self.error(at, format!("subnet with the prefix of '{text}' already exists"));
@@ -167,8 +171,9 @@ impl Builder<'_> {
             _ => {
                 let text =
                     format!("The 'id' value ({number}) is not within expected range: (1 - {SUBNET_ID_MAX})");
-                self.error(value.at, text);
-                0
+                self.scope_error(value.at, Style::Bare, &text);
+                // Not 0: a wrong id is not a missing one.
+                SUBNET_ID_MAX
             }
         }
     }
@@ -215,7 +220,7 @@ impl Builder<'_> {
                 }
             },
         };
-        self.error(value.at, fault);
+        self.scope_error(value.at, Style::After, &fault);
         None
     }
 

@@ -333,11 +333,9 @@ impl<'t> Lexer<'t, '_> {
         let input = self.input();
         let at = input.here();
         let character = input.text.get(input.offset..).and_then(|rest| rest.chars().next()).unwrap_or('?');
-        self.report.error(
-            at,
-            Style::Grammar,
-            format!("Invalid character: {}{why}", character.escape_debug()),
-        );
+        let shown =
+            if character.is_control() { character.escape_debug().to_string() } else { character.to_string() };
+        self.report.error(at, Style::Grammar, format!("Invalid character: {shown}{why}"));
         Stop
     }
 
