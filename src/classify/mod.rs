@@ -1,4 +1,5 @@
 //! Room `classify`.
 
 pub mod bucket;
+pub mod classes;
 pub mod subnet;

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::plan::{Plan, SubnetIndex};
 use crate::ids::{ClassId, InterfaceId};
+use crate::wire::Query;
 
 /// What a query says about where it comes from; 0.0.0.0 says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,22 @@ pub struct Origin {
     pub to_broadcast: bool,
     /// Where it was received.
     pub interface: InterfaceId,
+}
+
+impl Origin {
+    /// Where `query` comes from.
+    #[must_use]
+    pub fn of(query: &Query<'_>) -> Self {
+        Self {
+            link_selection: query.relay_agent().link_selection(),
+            subnet_selection: query.subnet_selection(),
+            giaddr: if query.is_relayed() { query.packet.giaddr() } else { Ipv4Addr::UNSPECIFIED },
+            ciaddr: query.packet.ciaddr(),
+            source: query.datagram.src,
+            to_broadcast: query.datagram.is_broadcast(),
+            interface: query.interface,
+        }
+    }
 }
 
 /// The subnet that a query from `origin` with `classes` starts in.

@@ -3,10 +3,12 @@
 //! Everything that only shows here (option values, class tests, interfaces that are missing) is reported, all of it;
 //! with any error there is no plan.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::classes::{Class, ClassNames, Guard, Stage};
+use super::classes::{Class, ClassNames, Guard, KNOWN, Stage, Test, UNKNOWN};
+use super::expression::Surrounding;
 use super::hosts::{Host, Hosts};
 use super::lookup::SubnetLookup;
 use super::names::{NameRules, ReplaceName, unwanted_octets};
@@ -20,6 +22,7 @@ use crate::config::json::{Placed, Span};
 use crate::config::load::SystemInterface;
 use crate::config::option::{Definitions, Family, encode_scope};
 use crate::config::tree;
+use crate::expr::{self, compile_bool, compile_string};
 use crate::ids::{ClassId, InterfaceId};
 
 /// Server identifier.
@@ -170,14 +173,29 @@ impl Builder<'_> {
 
     fn classes(&mut self, classes: &[tree::ClientClass]) -> Vec<Class> {
         let mut built = Vec::with_capacity(classes.len());
+        let mut defined = Vec::with_capacity(classes.len());
+        let mut known = vec![KNOWN, UNKNOWN];
         for class in classes {
             let Some(id) = self.class_names.find(&class.name.value) else { continue };
+            let test = self.test(class, &defined);
+            let after_known =
+                test.as_ref().is_some_and(|test| known.iter().any(|&known| test.depends_on(known)));
+            if after_known {
+                known.push(id);
+            }
+            defined.push(id);
             let definitions = self.definitions.for_class(&class.option_defs, self.report);
             let options = self.scope(&definitions, &class.options, false);
             let lifetime = class.valid_lifetime;
             built.push(Class {
                 id,
-                stage: Stage::OnDemand,
+                stage: match &test {
+                    Some(_) if class.only_in_additional_list => Stage::OnDemand,
+                    Some(_) if after_known => Stage::AfterKnown,
+                    Some(_) => Stage::First,
+                    None => Stage::OnDemand,
+                },
+                test,
                 options,
                 boot: BootFields {
                     next_server: class.next_server.filter(|address| !address.is_unspecified()),
@@ -194,6 +212,27 @@ impl Builder<'_> {
             });
         }
         built
+    }
+
+    /// The compiled test of `class`.
+    fn test(&mut self, class: &tree::ClientClass, defined: &[ClassId]) -> Option<Test> {
+        let surrounding = Surrounding {
+            definitions: self.definitions,
+            names: RefCell::new(&mut self.class_names),
+            defined,
+        };
+        let (at, test) = match &class.test {
+            tree::ClassTest::None => return None,
+            tree::ClassTest::Test(text) => {
+                (text.at, compile_bool(&text.value, expr::Family::V4, &surrounding).map(Test::Bool))
+            }
+            tree::ClassTest::Template(text) => {
+                let prefix = format!("SPAWN_{}_", class.name.value).into_bytes().into_boxed_slice();
+                let program = compile_string(&text.value, expr::Family::V4, &surrounding);
+                (text.at, program.map(|program| Test::Template(program, prefix)))
+            }
+        };
+        test.map_err(|error| self.report.error(at, Style::After, format!("{error} at"))).ok()
     }
 
     /// Stores one scope's options; of `ours`, the server identifiers become the server's own addresses.

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::{BootFields, HostIndex, ScopeIndex, SubnetIndex};
-use crate::ids::ClassId;
+use crate::ids::{ClassId, HwAddr};
+use crate::wire::Query;
 
 pub use crate::config::tree::IdentifierKind;
 
@@ -15,6 +16,19 @@ pub const IDENTIFIER_KINDS: usize = 5;
 pub struct Identifiers<'a>([&'a [u8]; IDENTIFIER_KINDS]);
 
 impl<'a> Identifiers<'a> {
+    /// The identifiers that `query` carries, of which `hw_addr` is the hardware address and `flex_id` what an expression
+    /// made of it (empty: nothing).
+    #[must_use]
+    pub fn of_query(query: &Query<'a>, hw_addr: &'a HwAddr, flex_id: &'a [u8]) -> Self {
+        let mut own = Self::default();
+        own.set(IdentifierKind::HwAddress, hw_addr.as_bytes());
+        own.set(IdentifierKind::Duid, query.duid().unwrap_or_default());
+        own.set(IdentifierKind::CircuitId, query.relay_agent().circuit_id().unwrap_or_default());
+        own.set(IdentifierKind::ClientId, query.client_id().unwrap_or_default());
+        own.set(IdentifierKind::FlexId, flex_id);
+        own
+    }
+
     /// Notes that the query's identifier of this kind is `value`.
     pub fn set(&mut self, kind: IdentifierKind, value: &'a [u8]) {
         self.0[kind as usize] = value;
@@ -22,7 +36,7 @@ impl<'a> Identifiers<'a> {
 
     /// The query's identifier of this kind.
     #[must_use]
-    pub fn of(&self, kind: IdentifierKind) -> Option<&'a [u8]> {
+    pub fn value(&self, kind: IdentifierKind) -> Option<&'a [u8]> {
         Some(self.0[kind as usize]).filter(|value| !value.is_empty())
     }
 }
@@ -151,7 +165,7 @@ impl Hosts {
         order: &[IdentifierKind],
         identifiers: &Identifiers<'_>,
     ) -> Option<HostIndex> {
-        order.iter().find_map(|&kind| self.find_one(subnet, kind, identifiers.of(kind)?))
+        order.iter().find_map(|&kind| self.find_one(subnet, kind, identifiers.value(kind)?))
     }
 
     /// The reservation of `subnet` (nothing: a global one) whose identifier is `value`.
@@ -193,7 +207,7 @@ impl Hosts {
         let mut reserved = false;
         for index in self.holders(Some(subnet), address) {
             let host = self.host(index);
-            if identifiers.of(host.kind) == Some(&*host.identifier) {
+            if identifiers.value(host.kind) == Some(&*host.identifier) {
                 return false;
             }
             reserved = true;

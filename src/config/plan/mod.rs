@@ -13,6 +13,7 @@
 
 mod build;
 pub mod classes;
+mod expression;
 pub mod hosts;
 pub mod lookup;
 pub mod names;
@@ -439,6 +440,40 @@ impl Plan {
     pub fn subnet_allowed(&self, index: SubnetIndex, classes: &[ClassId]) -> bool {
         let subnet = self.subnet(index);
         subnet.guard.admits(classes) && self.network(subnet.network).guard.admits(classes)
+    }
+
+    /// The reservation of the subnet at `index` for the client that has `identifiers`, where the subnet's reservations
+    /// are to be looked for at all.
+    #[must_use]
+    pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
+        let subnet = self.subnet(index);
+        if !subnet.has_hosts || !subnet.reservations.in_subnet {
+            return None;
+        }
+        self.hosts.find(Some(index), &self.globals.identifier_order, identifiers)
+    }
+
+    /// The global reservation for the client that has `identifiers`. Whether it is to be looked for is a flag of the
+    /// subnet ([`ReservationFlags::global`]), or of an early lookup.
+    #[must_use]
+    pub fn find_global_host(&self, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
+        self.hosts.find(None, &self.globals.identifier_order, identifiers)
+    }
+
+    /// Whether `address` of the subnet at `index` is kept from the client that has `identifiers`: it is reserved, and
+    /// for others only. Addresses of pools are not looked up where reservations are promised to lie outside.
+    #[must_use]
+    pub fn reserved_for_other(
+        &self,
+        index: SubnetIndex,
+        address: Ipv4Addr,
+        identifiers: &Identifiers<'_>,
+    ) -> bool {
+        let subnet = self.subnet(index);
+        subnet.has_hosts
+            && subnet.reservations.in_subnet
+            && !(subnet.reservations.out_of_pool && self.pool_of(index, address).is_some())
+            && self.hosts.is_reserved_for_other(index, address, identifiers)
     }
 
     /// Whether `address` is the server's by configuration: as option 54 of any subnet or network, of the global scope,
