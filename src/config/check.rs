@@ -18,6 +18,8 @@ pub(super) enum Dialect {
 
 /// Longest unknown key for which a near one is sought.
 const SUGGEST_BYTES_MAX: usize = 64;
+/// Most unknown keys for which a near one is sought: a request full of nonsense must not keep anybody busy.
+const SUGGESTIONS_MAX: usize = 100;
 
 /// Checks whole blocks; what was warned about once is not warned about again.
 pub(super) struct Checker<'r> {
@@ -25,12 +27,14 @@ pub(super) struct Checker<'r> {
     pub(super) report: &'r mut Report,
     dialect: Dialect,
     warned: Vec<&'static str>,
+    /// For how many more unknown keys a near one is sought.
+    suggestions: usize,
 }
 
 impl<'r> Checker<'r> {
     /// A checker for values of `dialect`.
     pub(super) const fn new(report: &'r mut Report, dialect: Dialect) -> Self {
-        Self { report, dialect, warned: Vec::new() }
+        Self { report, dialect, warned: Vec::new(), suggestions: SUGGESTIONS_MAX }
     }
 
     /// Checks the value of a member against `context`, all the way down.
@@ -133,7 +137,9 @@ impl<'r> Checker<'r> {
             }
             Dialect::Wire => (Style::After, format!("spurious '{key}' parameter")),
         };
-        let near = nearest(key, context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name));
+        let known = context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name);
+        let near = if self.suggestions > 0 { nearest(key, known) } else { None };
+        self.suggestions = self.suggestions.saturating_sub(1);
         match near {
             Some(near) => text.push_str(&format!("; did you mean \"{near}\"?")),
             None if self.dialect == Dialect::File => text.push('.'),

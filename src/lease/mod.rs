@@ -3,7 +3,10 @@
 //! [`Lease4`] is how the rest of the program speaks of a lease: the journal writes it, commands and peers exchange
 //! it, the table stores it in a packed record of 64 bytes.
 
+pub mod address;
+pub mod directory;
 pub mod request;
+pub mod table;
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -57,6 +57,18 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// No datagram: a place to put one.
+    pub const EMPTY: Self = Self {
+        l2_src: [0; 6],
+        l2_dst: [0; 6],
+        src: Ipv4Addr::UNSPECIFIED,
+        dst: Ipv4Addr::UNSPECIFIED,
+        src_port: 0,
+        dst_port: 0,
+        payload_offset: 0,
+        payload_len: 0,
+    };
+
     /// The payload within the frame that this datagram was parsed from; empty if `frame` is another, shorter one.
     #[must_use]
     pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {

@@ -80,6 +80,7 @@ impl Builder<'_> {
             sockets.extend(self.control_socket(map, member.key_at, true));
         }
         let mut listeners = HashSet::new();
+        let mut local = false;
         for (map, at) in map.maps("control-sockets") {
             let Some(socket) = self.control_socket(map, at, false) else {
                 continue;
@@ -95,7 +96,7 @@ impl Builder<'_> {
                     }
                 }
                 ControlSocketKind::Unix(_) => {
-                    if sockets.iter().any(|other| matches!(other.kind, ControlSocketKind::Unix(_))) {
+                    if std::mem::replace(&mut local, true) {
                         self.error(at, "multiple control sockets with type: 'unix', at most one is expected");
                     }
                 }
@@ -198,12 +199,22 @@ impl Builder<'_> {
     }
 
     fn http(&mut self, map: &Map, at: Span, address: IpAddr, port: u16, realm: &str) -> HttpSocket {
+        let tls = self.tls(map, at);
+        let authentication = self.authentication(map, realm);
+        let known = authentication.as_ref().is_some_and(|authentication| !authentication.clients.is_empty());
+        if !address.is_loopback() && tls.is_none() && !known {
+            let text = format!(
+                "whoever reaches {address} port {port} can command this server: it asks for no password and no \
+                 certificate"
+            );
+            self.warning(at, text);
+        }
         HttpSocket {
             address,
             port,
-            tls: self.tls(map, at),
+            tls,
             cert_required: map.flag("cert-required").unwrap_or(true),
-            authentication: self.authentication(map, realm),
+            authentication,
             headers: map
                 .maps("http-headers")
                 .filter_map(|(header, _)| Some((header.string("name")?, header.string("value")?)))

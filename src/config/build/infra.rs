@@ -16,9 +16,8 @@ const DEFAULT_IDENTIFIERS: [IdentifierKind; 4] =
 
 impl Builder<'_> {
     pub(super) fn interfaces_config(&mut self, map: &Map) -> InterfacesConfig {
-        let defaults = InterfacesConfig::default();
         let Some(config) = map.child("interfaces-config") else {
-            return defaults;
+            return InterfacesConfig::default();
         };
         let list_at = config.member("interfaces").map(crate::config::json::Member::place);
         let mut chosen = Vec::new();
@@ -33,15 +32,22 @@ impl Builder<'_> {
                 }
             }
         }
+        let socket_type = config.find("dhcp-socket-type");
+        if let Some(value) = socket_type
+            && value.as_text() == Some("udp")
+        {
+            self.warning(
+                value.at,
+                "with dhcp-socket-type 'udp' only relays and clients that have an address are heard and answered",
+            );
+        }
         InterfacesConfig {
             interfaces: chosen,
-            socket_type: config.find("dhcp-socket-type").and_then(Value::as_text).and_then(
-                |word| match word {
-                    "raw" => Some(SocketType::Raw),
-                    "udp" => Some(SocketType::Udp),
-                    _ => None,
-                },
-            ),
+            socket_type: socket_type.and_then(Value::as_text).and_then(|word| match word {
+                "raw" => Some(SocketType::Raw),
+                "udp" => Some(SocketType::Udp),
+                _ => None,
+            }),
             outbound_use_routing: config
                 .find("outbound-interface")
                 .and_then(Value::as_text)
@@ -146,7 +152,6 @@ impl Builder<'_> {
             name: config.string("name").filter(|name| !name.is_empty()),
             lfc_interval_s,
             max_row_errors: config.number("max-row-errors").unwrap_or(0),
-            written: true,
             ignored: config
                 .members()
                 .iter()

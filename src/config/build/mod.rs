@@ -38,6 +38,11 @@ impl<'r> Builder<'r> {
             return Dhcp4::default();
         };
         let interfaces = self.interfaces_config(map);
+        if interfaces.interfaces.is_empty() {
+            let place = map.child("interfaces-config").and_then(|config| config.member("interfaces"));
+            let place = place.map_or(member.key_at, Member::place);
+            self.warning(place, "no interface is named in interfaces-config: nobody is served");
+        }
         let option_defs = self.option_defs(map);
         let options = self.options(map);
         let classes = self.classes(map);

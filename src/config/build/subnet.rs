@@ -145,7 +145,7 @@ impl Builder<'_> {
             guards: self.guards(map),
             additional_classes: self.additional_classes(map),
             options: self.options(map),
-            pools: self.pools(map, at, prefix, &text),
+            pools: self.pools(map, prefix, &text),
             reservations: self.hosts(map, Some((id, prefix, &text)), unique),
             four_o6_interface: map.string("4o6-interface").unwrap_or_default(),
             four_o6_interface_id: map.string("4o6-interface-id").unwrap_or_default(),
@@ -260,11 +260,12 @@ impl Builder<'_> {
             let text = format!(
                 "Specified network interface name {interface} for {what} {name} is not present in the system"
             );
-            self.error(interface.at, text);
+            let prefix = if what == "subnet" { "subnet configuration failed: " } else { "" };
+            self.error(interface.at, format!("{prefix}{text}"));
         }
     }
 
-    fn pools(&mut self, map: &Map, at: Span, prefix: Prefix4, text: &str) -> Vec<Pool4> {
+    fn pools(&mut self, map: &Map, prefix: Prefix4, text: &str) -> Vec<Pool4> {
         let mut pools = Vec::new();
         for (map, at) in map.maps("pools") {
             let Some((first, last)) = map.member("pool").and_then(|member| self.range(member)) else {
@@ -293,26 +294,20 @@ impl Builder<'_> {
         }
         // A stable sort: of two pools at one address the later one is the one in the way.
         pools.sort_by_key(|pool| pool.first);
-        let mut reach: Option<(Ipv4Addr, Span)> = None;
+        let mut reach: Option<(Span, Ipv4Addr, Ipv4Addr)> = None;
         for pool in &pools {
-            if let Some((last, before)) = reach
-                && pool.first <= last
+            let this = (pool.at, pool.first, pool.last);
+            if let Some(before) = reach
+                && pool.first <= before.2
             {
-                let later = if before > pool.at { before } else { pool.at };
-                let (first, last) = pools
-                    .iter()
-                    .find(|pool| pool.at == later)
-                    .map_or((pool.first, pool.last), |pool| (pool.first, pool.last));
+                let (at, first, last) = this.max(before);
                 let text = format!(
                     "subnet configuration failed: a pool of type V4, with the following address range: \
                      {first}-{last} overlaps with an existing pool in the subnet: {text} to which it is being added"
                 );
-                self.error(if later == Span::default() { at } else { later }, text);
+                self.error(at, text);
             }
-            reach = Some(match reach {
-                Some((last, before)) if last > pool.last => (last, before),
-                _ => (pool.last, pool.at),
-            });
+            reach = reach.filter(|before| before.2 > pool.last).or(Some(this));
         }
         pools
     }

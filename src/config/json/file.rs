@@ -357,7 +357,7 @@ impl<'t> Lexer<'t, '_> {
         let at = input.take(length + 1);
         match unescape(&raw) {
             Ok(text) => Ok((Token::Text(text), at)),
-            Err(fault) => {
+            Err((fault, _)) => {
                 let raw = String::from_utf8_lossy(&raw).into_owned();
                 let text = format!("{fault} \"{raw}\"");
                 self.report.error(at, Style::Grammar, text);
@@ -434,25 +434,25 @@ fn number_length(rest: &[u8]) -> usize {
     length
 }
 
-/// The text between quotes, escapes resolved, or what is wrong with it.
+/// The text between quotes, escapes resolved, or what is wrong with it behind how many octets.
 ///
 /// Kea takes `\u00XX` as one octet and prints octets of UTF-8 so: octets that make UTF-8 together are read as such,
 /// others as the characters of their numbers.
-pub(super) fn unescape(raw: &[u8]) -> Result<String, &'static str> {
+pub(super) fn unescape(raw: &[u8]) -> Result<String, (&'static str, usize)> {
     let mut octets = Vec::with_capacity(raw.len());
     let mut numbered = false;
     let mut index = 0;
     while let Some(&octet) = raw.get(index) {
         index += 1;
         if octet < 0x20 {
-            return Err("Invalid control in");
+            return Err(("Invalid control in", index));
         }
         if octet != b'\\' {
             octets.push(octet);
             continue;
         }
         let Some(&escape) = raw.get(index) else {
-            return Err("Overflow escape in");
+            return Err(("Overflow escape in", index));
         };
         index += 1;
         octets.push(match escape {
@@ -464,22 +464,22 @@ pub(super) fn unescape(raw: &[u8]) -> Result<String, &'static str> {
             b't' => b'\t',
             b'u' => {
                 let Some(digits) = raw.get(index..index + 4) else {
-                    return Err("Overflow unicode escape in");
+                    return Err(("Overflow unicode escape in", index));
                 };
                 let number = digits
                     .iter()
                     .try_fold(0_u32, |number, &digit| Some(number << 4 | char::from(digit).to_digit(16)?));
                 let Some(number) = number else {
-                    return Err("Bad escape in");
+                    return Err(("Bad escape in", index));
                 };
                 let Ok(number) = u8::try_from(number) else {
-                    return Err("Unsupported unicode escape in");
+                    return Err(("Unsupported unicode escape in", index));
                 };
                 index += 4;
                 numbered |= number >= 0x80;
                 number
             }
-            _ => return Err("Bad escape in"),
+            _ => return Err(("Bad escape in", index)),
         });
     }
     match String::from_utf8(octets) {

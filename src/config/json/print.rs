@@ -52,6 +52,12 @@ fn write_pretty(out: &mut String, value: &Value, level: usize) {
     };
     match value {
         Value::Array(elements) if elements.is_empty() => out.push_str("[ ]"),
+        // A list of numbers or words stays on its line.
+        Value::Array(elements)
+            if !elements.iter().any(|element| element.is_array() || element.is_object()) =>
+        {
+            write_compact(out, value);
+        }
         Value::Array(elements) => {
             out.push('[');
             for (index, element) in elements.iter().enumerate() {

@@ -88,7 +88,9 @@ impl Parser<'_> {
             loop {
                 self.blanks()?;
                 if self.peek() != Some(b'"') {
-                    return Err(self.unexpected("a string as key"));
+                    // Kea complains once it has read what is no string.
+                    self.take(1);
+                    return Err(self.fault("String expected"));
                 }
                 let key_at = self.here();
                 let key = self.string()?;
@@ -149,7 +151,10 @@ impl Parser<'_> {
                 self.take(length + 1);
                 Ok(text)
             }
-            Err(reason) => Err(self.fault(&format!("{reason} \"{}\"", String::from_utf8_lossy(raw)))),
+            Err((reason, behind)) => {
+                self.take(1 + behind);
+                Err(self.fault(reason.strip_suffix(" in").unwrap_or(reason)))
+            }
         }
     }
 
@@ -165,13 +170,14 @@ impl Parser<'_> {
             return Err(self.fault("Illegal leading zeros"));
         }
         let data = if leading == digits.len() && leading > 0 {
-            let number = text
-                .parse()
-                .map_err(|_| self.fault(&format!("Number overflow: {text}, 64 bits expected")))?;
+            let number = text.parse().map_err(|_| self.fault(&format!("Number overflow: {text}")))?;
             Data::Integer(number)
         } else {
             match text.parse::<f64>() {
                 Ok(number) if number.is_finite() && !text.starts_with('+') => Data::Double(number),
+                Ok(number) if number.is_infinite() => {
+                    return Err(self.fault(&format!("Number overflow: {text}")));
+                }
                 _ => return Err(self.fault(&format!("Bad number: {text}"))),
             }
         };

@@ -1,0 +1,720 @@
+//! Statistics under Kea's names: series of samples over counters that the shards keep, and the commands on them.
+//!
+//! Shards count without names and without clocks. When somebody asks, the counters are summed into a [`Snapshot`] and
+//! every series whose value has changed gets a sample with the time of asking: a list of samples holds what was seen
+//! when it was looked at. A reset is remembered as an offset, a removal as hidden until the counter moves again.
+//!
+//! Bounds: a series keeps at most [`SAMPLES_MAX`] samples.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use super::clock;
+use super::command::{Answer, Command, Context, Outcome};
+use super::json;
+use super::table::{CommandTable, Presence};
+use crate::ids::SubnetId;
+
+/// Most samples that a series keeps, whatever count or age is set.
+pub const SAMPLES_MAX: usize = 1000;
+/// Samples kept per series unless set otherwise.
+pub const SAMPLE_COUNT_DEFAULT: u32 = 20;
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name { $(#[doc = concat!("`", $text, "`")] $variant,)* }
+
+        impl $name {
+            /// All, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Kea's name (the last part of it for counters of subnets and pools).
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Position in a [`Snapshot`]'s array.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+counters! {
+    /// Counters of the whole server.
+    ServerCounter {
+        Received = "pkt4-received",
+        DiscoverReceived = "pkt4-discover-received",
+        OfferReceived = "pkt4-offer-received",
+        RequestReceived = "pkt4-request-received",
+        AckReceived = "pkt4-ack-received",
+        NakReceived = "pkt4-nak-received",
+        ReleaseReceived = "pkt4-release-received",
+        DeclineReceived = "pkt4-decline-received",
+        InformReceived = "pkt4-inform-received",
+        LeaseQueryReceived = "pkt4-lease-query-received",
+        UnknownReceived = "pkt4-unknown-received",
+        Sent = "pkt4-sent",
+        OfferSent = "pkt4-offer-sent",
+        AckSent = "pkt4-ack-sent",
+        NakSent = "pkt4-nak-sent",
+        LeaseQueryUnknownSent = "pkt4-lease-query-response-unknown-sent",
+        LeaseQueryUnassignedSent = "pkt4-lease-query-response-unassigned-sent",
+        LeaseQueryActiveSent = "pkt4-lease-query-response-active-sent",
+        ReceiveDrop = "pkt4-receive-drop",
+        ServiceDisabled = "pkt4-service-disabled",
+        ParseFailed = "pkt4-parse-failed",
+        QueueFull = "pkt4-queue-full",
+        Duplicate = "pkt4-duplicate",
+        RfcViolation = "pkt4-rfc-violation",
+        AdminFiltered = "pkt4-admin-filtered",
+        NotForUs = "pkt4-not-for-us",
+        ProcessingFailed = "pkt4-processing-failed",
+        LimitExceeded = "pkt4-limit-exceeded",
+        AllocationFail = "v4-allocation-fail",
+        AllocationFailSharedNetwork = "v4-allocation-fail-shared-network",
+        AllocationFailSubnet = "v4-allocation-fail-subnet",
+        AllocationFailNoPools = "v4-allocation-fail-no-pools",
+        AllocationFailClasses = "v4-allocation-fail-classes",
+        LeaseReuses = "v4-lease-reuses",
+        ReservationConflicts = "v4-reservation-conflicts",
+        Assigned = "assigned-addresses",
+        CumulativeAssigned = "cumulative-assigned-addresses",
+        Declined = "declined-addresses",
+        Reclaimed = "reclaimed-leases",
+        ReclaimedDeclined = "reclaimed-declined-addresses",
+    }
+}
+
+counters! {
+    /// Counters of one subnet: `subnet[id].NAME`.
+    SubnetCounter {
+        Total = "total-addresses",
+        Assigned = "assigned-addresses",
+        CumulativeAssigned = "cumulative-assigned-addresses",
+        Declined = "declined-addresses",
+        Reclaimed = "reclaimed-leases",
+        ReclaimedDeclined = "reclaimed-declined-addresses",
+        AllocationFail = "v4-allocation-fail",
+        AllocationFailSharedNetwork = "v4-allocation-fail-shared-network",
+        AllocationFailSubnet = "v4-allocation-fail-subnet",
+        AllocationFailNoPools = "v4-allocation-fail-no-pools",
+        AllocationFailClasses = "v4-allocation-fail-classes",
+        LeaseReuses = "v4-lease-reuses",
+        ReservationConflicts = "v4-reservation-conflicts",
+    }
+}
+
+counters! {
+    /// Counters of the pools of one subnet that share a `pool-id`: `subnet[id].pool[pid].NAME`.
+    PoolCounter {
+        Total = "total-addresses",
+        Assigned = "assigned-addresses",
+        CumulativeAssigned = "cumulative-assigned-addresses",
+        Declined = "declined-addresses",
+        Reclaimed = "reclaimed-leases",
+        ReclaimedDeclined = "reclaimed-declined-addresses",
+    }
+}
+
+/// Counters at one moment, summed over the shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// By [`ServerCounter::index`].
+    pub server: [u64; ServerCounter::COUNT],
+    /// Every configured subnet, in any order.
+    pub subnets: Vec<SubnetSample>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { server: [0; ServerCounter::COUNT], subnets: Vec::new() }
+    }
+}
+
+/// Counters of one subnet at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubnetSample {
+    /// The subnet.
+    pub id: SubnetId,
+    /// By [`SubnetCounter::index`].
+    pub values: [u64; SubnetCounter::COUNT],
+    /// By `pool-id`, each once.
+    pub pools: Vec<(u32, [u64; PoolCounter::COUNT])>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retention {
+    Count(u32),
+    AgeUs(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Series {
+    /// Newest first: value, microseconds since the epoch.
+    samples: VecDeque<(i64, u64)>,
+    retention: Retention,
+    /// What the counter stood at when this series was last zero.
+    offset: u64,
+    /// The counter at removal: the series is not there until it moves.
+    hidden_at: Option<u64>,
+}
+
+impl Series {
+    fn new(retention: Retention) -> Self {
+        Self { samples: VecDeque::new(), retention, offset: 0, hidden_at: None }
+    }
+
+    fn observe(&mut self, raw: u64, now_us: u64) {
+        if let Some(at) = self.hidden_at {
+            if at == raw {
+                return;
+            }
+            self.hidden_at = None;
+            self.offset = at;
+        }
+        let value = i64::try_from(i128::from(raw) - i128::from(self.offset)).unwrap_or(i64::MAX);
+        if self.samples.front().is_none_or(|(newest, _)| *newest != value) {
+            self.samples.push_front((value, now_us));
+        }
+        self.trim(now_us);
+    }
+
+    fn trim(&mut self, now_us: u64) {
+        let count_max = match self.retention {
+            Retention::Count(count) => usize::try_from(count).unwrap_or(SAMPLES_MAX),
+            Retention::AgeUs(age_us) => {
+                // The newest sample stays whatever its age.
+                while self.samples.len() > 1
+                    && self.samples.back().is_some_and(|(_, at)| now_us.saturating_sub(*at) > age_us)
+                {
+                    self.samples.pop_back();
+                }
+                SAMPLES_MAX
+            }
+        };
+        self.samples.truncate(count_max.clamp(1, SAMPLES_MAX));
+    }
+
+    fn reset(&mut self, raw: u64, now_us: u64) {
+        self.offset = raw;
+        self.samples.clear();
+        self.samples.push_front((0, now_us));
+    }
+
+    fn remove(&mut self, raw: u64) {
+        self.samples.clear();
+        self.hidden_at = Some(raw);
+    }
+
+    const fn is_there(&self) -> bool {
+        self.hidden_at.is_none()
+    }
+
+    fn print(&self, offset_s: i32, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"[ ");
+        for (index, (value, at_us)) in self.samples.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "[ {value}, \"{}\" ]", clock::stamp(*at_us, offset_s));
+        }
+        out.extend_from_slice(b" ]");
+    }
+}
+
+#[derive(Clone, Debug)]
+struct SubnetSeries {
+    values: Vec<Series>,
+    pools: BTreeMap<u32, Vec<Series>>,
+}
+
+/// Which series a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Server(usize),
+    Subnet(u32, usize),
+    Pool(u32, u32, usize),
+}
+
+impl Name {
+    fn parse(text: &str) -> Option<Self> {
+        let Some(rest) = text.strip_prefix("subnet[") else {
+            return ServerCounter::ALL.iter().position(|counter| counter.name() == text).map(Self::Server);
+        };
+        let (id, rest) = rest.split_once("].")?;
+        let id = decimal(id)?;
+        let Some(rest) = rest.strip_prefix("pool[") else {
+            let counter = SubnetCounter::ALL.iter().position(|counter| counter.name() == rest)?;
+            return Some(Self::Subnet(id, counter));
+        };
+        let (pool_id, rest) = rest.split_once("].")?;
+        let counter = PoolCounter::ALL.iter().position(|counter| counter.name() == rest)?;
+        Some(Self::Pool(id, decimal(pool_id)?, counter))
+    }
+}
+
+/// A number as names carry it: no sign, no leading zero.
+fn decimal(text: &str) -> Option<u32> {
+    let number: u32 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// All series of a server.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    server: Vec<Series>,
+    subnets: BTreeMap<u32, SubnetSeries>,
+    latest: Snapshot,
+    count_default: u32,
+    age_default_s: u64,
+    retention_default: Retention,
+    /// Seconds east of UTC, for the time of samples.
+    offset_s: i32,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Statistics {
+    /// Series without samples.
+    #[must_use]
+    pub fn new() -> Self {
+        let retention = Retention::Count(SAMPLE_COUNT_DEFAULT);
+        Self {
+            server: vec![Series::new(retention); ServerCounter::COUNT],
+            subnets: BTreeMap::new(),
+            latest: Snapshot::default(),
+            count_default: SAMPLE_COUNT_DEFAULT,
+            age_default_s: 0,
+            retention_default: retention,
+            offset_s: 0,
+        }
+    }
+
+    /// Sets what `statistic-default-sample-count` and `-age` (seconds, 0: by count) say; affects all series.
+    pub fn configure(&mut self, sample_count: u32, sample_age_s: u64) {
+        self.count_default = sample_count;
+        self.age_default_s = sample_age_s;
+        self.retention_default = if sample_age_s > 0 {
+            Retention::AgeUs(sample_age_s.saturating_mul(1_000_000))
+        } else {
+            Retention::Count(sample_count.max(1))
+        };
+        let retention = self.retention_default;
+        self.each(|series| series.retention = retention);
+    }
+
+    /// The defaults now in force, as `config-get` shows them: sample count, sample age in seconds.
+    #[must_use]
+    pub const fn defaults(&self) -> (u32, u64) {
+        (self.count_default, self.age_default_s)
+    }
+
+    /// The zone of sample times, seconds east of UTC.
+    pub const fn set_zone(&mut self, offset_s: i32) {
+        self.offset_s = offset_s;
+    }
+
+    /// Takes the counters of `snapshot` as samples of `now_us`; subnets and pools that are not in it any more go.
+    pub fn observe(&mut self, snapshot: Snapshot, now_us: u64) {
+        let retention = self.retention_default;
+        for (series, raw) in self.server.iter_mut().zip(snapshot.server) {
+            series.observe(raw, now_us);
+        }
+        let mut before = std::mem::take(&mut self.subnets);
+        for sample in &snapshot.subnets {
+            let mut subnet = before.remove(&sample.id.0).unwrap_or_else(|| SubnetSeries {
+                values: vec![Series::new(retention); SubnetCounter::COUNT],
+                pools: BTreeMap::new(),
+            });
+            for (series, raw) in subnet.values.iter_mut().zip(sample.values) {
+                series.observe(raw, now_us);
+            }
+            let mut pools_before = std::mem::take(&mut subnet.pools);
+            for (pool_id, values) in &sample.pools {
+                let mut pool = pools_before
+                    .remove(pool_id)
+                    .unwrap_or_else(|| vec![Series::new(retention); PoolCounter::COUNT]);
+                for (series, raw) in pool.iter_mut().zip(values) {
+                    series.observe(*raw, now_us);
+                }
+                subnet.pools.insert(*pool_id, pool);
+            }
+            self.subnets.insert(sample.id.0, subnet);
+        }
+        self.latest = snapshot;
+    }
+
+    /// Forgets resets and removals of what was counted anew (all but packet counters): after a reconfiguration.
+    pub fn recounted(&mut self) {
+        let fresh = |series: &mut Series| {
+            series.offset = 0;
+            series.hidden_at = None;
+        };
+        self.subnets
+            .values_mut()
+            .flat_map(|subnet| subnet.values.iter_mut().chain(subnet.pools.values_mut().flatten()))
+            .for_each(fresh);
+        self.server[ServerCounter::Assigned.index()..].iter_mut().for_each(fresh);
+    }
+
+    /// The counters last observed.
+    #[must_use]
+    pub const fn latest(&self) -> &Snapshot {
+        &self.latest
+    }
+
+    fn each(&mut self, act: impl FnMut(&mut Series)) {
+        self.server
+            .iter_mut()
+            .chain(
+                self.subnets
+                    .values_mut()
+                    .flat_map(|subnet| subnet.values.iter_mut().chain(subnet.pools.values_mut().flatten())),
+            )
+            .for_each(act);
+    }
+
+    /// The series of `name` with its counter's value, when it is there.
+    fn find(&mut self, name: &str) -> Option<(&mut Series, u64)> {
+        let (series, raw) = match Name::parse(name)? {
+            Name::Server(index) => (self.server.get_mut(index)?, self.latest.server[index]),
+            Name::Subnet(id, index) => {
+                let sample = self.latest.subnets.iter().find(|sample| sample.id.0 == id)?;
+                (self.subnets.get_mut(&id)?.values.get_mut(index)?, sample.values[index])
+            }
+            Name::Pool(id, pool_id, index) => {
+                let sample = self.latest.subnets.iter().find(|sample| sample.id.0 == id)?;
+                let values = &sample.pools.iter().find(|pool| pool.0 == pool_id)?.1;
+                (self.subnets.get_mut(&id)?.pools.get_mut(&pool_id)?.get_mut(index)?, values[index])
+            }
+        };
+        series.is_there().then_some((series, raw))
+    }
+
+    /// Does `act` to every series with its counter's value.
+    fn each_with_raw(&mut self, mut act: impl FnMut(&mut Series, u64)) {
+        for (series, raw) in self.server.iter_mut().zip(self.latest.server) {
+            act(series, raw);
+        }
+        for sample in &self.latest.subnets {
+            let Some(subnet) = self.subnets.get_mut(&sample.id.0) else { continue };
+            for (series, raw) in subnet.values.iter_mut().zip(sample.values) {
+                act(series, raw);
+            }
+            for (pool_id, values) in &sample.pools {
+                let Some(pool) = subnet.pools.get_mut(pool_id) else { continue };
+                for (series, raw) in pool.iter_mut().zip(values) {
+                    act(series, *raw);
+                }
+            }
+        }
+    }
+
+    /// Prints the map of the series, names sorted; only those of the whole server when `global` is true.
+    fn print_all(&self, global: bool, out: &mut Vec<u8>) {
+        let mut printer = MapPrinter { out, first: true, offset_s: self.offset_s };
+        printer.out.extend_from_slice(b"{ ");
+        let mut server: Vec<(&str, &Series)> =
+            ServerCounter::ALL.iter().map(|counter| counter.name()).zip(&self.server).collect();
+        server.sort_unstable_by_key(|(name, _)| *name);
+        // "subnet[" sorts between the names that begin with "r" and those that begin with "v".
+        let split = server.partition_point(|(name, _)| *name < "subnet[");
+        for (name, series) in &server[..split] {
+            printer.member(name, series);
+        }
+        if !global {
+            let mut subnets: Vec<(String, &SubnetSeries)> =
+                self.subnets.iter().map(|(id, subnet)| (format!("subnet[{id}]."), subnet)).collect();
+            subnets.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+            for (prefix, subnet) in subnets {
+                let mut names: Vec<(String, &Series)> = SubnetCounter::ALL
+                    .iter()
+                    .zip(&subnet.values)
+                    .map(|(counter, series)| (format!("{prefix}{}", counter.name()), series))
+                    .collect();
+                for (pool_id, pool) in &subnet.pools {
+                    names.extend(PoolCounter::ALL.iter().zip(pool).map(|(counter, series)| {
+                        (format!("{prefix}pool[{pool_id}].{}", counter.name()), series)
+                    }));
+                }
+                names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+                for (name, series) in names {
+                    printer.member(&name, series);
+                }
+            }
+        }
+        for (name, series) in &server[split..] {
+            printer.member(name, series);
+        }
+        printer.out.extend_from_slice(b" }");
+    }
+}
+
+struct MapPrinter<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+    offset_s: i32,
+}
+
+impl MapPrinter<'_> {
+    fn member(&mut self, name: &str, series: &Series) {
+        if !series.is_there() || series.samples.is_empty() {
+            return;
+        }
+        if !std::mem::take(&mut self.first) {
+            self.out.extend_from_slice(b", ");
+        }
+        json::print_string(name.as_bytes(), self.out);
+        self.out.extend_from_slice(b": ");
+        series.print(self.offset_s, self.out);
+    }
+}
+
+/// Adds the `statistic-` commands to `table`.
+pub fn register(table: &mut CommandTable) {
+    let mut add = |name, act: fn(&mut Statistics, u64, &Arguments) -> Result<Answer, Answer>| {
+        table.register(name, Presence::Always, move |context, command| answer(context, command, act));
+    };
+    add("statistic-get", |statistics, _, arguments| {
+        let name = arguments.name()?;
+        let offset_s = statistics.offset_s;
+        let mut out = Vec::new();
+        let mut printer = MapPrinter { out: &mut out, first: true, offset_s };
+        printer.out.extend_from_slice(b"{ ");
+        if let Some((series, _)) = statistics.find(name) {
+            printer.member(name, series);
+        }
+        printer.out.extend_from_slice(b" }");
+        Ok(Answer::success("").with_printed(out))
+    });
+    add("statistic-get-all", |statistics, _, _| {
+        let mut out = Vec::new();
+        statistics.print_all(false, &mut out);
+        Ok(Answer::success("").with_printed(out))
+    });
+    add("statistic-global-get-all", |statistics, _, _| {
+        let mut out = Vec::new();
+        statistics.print_all(true, &mut out);
+        Ok(Answer::success("").with_printed(out))
+    });
+    add("statistic-reset", |statistics, now_us, arguments| {
+        let name = arguments.name()?;
+        let (series, raw) = statistics.find(name).ok_or_else(|| no_such(name))?;
+        series.reset(raw, now_us);
+        Ok(Answer::success(format!("Statistic '{name}' reset.")))
+    });
+    add("statistic-reset-all", |statistics, now_us, _| {
+        statistics.each_with_raw(|series, raw| {
+            if series.is_there() {
+                series.reset(raw, now_us);
+            }
+        });
+        Ok(Answer::success("All statistics reset to neutral values."))
+    });
+    add("statistic-remove", |statistics, _, arguments| {
+        let name = arguments.name()?;
+        let (series, raw) = statistics.find(name).ok_or_else(|| no_such(name))?;
+        series.remove(raw);
+        Ok(Answer::success(format!("Statistic '{name}' removed.")))
+    });
+    add("statistic-remove-all", |statistics, _, _| {
+        statistics.each_with_raw(Series::remove);
+        Ok(Answer::success("Warning: statistic-remove-all command is deprecated. All statistics removed."))
+    });
+    add("statistic-sample-age-set", |statistics, now_us, arguments| {
+        let name = arguments.name()?;
+        let duration_s = arguments.integer("duration")?;
+        let (series, _) = statistics.find(name).ok_or_else(|| no_such(name))?;
+        series.retention = Retention::AgeUs(duration_s.saturating_mul(1_000_000));
+        series.trim(now_us);
+        Ok(Answer::success(format!("Statistic '{name}' duration limit is set.")))
+    });
+    add("statistic-sample-age-set-all", |statistics, now_us, arguments| {
+        let duration_s = arguments.integer("duration")?;
+        let retention = Retention::AgeUs(duration_s.saturating_mul(1_000_000));
+        statistics.age_default_s = duration_s;
+        statistics.retention_default = retention;
+        statistics.each(|series| {
+            series.retention = retention;
+            series.trim(now_us);
+        });
+        Ok(Answer::success("All statistics duration limit are set."))
+    });
+    add("statistic-sample-count-set", |statistics, now_us, arguments| {
+        let name = arguments.name()?;
+        let count = arguments.sample_count()?;
+        let (series, _) = statistics.find(name).ok_or_else(|| no_such(name))?;
+        series.retention = Retention::Count(count);
+        series.trim(now_us);
+        Ok(Answer::success(format!("Statistic '{name}' count limit is set.")))
+    });
+    add("statistic-sample-count-set-all", |statistics, now_us, arguments| {
+        let count = arguments.sample_count()?;
+        statistics.count_default = count;
+        statistics.age_default_s = 0;
+        statistics.retention_default = Retention::Count(count);
+        statistics.each(|series| {
+            series.retention = Retention::Count(count);
+            series.trim(now_us);
+        });
+        Ok(Answer::success("All statistics count limit are set."))
+    });
+}
+
+/// Looks at the counters now, then answers.
+fn answer(
+    context: &mut Context<'_>,
+    command: &Command,
+    act: fn(&mut Statistics, u64, &Arguments) -> Result<Answer, Answer>,
+) -> Outcome {
+    let now_us = sample(context);
+    let arguments = Arguments(command.arguments());
+    act(context.statistics, now_us, &arguments).unwrap_or_else(|answer| answer).into()
+}
+
+/// Takes a sample of all counters; returns its time.
+pub fn sample(context: &mut Context<'_>) -> u64 {
+    let now_us = context.backend.wall_us();
+    let mut snapshot = Snapshot::default();
+    context.backend.sample(&mut snapshot);
+    context.statistics.observe(snapshot, now_us);
+    now_us
+}
+
+fn no_such(name: &str) -> Answer {
+    Answer::error(format!("No '{name}' statistic found"))
+}
+
+struct Arguments(Option<Value>);
+
+impl Arguments {
+    fn member(&self, key: &str) -> Result<&Value, Answer> {
+        self.0
+            .as_ref()
+            .and_then(|arguments| arguments.get(key))
+            .ok_or_else(|| Answer::error(format!("Missing mandatory '{key}' parameter.")))
+    }
+
+    fn name(&self) -> Result<&str, Answer> {
+        self.member("name")?
+            .as_str()
+            .ok_or_else(|| Answer::error("'name' parameter expected to be a string."))
+    }
+
+    fn integer(&self, key: &str) -> Result<u64, Answer> {
+        let value = self.member(key)?;
+        if !value.is_i64() && !value.is_u64() {
+            return Err(Answer::error(format!("'{key}' parameter expected to be an integer.")));
+        }
+        value.as_u64().ok_or_else(|| Answer::error(format!("'{key}' parameter must not be negative")))
+    }
+
+    fn sample_count(&self) -> Result<u32, Answer> {
+        match self.integer("max-samples")? {
+            0 => Err(Answer::error("'max-samples' parameter must not be zero")),
+            count => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(received: u64, subnets: &[u32]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.server[ServerCounter::Received.index()] = received;
+        snapshot.subnets = subnets
+            .iter()
+            .map(|id| SubnetSample {
+                id: SubnetId(*id),
+                pools: vec![(0, [0; PoolCounter::COUNT])],
+                ..Default::default()
+            })
+            .collect();
+        snapshot
+    }
+
+    fn values(statistics: &mut Statistics, name: &str) -> Vec<i64> {
+        let (series, _) = statistics.find(name).expect("there");
+        series.samples.iter().map(|sample| sample.0).collect()
+    }
+
+    #[test]
+    fn a_change_is_a_sample_and_the_newest_is_first() {
+        let mut statistics = Statistics::new();
+        for (received, at) in [(0, 1), (5, 2), (5, 3), (9, 4)] {
+            statistics.observe(snapshot(received, &[]), at);
+        }
+        assert_eq!(values(&mut statistics, "pkt4-received"), [9, 5, 0]);
+    }
+
+    #[test]
+    fn twenty_samples_are_kept_and_the_newest_outlives_every_age() {
+        let mut statistics = Statistics::new();
+        for received in 0..50 {
+            statistics.observe(snapshot(received, &[]), received * 1_000_000);
+        }
+        assert_eq!(values(&mut statistics, "pkt4-received").len(), 20);
+        statistics.configure(0, 5);
+        statistics.observe(snapshot(49, &[]), 52_000_000);
+        assert_eq!(values(&mut statistics, "pkt4-received"), [49, 48, 47]);
+        statistics.observe(snapshot(49, &[]), 1_000_000_000);
+        assert_eq!(values(&mut statistics, "pkt4-received"), [49]);
+    }
+
+    #[test]
+    fn a_reset_counter_goes_on_from_zero_and_a_removed_one_comes_back_when_it_moves() {
+        let mut statistics = Statistics::new();
+        statistics.observe(snapshot(7, &[]), 1);
+        let (series, raw) = statistics.find("pkt4-received").expect("there");
+        series.reset(raw, 2);
+        statistics.observe(snapshot(10, &[]), 3);
+        assert_eq!(values(&mut statistics, "pkt4-received"), [3, 0]);
+        let (series, raw) = statistics.find("pkt4-received").expect("there");
+        series.remove(raw);
+        statistics.observe(snapshot(10, &[]), 4);
+        assert!(statistics.find("pkt4-received").is_none());
+        statistics.observe(snapshot(12, &[]), 5);
+        assert_eq!(values(&mut statistics, "pkt4-received"), [2]);
+    }
+
+    #[test]
+    fn names_are_keas_and_sorted_and_those_of_removed_subnets_disappear() {
+        let mut statistics = Statistics::new();
+        statistics.observe(snapshot(1, &[1, 10, 2]), 1);
+        let mut out = Vec::new();
+        statistics.print_all(false, &mut out);
+        let map = json::parse(&out).expect("JSON");
+        let names: Vec<String> = map.as_object().expect("a map").keys().cloned().collect();
+        let text = String::from_utf8(out).expect("UTF-8");
+        let mut from = 0;
+        for name in &names {
+            from += text[from..].find(&format!("\"{name}\": [")).expect("printed in sorted order") + 1;
+        }
+        assert!(names.contains(&"subnet[10].pool[0].assigned-addresses".to_owned()));
+        assert_eq!(names.len(), ServerCounter::COUNT + 3 * (SubnetCounter::COUNT + PoolCounter::COUNT));
+        statistics.observe(snapshot(1, &[2]), 2);
+        assert!(statistics.find("subnet[10].total-addresses").is_none());
+        assert!(statistics.find("subnet[2].total-addresses").is_some());
+        assert!(statistics.find("subnet[02].total-addresses").is_none());
+        assert!(statistics.find("subnet[2].pool[0].declined-addresses").is_some());
+        assert!(statistics.find("subnet[2].pool[1].declined-addresses").is_none());
+    }
+}

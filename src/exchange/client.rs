@@ -1,0 +1,156 @@
+//! What one query says about its client, and what the plan says about that client: identifiers, reservations,
+//! the current subnet.
+
+use std::net::Ipv4Addr;
+
+use crate::config::plan::{
+    HostIndex, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
+};
+use crate::ids::{ClassId, HwAddr};
+use crate::time::Now;
+use crate::wire::query::Query;
+
+/// A query on its way through the rules, once its subnet is known.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) query: &'a Query<'a>,
+    pub(super) now: Now,
+    pub(super) hw_addr: HwAddr,
+    /// Content of option 61; empty when there is none.
+    pub(super) client_id: &'a [u8],
+    pub(super) identifiers: Identifiers<'a>,
+    /// The current subnet: selected at first, then the one that the lease is of.
+    pub(super) subnet: SubnetIndex,
+    pub(super) network: NetworkIndex,
+    /// The query's classes in the order in which it got them.
+    pub(super) classes: &'a [ClassId],
+}
+
+/// The identifiers of a query, for reservations.
+pub(super) fn identifiers<'a>(query: &Query<'a>) -> Identifiers<'a> {
+    let mut identifiers = Identifiers::default();
+    identifiers.set(IdentifierKind::HwAddress, query.packet.chaddr());
+    if let Some(duid) = query.duid() {
+        identifiers.set(IdentifierKind::Duid, duid);
+    }
+    if let Some(circuit_id) = query.relay_agent().circuit_id() {
+        identifiers.set(IdentifierKind::CircuitId, circuit_id);
+    }
+    if let Some(client_id) = query.client_id() {
+        identifiers.set(IdentifierKind::ClientId, client_id);
+    }
+    identifiers
+}
+
+/// What a client's reservation says about its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) subnet: SubnetIndex,
+    pub(super) address: Ipv4Addr,
+}
+
+impl<'a> Client<'a> {
+    /// The client identifier as leases of `subnet` are stored and found with.
+    pub(super) fn client_id_in(&self, subnet: SubnetIndex) -> &'a [u8] {
+        if self.plan.subnet(subnet).match_client_id { self.client_id } else { &[] }
+    }
+
+    /// Whether the classes allow the subnet.
+    pub(super) fn allows_subnet(&self, subnet: SubnetIndex) -> bool {
+        self.plan.subnet_allowed(subnet, self.classes)
+    }
+
+    /// The pool of `subnet` that holds `address` and that the classes allow.
+    pub(super) fn allowed_pool(&self, subnet: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
+        let pool = self.plan.pool_of(subnet, address)?;
+        self.plan.pool(pool).guard.admits(self.classes).then_some(pool)
+    }
+
+    /// The first allowed subnet of the network, ascending by id, with an allowed pool that holds `address`.
+    pub(super) fn allowed_place(&self, address: Ipv4Addr) -> Option<(SubnetIndex, PoolIndex)> {
+        self.plan.members(self.network).iter().find_map(|&subnet| {
+            if !self.plan.subnet(subnet).contains(address) || !self.allows_subnet(subnet) {
+                return None;
+            }
+            Some((subnet, self.allowed_pool(subnet, address)?))
+        })
+    }
+
+    /// Whether `address` lies in any pool of the network, whoever may use it.
+    pub(super) fn is_known_address(&self, address: Ipv4Addr) -> bool {
+        self.plan.members(self.network).iter().any(|&subnet| self.plan.pool_of(subnet, address).is_some())
+    }
+
+    /// The reservation of this client in `subnet`.
+    pub(super) fn host_in(&self, subnet: SubnetIndex) -> Option<HostIndex> {
+        let own = self.plan.subnet(subnet);
+        if !own.reservations.in_subnet || !own.has_hosts {
+            return None;
+        }
+        self.plan.hosts.find(Some(subnet), &self.plan.globals.identifier_order, &self.identifiers)
+    }
+
+    /// The global reservation of this client, if `subnet` looks at those.
+    pub(super) fn global_host(&self, subnet: SubnetIndex) -> Option<HostIndex> {
+        if !self.plan.subnet(subnet).reservations.global {
+            return None;
+        }
+        self.plan.hosts.find(None, &self.plan.globals.identifier_order, &self.identifiers)
+    }
+
+    /// The reservation that counts in the current subnet.
+    pub(super) fn current_host(&self) -> Option<HostIndex> {
+        self.host_in(self.subnet).or_else(|| self.global_host(self.subnet))
+    }
+
+    /// Whether any reservation is found: the client is KNOWN.
+    pub(super) fn is_known(&self) -> bool {
+        self.plan.network(self.network).has_hosts
+            && self
+                .plan
+                .members(self.network)
+                .iter()
+                .any(|&subnet| self.allows_subnet(subnet) && self.host_in(subnet).is_some())
+            || self.global_host(self.subnet).is_some()
+    }
+
+    /// The address reserved for this client: walking the network from the current subnet, the first subnet with a
+    /// reservation decides and becomes the current one; else the global reservation, if its address is in range.
+    pub(super) fn reserved_address(&mut self) -> Option<Reserved> {
+        let members = self.plan.members(self.network);
+        if self.plan.network(self.network).has_hosts {
+            let start = members.iter().position(|&subnet| subnet == self.subnet).unwrap_or(0);
+            for &subnet in members[start..].iter().chain(&members[..start]) {
+                if !self.allows_subnet(subnet) {
+                    continue;
+                }
+                let Some(host) = self.host_in(subnet) else { continue };
+                let address = self.plan.hosts.host(host).address;
+                self.subnet = subnet;
+                let unusable = self.plan.subnet(subnet).reservations.out_of_pool
+                    && self.plan.pool_of(subnet, address).is_some();
+                return (!address.is_unspecified() && !unusable).then_some(Reserved { subnet, address });
+            }
+        }
+        let host = self.global_host(self.subnet)?;
+        let address = self.plan.hosts.host(host).address;
+        if address.is_unspecified() {
+            return None;
+        }
+        let subnet = members.iter().copied().find(|&subnet| {
+            let own = self.plan.subnet(subnet);
+            own.reservations.global && own.contains(address) && self.allows_subnet(subnet)
+        })?;
+        Some(Reserved { subnet, address })
+    }
+
+    /// Whether `address` of `subnet` is reserved for somebody else.
+    pub(super) fn reserved_for_other(&self, subnet: SubnetIndex, address: Ipv4Addr) -> bool {
+        let own = self.plan.subnet(subnet);
+        own.reservations.in_subnet
+            && own.has_hosts
+            && (!own.reservations.out_of_pool || self.plan.pool_of(subnet, address).is_none())
+            && self.plan.hosts.is_reserved_for_other(subnet, address, &self.identifiers)
+    }
+}

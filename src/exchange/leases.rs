@@ -1,0 +1,521 @@
+//! A shard's hold on leases: the table, the claims on addresses, the directory of clients that live elsewhere, the log,
+//! and the counters, changed together or not at all.
+//!
+//! Every change is: room in the log is made sure of, the address is claimed, the record is stored, the row is logged, the
+//! counters follow. A change that cannot be made leaves everything as it was.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::serving::Serving;
+use super::stats::{LeaseStats, add};
+use crate::classify::steer::Steering;
+use crate::config::plan::SubnetIndex;
+use crate::ids::{HwAddr, LeaseRef, Lsn, ShardId, SubnetId};
+use crate::journal::{Change, ChangeOrigin, LogTx};
+use crate::lease::address::{AddressSpace, Claimed, Owner, Retiring};
+use crate::lease::directory::Directory;
+use crate::lease::table::{KeyHash, LeaseTable, Origin, Record, TableError};
+use crate::lease::{Lease4, LeaseState};
+use crate::wire::drop::DropReason;
+
+/// Slots of the log ring that one query can need: the deletion of the old lease and the new lease, each with the longest
+/// host name and the longest relay information that a packet can bring.
+const SLOTS_PER_QUERY: usize = 64;
+/// Addresses given up that one turn opens at most.
+const SETTLED_PER_TURN_MAX: usize = 256;
+
+/// What can be said of an address before it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Nobody has it.
+    Free,
+    /// A lease of this shard that nobody claims any more: expired, reclaimed or released.
+    Over(LeaseRef),
+    /// An over lease of another shard, free to be claimed.
+    OverElsewhere,
+    /// A lease of this shard in use.
+    Used(LeaseRef),
+    /// In use by a client of another shard, or given up a moment ago by one.
+    UsedElsewhere,
+    /// The server keeps no leases on this address.
+    Unknown,
+}
+
+impl Status {
+    /// Whether another client may have the address.
+    pub(super) const fn is_available(self) -> bool {
+        matches!(self, Self::Free | Self::Over(_) | Self::OverElsewhere)
+    }
+}
+
+/// What becomes of a lease that its client has done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LetGo {
+    /// Expired: kept for its client as reclaimed.
+    Reclaim,
+    /// Released, kept for its client.
+    Release,
+}
+
+/// All that one shard knows and may change of leases.
+pub struct Leases {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// The leases of the clients that this shard owns.
+    pub table: LeaseTable,
+    /// Who holds which address: shared by all shards.
+    pub space: Arc<AddressSpace>,
+    /// Clients that do not live with the owner of their hardware address; nothing with one shard.
+    pub directory: Option<Arc<Directory>>,
+    /// The function that says who owns a client.
+    pub steering: Steering,
+    /// Addresses given up, until their last row is durable.
+    pub retiring: Retiring,
+    /// Where changes are logged.
+    pub log: LogTx,
+    /// The counters of leases of the whole server.
+    pub totals: Arc<LeaseStats>,
+}
+
+/// The counters that a lease belongs to: the server's, its subnet's, its pool's.
+fn levels<'a>(
+    serving: &'a Serving,
+    totals: &'a LeaseStats,
+    subnet_id: SubnetId,
+    address: Ipv4Addr,
+) -> impl Iterator<Item = &'a LeaseStats> {
+    let subnet = serving.plan.subnet_by_id(subnet_id);
+    let pool = subnet.and_then(|subnet| serving.plan.pool_of(subnet, address));
+    [
+        Some(totals),
+        subnet.map(|subnet| serving.subnet_stats(subnet)),
+        pool.map(|pool| serving.pool_stats(pool)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Why a change of a lease is not made, as a reason to drop the packet that wanted it.
+const fn table_reason(error: TableError) -> DropReason {
+    match error {
+        TableError::RecordsFull | TableError::IndexFull | TableError::BlobsFull => DropReason::TableFull,
+        TableError::ClientIdTooLong | TableError::PartsTooLong | TableError::CltTooLate => {
+            DropReason::ProcessingFailed
+        }
+    }
+}
+
+impl Leases {
+    /// Whether leases may be changed now: there is room in the log and for addresses given up.
+    ///
+    /// # Errors
+    /// [`DropReason::LogFull`] when there is none.
+    pub fn ready(&mut self) -> Result<(), DropReason> {
+        if !self.log.has_room(SLOTS_PER_QUERY) || self.retiring.is_full() {
+            return Err(DropReason::LogFull);
+        }
+        Ok(())
+    }
+
+    /// What is known of `address`.
+    pub(super) fn status(&self, address: Ipv4Addr, wall_s: u64) -> Status {
+        match self.space.owner(address) {
+            Owner::Unknown => Status::Unknown,
+            Owner::Free => Status::Free,
+            Owner::InUse { shard, lease } if shard == self.shard => {
+                if is_over(self.table.record(lease), wall_s) {
+                    Status::Over(lease)
+                } else {
+                    Status::Used(lease)
+                }
+            }
+            Owner::Stealable { shard, lease } if shard == self.shard => Status::Over(lease),
+            Owner::Stealable { .. } => Status::OverElsewhere,
+            Owner::Retiring { shard } if shard == self.shard => Status::Free,
+            Owner::InUse { .. } | Owner::Retiring { .. } => Status::UsedElsewhere,
+        }
+    }
+
+    /// The lease among `found` that `rank` puts first; nothing is the rank of a lease that does not count. A lease whose
+    /// address has gone to another shard is none any more: time sweeps its record away.
+    fn first(
+        &self,
+        found: impl Iterator<Item = LeaseRef>,
+        rank: impl Fn(&Record) -> Option<u32>,
+    ) -> Option<LeaseRef> {
+        found
+            .filter_map(|lease| {
+                let record = self.table.record(lease);
+                let rank = rank(record)?;
+                let gone = record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease);
+                (!gone).then_some((rank, lease))
+            })
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, lease)| lease)
+    }
+
+    /// The lease with this client identifier that `rank` puts first.
+    pub(super) fn find_client_id(
+        &self,
+        client_id: &[u8],
+        rank: impl Fn(&Record) -> Option<u32>,
+    ) -> Option<LeaseRef> {
+        let hash = self.table.hash_client_id(client_id);
+        self.first(self.table.with_client_id(hash, client_id), rank)
+    }
+
+    /// The lease with this hardware address that `rank` puts first, among those of a client that sends `client_id`.
+    pub(super) fn find_hw(
+        &self,
+        hw_addr: &HwAddr,
+        client_id: &[u8],
+        rank: impl Fn(&Record) -> Option<u32>,
+    ) -> Option<LeaseRef> {
+        let hash = self.table.hash_hw(hw_addr);
+        self.first(self.table.with_hw(hash, hw_addr, client_id), rank)
+    }
+
+    /// The other shard that holds a lease under `hash`: the query belongs there.
+    pub(super) fn elsewhere(&self, hash: KeyHash) -> Option<ShardId> {
+        self.directory.as_ref()?.lookup(hash).without(self.shard).lowest()
+    }
+
+    /// Stores a lease on an address that nobody else holds; `replaces` is the client's lease on another address, which is
+    /// deleted in the same breath. Gives back the lease and the log position of its row.
+    ///
+    /// # Errors
+    /// [`DropReason::NoLease`] when the address is gone, other reasons when there is no room; nothing has changed then.
+    pub(super) fn create(
+        &mut self,
+        serving: &Serving,
+        lease: &Lease4<'_>,
+        replaces: Option<LeaseRef>,
+        wall_s: u64,
+        origin: ChangeOrigin,
+    ) -> Result<(LeaseRef, Lsn), DropReason> {
+        self.ready()?;
+        let source = if origin == ChangeOrigin::Client { Origin::Client } else { Origin::Record };
+        let fresh = self.table.insert(lease, source).map_err(table_reason)?;
+        let old = match self.status(lease.address, wall_s) {
+            Status::Over(old) if !self.table.record(old).is_loose() => {
+                self.space.move_lease(lease.address, self.shard, old, fresh).then_some(Some(old))
+            }
+            _ => match self.space.claim(lease.address, self.shard, fresh) {
+                Ok(Claimed::Stolen { shard, lease: old }) if shard == self.shard => Some(Some(old)),
+                Ok(_) => Some(None),
+                Err(_) => None,
+            },
+        };
+        let Some(old) = old else {
+            self.table.remove(fresh);
+            return Err(DropReason::NoLease);
+        };
+        if let Some(old) = old {
+            self.count_over(serving, old);
+            self.forget(old);
+        }
+        if let Some(replaced) = replaces.filter(|&replaced| Some(replaced) != old) {
+            self.delete(serving, replaced, origin)?;
+        }
+        self.learn(fresh);
+        let lsn = self.log_put(fresh, origin)?;
+        let after = (lease.state, lease.subnet_id);
+        self.transition(
+            serving,
+            lease.address,
+            (LeaseState::Reclaimed, lease.subnet_id),
+            after,
+            origin == ChangeOrigin::Client,
+        );
+        Ok((fresh, lsn))
+    }
+
+    /// Stores a lease read from disk at the start: no row, no check of what else there is.
+    ///
+    /// # Errors
+    /// The table's own error, or [`TableError::RecordsFull`] when another shard holds the address.
+    pub fn load(&mut self, serving: &Serving, lease: &Lease4<'_>) -> Result<(), TableError> {
+        let fresh = self.table.insert(lease, Origin::Record)?;
+        if self.space.claim(lease.address, self.shard, fresh).is_err() {
+            self.table.remove(fresh);
+            return Err(TableError::RecordsFull);
+        }
+        self.learn(fresh);
+        if matches!(lease.state, LeaseState::Reclaimed | LeaseState::Released)
+            && let Some(ticket) = self.space.begin_lend(lease.address, self.shard, fresh)
+        {
+            // Its row is on disk: that is where it comes from.
+            self.table.set_loose(fresh, true);
+            self.space.settle(ticket);
+        }
+        let after = (lease.state, lease.subnet_id);
+        self.transition(serving, lease.address, (LeaseState::Reclaimed, lease.subnet_id), after, false);
+        Ok(())
+    }
+
+    /// Overwrites a lease of this shard, on the same address.
+    ///
+    /// # Errors
+    /// [`DropReason::NoLease`] when the address has gone to somebody else, other reasons when there is no room; nothing
+    /// has changed then.
+    pub(super) fn update(
+        &mut self,
+        serving: &Serving,
+        old: LeaseRef,
+        lease: &Lease4<'_>,
+        origin: ChangeOrigin,
+    ) -> Result<(LeaseRef, Lsn), DropReason> {
+        self.ready()?;
+        let record = self.table.record(old);
+        debug_assert_eq!(record.address(), lease.address, "an update stays on its address");
+        let before = (record.state(), record.subnet_id());
+        if record.is_loose() && !self.space.reactivate(lease.address, self.shard, old) {
+            return Err(DropReason::NoLease);
+        }
+        self.table.set_loose(old, false);
+        let source = if origin == ChangeOrigin::Client { Origin::Client } else { Origin::Record };
+        self.unlearn(old);
+        let updated = self.table.update(old, lease, source);
+        self.learn(old);
+        updated.map_err(table_reason)?;
+        let again = is_reactivation(before.0, lease.state);
+        let counted = again && origin == ChangeOrigin::Client;
+        self.transition(serving, lease.address, before, (lease.state, lease.subnet_id), counted);
+        let lsn = self.log_put(old, origin)?;
+        Ok((old, lsn))
+    }
+
+    /// The cheap update of a lease in use: only its times change.
+    ///
+    /// # Errors
+    /// When the log is full.
+    pub(super) fn renew(&mut self, lease: LeaseRef, cltt: u64, valid_lft: u32) -> Result<Lsn, DropReason> {
+        self.ready()?;
+        self.table.renew(lease, cltt, valid_lft);
+        self.log_put(lease, ChangeOrigin::Client)
+    }
+
+    /// Removes a lease for good: its deletion is logged, its address is free for others once that row is durable.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn delete(
+        &mut self,
+        serving: &Serving,
+        lease: LeaseRef,
+        origin: ChangeOrigin,
+    ) -> Result<Lsn, DropReason> {
+        let view = self.table.view(lease);
+        let (address, before) = (view.address, (view.state, view.subnet_id));
+        let lsn = self.log.append(&Change::Delete(view), origin).map_err(|_| DropReason::LogFull)?;
+        let ticket = self.space.begin_retire(address, self.shard, lease);
+        self.forget(lease);
+        if let Some(ticket) = ticket {
+            self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull)?;
+        }
+        self.transition(serving, address, before, (LeaseState::Reclaimed, before.1), false);
+        Ok(lsn)
+    }
+
+    /// Keeps a lease for its client, but lets others have the address once the row is durable.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn let_go(
+        &mut self,
+        serving: &Serving,
+        lease: LeaseRef,
+        how: LetGo,
+    ) -> Result<Lsn, DropReason> {
+        self.ready()?;
+        let record = self.table.record(lease);
+        let before = (record.state(), record.subnet_id());
+        let address = record.address();
+        let origin = match how {
+            LetGo::Reclaim => {
+                self.table.reclaim(lease);
+                ChangeOrigin::Expiry
+            }
+            LetGo::Release => {
+                self.table.release(lease);
+                ChangeOrigin::Client
+            }
+        };
+        let lsn = self.log_put(lease, origin)?;
+        self.lend(lease, lsn)?;
+        let after = self.table.record(lease).state();
+        self.transition(serving, address, before, (after, before.1), false);
+        Ok(lsn)
+    }
+
+    /// Lets others have the address of a lease once `lsn` is durable; does nothing when that is so already.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn lend(&mut self, lease: LeaseRef, lsn: Lsn) -> Result<(), DropReason> {
+        let record = self.table.record(lease);
+        let address = record.address();
+        if record.is_loose() {
+            return Ok(());
+        }
+        if let Some(ticket) = self.space.begin_lend(address, self.shard, lease) {
+            self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull)?;
+            self.table.set_loose(lease, true);
+        }
+        Ok(())
+    }
+
+    /// Puts a lease in probation.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn decline(
+        &mut self,
+        serving: &Serving,
+        lease: LeaseRef,
+        wall_s: u64,
+        probation_s: u32,
+    ) -> Result<Lsn, DropReason> {
+        self.ready()?;
+        let record = self.table.record(lease);
+        let before = (record.state(), record.subnet_id());
+        let address = record.address();
+        self.unlearn(lease);
+        self.table.decline(lease, wall_s, probation_s);
+        self.transition(serving, address, before, (LeaseState::Declined, before.1), false);
+        self.log_put(lease, ChangeOrigin::Client)
+    }
+
+    /// Addresses whose last row is durable become free for others; each is named to `opened`.
+    pub fn settle(&mut self, durable: Lsn, opened: impl FnMut(Ipv4Addr)) {
+        self.retiring.settle(durable, &self.space, SETTLED_PER_TURN_MAX, opened);
+    }
+
+    /// Logs a lease as it is in the table and remembers the position.
+    fn log_put(&mut self, lease: LeaseRef, origin: ChangeOrigin) -> Result<Lsn, DropReason> {
+        let change = Change::Put(self.table.view(lease));
+        let lsn = self.log.append(&change, origin).map_err(|_| DropReason::LogFull)?;
+        self.table.set_pending(lease, lsn);
+        Ok(lsn)
+    }
+
+    /// Removes a record whose address is not its own any more, without a row.
+    fn forget(&mut self, lease: LeaseRef) {
+        self.unlearn(lease);
+        self.table.remove(lease);
+    }
+
+    /// Removes a record whose address another shard has taken, and counts what that shard could not see.
+    pub(super) fn drop_stale(&mut self, serving: &Serving, lease: LeaseRef) {
+        self.count_over(serving, lease);
+        self.forget(lease);
+    }
+
+    /// Takes a lease that is over out of the counters, because somebody else gets its address.
+    fn count_over(&self, serving: &Serving, lease: LeaseRef) {
+        let record = self.table.record(lease);
+        let before = (record.state(), record.subnet_id());
+        self.count_reclaimed(serving, lease);
+        self.transition(serving, record.address(), before, (LeaseState::Reclaimed, before.1), false);
+    }
+
+    /// Counts the reclamation of a lease that is still to be reclaimed.
+    pub(super) fn count_reclaimed(&self, serving: &Serving, lease: LeaseRef) {
+        let record = self.table.record(lease);
+        if record.state() == LeaseState::Reclaimed {
+            return;
+        }
+        for stats in levels(serving, &self.totals, record.subnet_id(), record.address()) {
+            add(&stats.reclaimed, 1);
+            if record.state() == LeaseState::Declined {
+                add(&stats.reclaimed_declined, 1);
+            }
+        }
+    }
+
+    /// Counters of a change of state: assigned counts Assigned and Declined leases.
+    fn transition(
+        &self,
+        serving: &Serving,
+        address: Ipv4Addr,
+        before: (LeaseState, SubnetId),
+        after: (LeaseState, SubnetId),
+        counted: bool,
+    ) {
+        let counts = |state| {
+            let used = matches!(state, LeaseState::Assigned | LeaseState::Declined);
+            (i64::from(used), i64::from(state == LeaseState::Declined))
+        };
+        let (used_before, declined_before) = counts(before.0);
+        let (used_after, declined_after) = counts(after.0);
+        if (used_before, declined_before) == (used_after, declined_after) && before.1 == after.1 && !counted {
+            return;
+        }
+        for stats in levels(serving, &self.totals, before.1, address) {
+            add(&stats.assigned, -used_before);
+            add(&stats.declined, -declined_before);
+        }
+        for stats in levels(serving, &self.totals, after.1, address) {
+            add(&stats.assigned, used_after);
+            add(&stats.declined, declined_after);
+            if counted {
+                add(&stats.cumulative_assigned, 1);
+            }
+        }
+    }
+
+    /// Tells the directory of a lease: its client identifier always, its hardware address when it lives elsewhere.
+    fn learn(&self, lease: LeaseRef) {
+        let Some(directory) = &self.directory else { return };
+        let view = self.table.view(lease);
+        if !view.client_id.is_empty() {
+            // A full directory counts what it refuses; the client then costs a new lease in the worst case.
+            let _ = directory.insert(self.table.hash_client_id(view.client_id), self.shard);
+        }
+        if self.lives_away(&view.hw_addr) {
+            let _ = directory.insert(self.table.hash_hw(&view.hw_addr), self.shard);
+        }
+    }
+
+    fn unlearn(&self, lease: LeaseRef) {
+        let Some(directory) = &self.directory else { return };
+        let view = self.table.view(lease);
+        if !view.client_id.is_empty() {
+            directory.remove(self.table.hash_client_id(view.client_id), self.shard);
+        }
+        if self.lives_away(&view.hw_addr) {
+            directory.remove(self.table.hash_hw(&view.hw_addr), self.shard);
+        }
+    }
+
+    fn lives_away(&self, hw_addr: &HwAddr) -> bool {
+        !hw_addr.is_empty() && self.steering.owner(hw_addr) != self.shard
+    }
+
+    /// The share of a subnet's addresses that are assigned, 0 to 1.
+    pub(super) fn occupancy(serving: &Serving, subnet: SubnetIndex) -> f64 {
+        let capacity = serving.plan.subnet(subnet).pool_addresses;
+        if capacity == 0 {
+            return 0.0;
+        }
+        let assigned = serving.subnet_stats(subnet).assigned.load(Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+        let share = assigned as f64 / capacity as f64;
+        share
+    }
+}
+
+/// Whether a lease comes back into use.
+fn is_reactivation(before: LeaseState, after: LeaseState) -> bool {
+    matches!(before, LeaseState::Reclaimed | LeaseState::Released) && after == LeaseState::Assigned
+}
+
+/// Whether a lease is over for its client: expired by time, reclaimed or released.
+pub(super) fn is_over(record: &Record, wall_s: u64) -> bool {
+    match record.state() {
+        LeaseState::Reclaimed | LeaseState::Released => true,
+        LeaseState::Assigned | LeaseState::Declined | LeaseState::Registered => record.is_expired(wall_s),
+    }
+}

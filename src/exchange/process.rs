@@ -1,0 +1,780 @@
+//! One query from parsed to decided, in the order of `spec`-like steps that Kea's drop counters make visible: each exit has
+//! its [`DropReason`].
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::allocation::{self, Grant, Place, Refusal};
+use super::allocators::Allocators;
+use super::answer::{self, Arrival, Times, Verdict};
+use super::classifier::Classifier;
+use super::client::{Client, identifiers};
+use super::leases::{Leases, LetGo, is_over};
+use super::names::{Names, name_lease};
+use super::serving::Serving;
+use super::stats::{ShardCounters, add};
+use crate::classify::subnet::{self, Origin};
+use crate::config::plan::classes::{BOOTP, DROP, KNOWN, REJECT, UNKNOWN};
+use crate::config::plan::{ChosenOptions, Lifetimes, SubnetIndex};
+use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
+use crate::journal::ChangeOrigin;
+use crate::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
+use crate::time::Now;
+use crate::wire::codes::{MessageType, option};
+use crate::wire::drop::DropReason;
+use crate::wire::query::Query;
+
+/// What is given with a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The time of the batch.
+    pub now: Now,
+    /// Where it came in.
+    pub arrival: Arrival,
+    /// The name of the interface, for class expressions.
+    pub interface_name: &'a str,
+    /// Classes that the HA scope gives to the query, in this order.
+    pub scope_classes: &'a [ClassId],
+    /// Another shard has passed it on: it stays here whatever the directory says.
+    pub handed_over: bool,
+}
+
+/// What becomes of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is sent.
+    Drop(DropReason),
+    /// Its client lives with another shard.
+    HandOver(ShardId),
+    /// The frame in the buffer leaves at once.
+    Reply {
+        /// Octets of the frame.
+        len: usize,
+        /// What it is.
+        kind: MessageType,
+    },
+    /// The frame in the buffer leaves when `lsn` is safe.
+    Park {
+        /// Octets of the frame.
+        len: usize,
+        /// What it is.
+        kind: MessageType,
+        /// The log position of the lease's row.
+        lsn: Lsn,
+        /// The lease.
+        lease: LeaseRef,
+    },
+    /// Leases changed and nobody is answered (RELEASE, DECLINE).
+    Done(Lsn),
+}
+
+/// One shard's state of the exchange: its leases, and memory that it uses again for every query.
+pub struct Shard {
+    /// Its leases.
+    pub leases: Leases,
+    /// Where its allocators are.
+    pub allocators: Allocators,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+    classifier: Classifier,
+    configured: ChosenOptions,
+    names: Names,
+}
+
+/// What a query is refused with on the way.
+type Step<T> = Result<T, DropReason>;
+
+impl Shard {
+    /// A shard with these leases. Allocates.
+    #[must_use]
+    pub fn new(leases: Leases, allocators: Allocators, counters: Arc<ShardCounters>) -> Self {
+        Self {
+            leases,
+            allocators,
+            counters,
+            classifier: Classifier::default(),
+            configured: ChosenOptions::default(),
+            names: Names::default(),
+        }
+    }
+
+    /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.
+    pub fn prefetch(&self, query: &Query<'_>) -> crate::lease::table::KeyHash {
+        let hash = match query.client_id() {
+            Some(client_id) => self.leases.table.hash_client_id(client_id),
+            None => self.leases.table.hash_hw(&query.hw_addr()),
+        };
+        self.leases.table.prefetch(hash);
+        hash
+    }
+
+    /// Decides one query; a reply is written into `out` as a whole frame.
+    pub fn process(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        out: &mut [u8],
+    ) -> Outcome {
+        let mut classifier = std::mem::take(&mut self.classifier);
+        let outcome = self.decide(serving, given, query, &mut classifier, out);
+        self.classifier = classifier;
+        if self.configured.overflow_count > 0 {
+            self.counters.options_left_out(std::mem::take(&mut self.configured.overflow_count));
+        }
+        outcome.unwrap_or_else(Outcome::Drop)
+    }
+
+    fn decide(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let plan = &serving.plan;
+        classifier.start(plan, query, given.interface_name, given.scope_classes);
+        let kind = match query.message_type {
+            Some(kind) => kind,
+            None if query.option(option::MESSAGE_TYPE).is_some() => {
+                return Err(DropReason::UnknownMessageType);
+            }
+            None if classifier.classes().contains(&BOOTP) => MessageType::Request,
+            None => return Err(DropReason::NoMessageType),
+        };
+        if !matches!(
+            kind,
+            MessageType::Discover
+                | MessageType::Request
+                | MessageType::Release
+                | MessageType::Decline
+                | MessageType::Inform
+        ) {
+            return Err(DropReason::UnsupportedMessageType);
+        }
+        let ciaddr = query.packet.ciaddr();
+        if kind == MessageType::Inform
+            && !query.is_relayed()
+            && query.datagram.src.is_unspecified()
+            && ciaddr.is_unspecified()
+        {
+            return Err(DropReason::InformNoSource);
+        }
+        self.check_server_id(serving, given, query, classifier.classes())?;
+        if classifier.classes().contains(&DROP) {
+            return Err(DropReason::ClassDrop);
+        }
+        let identifiers = identifiers(query);
+        if plan.globals.early_global_lookup {
+            if let Some(host) = plan.hosts.find(None, &plan.globals.identifier_order, &identifiers) {
+                classifier.reserve(plan, query, given.interface_name, &plan.hosts.host(host).classes);
+                classifier.known(plan, query, given.interface_name, KNOWN);
+            }
+            if classifier.classes().contains(&DROP) {
+                return Err(DropReason::ClassDropEarly);
+            }
+        }
+        if kind == MessageType::Discover && query.options.contains(option::SERVER_ID) {
+            return Err(DropReason::DiscoverServerId);
+        }
+        let hw_addr = query.hw_addr();
+        let client_id = query.client_id().unwrap_or(&[]);
+        if hw_addr.is_empty() && client_id.is_empty() {
+            return Err(DropReason::NoClient);
+        }
+        if client_id.len() == 1 {
+            return Err(DropReason::ClientIdShort);
+        }
+        if !given.handed_over
+            && let Some(shard) = self.elsewhere(query)
+        {
+            return Ok(Outcome::HandOver(shard));
+        }
+        match kind {
+            MessageType::Release => return self.release(serving, given, query, client_id),
+            MessageType::Decline => return self.decline(serving, given, query, client_id),
+            _ => {}
+        }
+
+        let selected = subnet::select(plan, &origin(query), classifier.classes());
+        let Some(selected) = selected else {
+            return self.without_subnet(serving, given, query, kind, classifier, out);
+        };
+        let mut client = Client {
+            plan,
+            query,
+            now: given.now,
+            hw_addr,
+            client_id,
+            identifiers,
+            subnet: selected,
+            network: plan.subnet(selected).network,
+            classes: &[],
+        };
+        self.learn_reservation(&mut client, given, classifier)?;
+        let rejected = classifier.classes().contains(&REJECT);
+        match kind {
+            MessageType::Discover if rejected => Err(DropReason::ClassReject),
+            MessageType::Discover => self.discover(serving, given, client, classifier, out),
+            MessageType::Request if rejected => {
+                self.nak(serving, given, query, Some(client.subnet), classifier, out)
+            }
+            MessageType::Request => self.request(serving, given, client, classifier, out),
+            _ => self.inform(serving, given, client, classifier, out),
+        }
+    }
+
+    /// Accepts queries without a server identifier or with one that is ours.
+    fn check_server_id(
+        &self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        classes: &[ClassId],
+    ) -> Step<()> {
+        if !query.options.contains(option::SERVER_ID) {
+            return Ok(());
+        }
+        let plan = &serving.plan;
+        let Some(identifier) = query.server_id() else { return Err(DropReason::MalformedServerId) };
+        let ours = query.relay_agent().server_id_override() == Some(identifier)
+            || plan.globals.ignore_server_identifier
+            || identifier == given.arrival.own_address
+            || plan.interfaces.iter().any(|interface| interface.addresses.contains(&identifier))
+            || plan.is_server_identifier(identifier, classes);
+        if ours { Ok(()) } else { Err(DropReason::ForeignServerId) }
+    }
+
+    /// The other shard that holds this client's lease, if none of ours is its. Asked only with several shards.
+    fn elsewhere(&self, query: &Query<'_>) -> Option<ShardId> {
+        self.leases.directory.as_ref()?;
+        let hw_addr = query.hw_addr();
+        let table = &self.leases.table;
+        if let Some(client_id) = query.client_id() {
+            let hash = table.hash_client_id(client_id);
+            if table.with_client_id(hash, client_id).next().is_some() {
+                return None;
+            }
+            if let Some(shard) = self.leases.elsewhere(hash) {
+                return Some(shard);
+            }
+        }
+        let hash = table.hash_hw(&hw_addr);
+        if table.with_hw(hash, &hw_addr, query.client_id().unwrap_or(&[])).next().is_some() {
+            return None;
+        }
+        let owner = self.leases.steering.owner(&hw_addr);
+        self.leases.elsewhere(hash).or_else(|| (owner != self.leases.shard).then_some(owner))
+    }
+
+    /// KNOWN or UNKNOWN, the reservation's classes, the classes that depend on them.
+    fn learn_reservation(
+        &self,
+        client: &mut Client<'_>,
+        given: &Given<'_>,
+        classifier: &mut Classifier,
+    ) -> Step<()> {
+        let plan = client.plan;
+        let query = client.query;
+        // Guards are asked with the classes known so far.
+        let known = {
+            let view = Client { classes: classifier.classes(), ..*client };
+            let known = view.is_known();
+            let single = plan.network(client.network).name.is_none();
+            let host = match view.host_in(client.subnet) {
+                Some(host) if single => Some(host),
+                _ => view.global_host(client.subnet),
+            };
+            (known, host)
+        };
+        if let Some(host) = known.1
+            && !plan.hosts.host(host).classes.is_empty()
+        {
+            classifier.reserve(plan, query, given.interface_name, &plan.hosts.host(host).classes);
+        }
+        classifier.known(plan, query, given.interface_name, if known.0 { KNOWN } else { UNKNOWN });
+        if classifier.classes().contains(&DROP) {
+            return Err(DropReason::ClassDropReserved);
+        }
+        Ok(())
+    }
+
+    /// What is done for a client that no subnet serves.
+    fn without_subnet(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        kind: MessageType,
+        classifier: &Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        match kind {
+            MessageType::Request => {
+                let init_reboot =
+                    !query.options.contains(option::SERVER_ID) && query.requested_address().is_some();
+                let rebinding = query.datagram.is_broadcast()
+                    && !query.packet.ciaddr().is_unspecified()
+                    && !query.options.contains(option::SERVER_ID)
+                    && query.requested_address().is_none();
+                if rebinding {
+                    return Err(DropReason::RebindUnknown);
+                }
+                if init_reboot && !serving.plan.globals.authoritative {
+                    return Err(DropReason::NoSubnet);
+                }
+                self.nak(serving, given, query, None, classifier, out)
+            }
+            MessageType::Inform => {
+                let verdict = Verdict::bare(MessageType::Ack);
+                self.reply(serving, given, query, &verdict, classifier.classes(), out)
+            }
+            _ => Err(DropReason::NoSubnet),
+        }
+    }
+
+    fn discover<'a>(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        client: Client<'a>,
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let v6_only = client.prefers_v6_only();
+        let place = {
+            let mut view = Client { classes: classifier.classes(), ..client };
+            if v6_only {
+                None
+            } else {
+                Some(allocation::offer(&self.leases, &mut self.allocators, serving, &mut view)?)
+            }
+        };
+        let Some(place) = place else {
+            return self.v6_only(serving, given, client, MessageType::Offer, classifier, out);
+        };
+        let client = Client { subnet: place.subnet, ..client };
+        self.settle_classes(&client, given, place, classifier);
+        let view = Client { classes: classifier.classes(), ..client };
+        let times = self.times(serving, &view, place, None);
+        let host = view.current_host();
+        name_lease(&mut self.names, &view, host, place.pool, place.address);
+        let verdict = Verdict {
+            kind: MessageType::Offer,
+            yiaddr: place.address,
+            lease: Some(times),
+            netmask: client.plan.subnet(place.subnet).netmask,
+            subnet: Some(place.subnet),
+            pool: place.pool,
+            host,
+            host_name: self.names.host_name(),
+            fqdn: self.names.fqdn(),
+        };
+        let len = answer::write(
+            client.plan,
+            client.query,
+            &given.arrival,
+            view.classes,
+            &verdict,
+            &mut self.configured,
+            out,
+        )?;
+        Ok(Outcome::Reply { len, kind: MessageType::Offer })
+    }
+
+    /// The answer without a lease to a client that can do without IPv4 (RFC 8925).
+    fn v6_only(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        client: Client<'_>,
+        kind: MessageType,
+        classifier: &Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let verdict = Verdict { subnet: Some(client.subnet), ..Verdict::bare(kind) };
+        self.reply(serving, given, client.query, &verdict, classifier.classes(), out)
+    }
+
+    fn request(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        mut client: Client<'_>,
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let query = client.query;
+        if client.prefers_v6_only() {
+            return self.v6_only(serving, given, client, MessageType::Ack, classifier, out);
+        }
+        let ciaddr = query.packet.ciaddr();
+        let wanted = query.requested_address().or_else(|| (!ciaddr.is_unspecified()).then_some(ciaddr));
+        let wanted = wanted.filter(|address| !address.is_unspecified());
+        let init_reboot = !query.options.contains(option::SERVER_ID) && query.requested_address().is_some();
+        let own = {
+            let view = Client { classes: classifier.classes(), ..client };
+            allocation::client_lease(&self.leases, &view)
+        };
+        if init_reboot {
+            let authoritative = client.plan.subnet(client.subnet).authoritative;
+            match own.map(|lease| self.leases.table.record(lease).address()) {
+                None if !authoritative => return Err(DropReason::InitRebootUnknown),
+                Some(address) if Some(address) == wanted => {}
+                _ => return self.nak(serving, given, query, Some(client.subnet), classifier, out),
+            }
+        }
+        let granted = {
+            let mut view = Client { classes: classifier.classes(), ..client };
+            let granted =
+                allocation::grant(&self.leases, &mut view, wanted, own).and_then(|granted| match granted {
+                    Grant::Any(own) => {
+                        allocation::unreserved(&self.leases, &mut self.allocators, serving, &view)
+                            .map(|place| Grant::Create(place, own))
+                            .map_err(|_| Refusal::Nak)
+                    }
+                    other => Ok(other),
+                });
+            client.subnet = view.subnet;
+            granted
+        };
+        let (place, old) = match granted {
+            Ok(Grant::Renew(lease, place)) => (place, Some(lease)),
+            Ok(Grant::Create(place, own)) => (place, own),
+            Ok(Grant::Any(_)) => unreachable!("resolved above"),
+            Err(Refusal::Nak) => {
+                return self.nak(serving, given, query, Some(client.subnet), classifier, out);
+            }
+            Err(Refusal::UnknownAddress) => return Err(DropReason::UnknownAddress),
+        };
+        client.subnet = place.subnet;
+        self.settle_classes(&client, given, place, classifier);
+        let view = Client { classes: classifier.classes(), ..client };
+        let host = view.current_host();
+        name_lease(&mut self.names, &view, host, place.pool, place.address);
+
+        let renewed = old.filter(|&lease| self.leases.table.record(lease).address() == place.address);
+        let mut times = self.times(serving, &view, place, renewed);
+        let wall_s = given.now.wall_s;
+        let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
+        let subnet = client.plan.subnet(place.subnet);
+        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.view(lease).user_context);
+        let mut context = [0; super::context::CONTEXT_BYTES_MAX];
+        let context_len = super::context::of_query(subnet, query, context_kept, &mut context);
+        let lease = Lease4 {
+            address: place.address,
+            hw_addr: client.hw_addr,
+            client_id: client.client_id_in(place.subnet),
+            cltt: wall_s,
+            valid_lft: times.valid_s,
+            subnet_id: subnet.id,
+            pool_id,
+            state: LeaseState::Assigned,
+            fqdn_fwd: self.names.forward(),
+            fqdn_rev: self.names.reverse(),
+            hostname: self.names.lease_name(),
+            user_context: &context[..context_len],
+        };
+        let (stored, lsn) = match renewed {
+            Some(old) => {
+                let record = self.leases.table.record(old);
+                let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
+                let same = usable && same_but_times(&self.leases.table.view(old), &lease);
+                if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
+                    let (t1_s, t2_s) = subnet.timers.t1_t2_s(remaining);
+                    times = Times { valid_s: remaining, t1_s, t2_s };
+                    (old, self.leases.table.record(old).pending_lsn())
+                } else if same {
+                    (old, self.leases.renew(old, wall_s, times.valid_s)?)
+                } else {
+                    let expired = usable_but_expired(record, wall_s);
+                    if expired {
+                        self.leases.count_reclaimed(serving, old);
+                    }
+                    match self.leases.update(serving, old, &lease, ChangeOrigin::Client) {
+                        Err(DropReason::NoLease) => {
+                            return self.nak(serving, given, query, Some(place.subnet), classifier, out);
+                        }
+                        other => other?,
+                    }
+                }
+            }
+            None => match self.leases.create(serving, &lease, old, wall_s, ChangeOrigin::Client) {
+                Err(DropReason::NoLease) => {
+                    return self.nak(serving, given, query, Some(place.subnet), classifier, out);
+                }
+                other => other?,
+            },
+        };
+        self.allocators.prefer(client.network, place.subnet);
+        let verdict = Verdict {
+            kind: MessageType::Ack,
+            yiaddr: place.address,
+            lease: Some(times),
+            netmask: subnet.netmask,
+            subnet: Some(place.subnet),
+            pool: place.pool,
+            host,
+            host_name: self.names.host_name(),
+            fqdn: self.names.fqdn(),
+        };
+        let len = answer::write(
+            client.plan,
+            query,
+            &given.arrival,
+            view.classes,
+            &verdict,
+            &mut self.configured,
+            out,
+        )?;
+        Ok(Outcome::Park { len, kind: MessageType::Ack, lsn, lease: stored })
+    }
+
+    /// The remaining lifetime of a lease that is answered from the cache; nothing when it must be written.
+    fn cached(&self, serving: &Serving, client: &Client<'_>, lease: LeaseRef, valid_s: u32) -> Option<u32> {
+        let record = self.leases.table.record(lease);
+        if record.is_uncacheable() || record.valid_lft() != valid_s || valid_s == LIFETIME_INFINITE_S {
+            return None;
+        }
+        let age_s = client.now.wall_s.checked_sub(record.cltt())?;
+        if !client.plan.subnet(client.subnet).cache.covers(age_s, valid_s) {
+            return None;
+        }
+        for stats in [&*self.leases.totals, serving.subnet_stats(client.subnet)] {
+            add(&stats.reuses, 1);
+        }
+        valid_s.checked_sub(u32::try_from(age_s).ok()?)
+    }
+
+    fn inform(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        client: Client<'_>,
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let host = {
+            let view = Client { classes: classifier.classes(), ..client };
+            view.current_host()
+        };
+        classifier.additional(client.plan, client.query, given.interface_name, client.subnet, None);
+        let view = Client { classes: classifier.classes(), ..client };
+        name_lease(&mut self.names, &view, host, None, Ipv4Addr::UNSPECIFIED);
+        let verdict = Verdict {
+            subnet: Some(client.subnet),
+            host,
+            host_name: self.names.host_name(),
+            fqdn: self.names.fqdn(),
+            ..Verdict::bare(MessageType::Ack)
+        };
+        let len = answer::write(
+            client.plan,
+            client.query,
+            &given.arrival,
+            view.classes,
+            &verdict,
+            &mut self.configured,
+            out,
+        )?;
+        let _ = serving;
+        Ok(Outcome::Reply { len, kind: MessageType::Ack })
+    }
+
+    /// The lease that a client gives back by `ciaddr`; never answered.
+    fn release(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        client_id: &[u8],
+    ) -> Step<Outcome> {
+        let address = query.packet.ciaddr();
+        let lease = self.own_lease(given, address, query)?;
+        let lease = match lease {
+            Held::Here(lease) => lease,
+            Held::There(shard) => return Ok(Outcome::HandOver(shard)),
+            Held::Nowhere => return Err(DropReason::ReleaseNoLease),
+        };
+        if !self.belongs(serving, lease, query, client_id) {
+            return Err(DropReason::ReleaseWrongClient);
+        }
+        if self.leases.table.record(lease).state() != LeaseState::Assigned {
+            return Err(DropReason::ReleaseState);
+        }
+        let infinite = self.leases.table.record(lease).valid_lft() == LIFETIME_INFINITE_S;
+        let lsn = if serving.keeps_released() && !infinite {
+            self.leases.let_go(serving, lease, LetGo::Release)?
+        } else {
+            self.leases.ready()?;
+            self.leases.delete(serving, lease, ChangeOrigin::Client)?
+        };
+        Ok(Outcome::Done(lsn))
+    }
+
+    /// The lease that a client found in use by somebody else; never answered.
+    fn decline(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        client_id: &[u8],
+    ) -> Step<Outcome> {
+        let Some(address) = query.requested_address() else { return Err(DropReason::DeclineNoAddress) };
+        let lease = match self.own_lease(given, address, query)? {
+            Held::Here(lease) => lease,
+            Held::There(shard) => return Ok(Outcome::HandOver(shard)),
+            Held::Nowhere => return Err(DropReason::DeclineNoLease),
+        };
+        let record = self.leases.table.record(lease);
+        if record.state() != LeaseState::Assigned || is_over(record, given.now.wall_s) {
+            return Err(DropReason::DeclineNoLease);
+        }
+        if !self.belongs(serving, lease, query, client_id) {
+            return Err(DropReason::DeclineWrongClient);
+        }
+        let probation_s = serving.plan.globals.decline_probation_s;
+        let lsn = self.leases.decline(serving, lease, given.now.wall_s, probation_s)?;
+        Ok(Outcome::Done(lsn))
+    }
+
+    /// Who holds `address`.
+    fn own_lease(&self, given: &Given<'_>, address: Ipv4Addr, _query: &Query<'_>) -> Step<Held> {
+        use crate::lease::address::Owner;
+        Ok(match self.leases.space.owner(address) {
+            Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } => {
+                if shard == self.leases.shard {
+                    Held::Here(lease)
+                } else if given.handed_over {
+                    Held::Nowhere
+                } else {
+                    Held::There(shard)
+                }
+            }
+            Owner::Unknown | Owner::Free | Owner::Retiring { .. } => Held::Nowhere,
+        })
+    }
+
+    fn belongs(&self, serving: &Serving, lease: LeaseRef, query: &Query<'_>, client_id: &[u8]) -> bool {
+        let record = self.leases.table.record(lease);
+        let matches = serving
+            .plan
+            .subnet_by_id(record.subnet_id())
+            .is_none_or(|subnet| serving.plan.subnet(subnet).match_client_id);
+        self.leases.table.belongs(lease, &query.hw_addr(), if matches { client_id } else { &[] })
+    }
+
+    fn nak(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        subnet: Option<SubnetIndex>,
+        classifier: &Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let verdict = Verdict { subnet, ..Verdict::bare(MessageType::Nak) };
+        self.reply(serving, given, query, &verdict, classifier.classes(), out)
+    }
+
+    fn reply(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        verdict: &Verdict<'_>,
+        classes: &[ClassId],
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let plan = &serving.plan;
+        let len = answer::write(plan, query, &given.arrival, classes, verdict, &mut self.configured, out)?;
+        Ok(Outcome::Reply { len, kind: verdict.kind })
+    }
+
+    /// The classes that follow from where the lease is: the reservation's within a shared network, additional ones.
+    fn settle_classes(
+        &self,
+        client: &Client<'_>,
+        given: &Given<'_>,
+        place: Place,
+        classifier: &mut Classifier,
+    ) {
+        let plan = client.plan;
+        if plan.network(client.network).name.is_some() {
+            let host = {
+                let view = Client { classes: classifier.classes(), ..*client };
+                view.host_in(place.subnet)
+            };
+            if let Some(host) = host {
+                classifier.add_all(&plan.hosts.host(host).classes);
+            }
+        }
+        classifier.additional(plan, client.query, given.interface_name, place.subnet, place.pool);
+    }
+
+    /// Lifetime and timers for a lease at `place`.
+    fn times(
+        &self,
+        serving: &Serving,
+        client: &Client<'_>,
+        place: Place,
+        renewed: Option<LeaseRef>,
+    ) -> Times {
+        let plan = client.plan;
+        let subnet = plan.subnet(place.subnet);
+        let lifetimes: Lifetimes = client
+            .classes
+            .iter()
+            .filter_map(|&class| plan.class(class))
+            .find_map(|class| class.lifetimes)
+            .unwrap_or(subnet.lifetimes);
+        let mut valid_s = if client.classes.contains(&BOOTP) {
+            LIFETIME_INFINITE_S
+        } else {
+            lifetimes.granted_s(client.query.requested_lease_time())
+        };
+        if let Some(threshold) = subnet.adaptive_threshold
+            && Leases::occupancy(serving, place.subnet) >= threshold
+            && valid_s != LIFETIME_INFINITE_S
+        {
+            let remaining_s = renewed.map_or(0, |lease| {
+                let expire = self.leases.table.record(lease).expire();
+                u32::try_from(expire.saturating_sub(client.now.wall_s)).unwrap_or(u32::MAX)
+            });
+            valid_s = remaining_s.min(valid_s).max(lifetimes.min_s);
+        }
+        let (t1_s, t2_s) = subnet.timers.t1_t2_s(valid_s);
+        Times { valid_s, t1_s, t2_s }
+    }
+}
+
+/// Where a lease is held.
+enum Held {
+    Here(LeaseRef),
+    There(ShardId),
+    Nowhere,
+}
+
+/// Whether a lease is in use by its state but over by its time.
+fn usable_but_expired(record: &crate::lease::table::Record, wall_s: u64) -> bool {
+    record.state() == LeaseState::Assigned && record.is_expired(wall_s)
+}
+
+/// Whether a renewal changes nothing but the times.
+fn same_but_times(old: &Lease4<'_>, new: &Lease4<'_>) -> bool {
+    Lease4 { cltt: new.cltt, valid_lft: new.valid_lft, ..*old } == *new
+}
+
+/// What subnet selection asks of a query.
+fn origin(query: &Query<'_>) -> Origin {
+    Origin {
+        link_selection: query.relay_agent().link_selection(),
+        subnet_selection: query.subnet_selection(),
+        giaddr: if query.is_relayed() { query.packet.giaddr() } else { Ipv4Addr::UNSPECIFIED },
+        ciaddr: query.packet.ciaddr(),
+        source: query.datagram.src,
+        to_broadcast: query.datagram.is_broadcast(),
+        interface: query.interface,
+    }
+}

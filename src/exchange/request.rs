@@ -1,0 +1,289 @@
+//! What the control thread asks of a shard's leases, done between two batches in capped steps.
+//!
+//! A listing walks the addresses in order, some thousands per step, so that a million leases do not hold the clients up. Commands
+//! allocate what they answer with: they are not the packet path.
+
+use std::net::Ipv4Addr;
+
+use super::leases::Status;
+use super::process::Shard;
+use super::serving::Serving;
+use crate::ids::{LeaseRef, Lsn, SubnetId};
+use crate::journal::ChangeOrigin;
+use crate::lease::address::{Owner, Walk};
+use crate::lease::request::{LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use crate::lease::{Lease4, Lease4Buf};
+use crate::time::Now;
+use crate::wire::drop::DropReason;
+
+/// Addresses that one step of a listing or of a wipe looks at.
+const SCAN_PER_STEP_MAX: u32 = 4096;
+/// Leases that one step lists, removes or reclaims.
+const LEASES_PER_STEP_MAX: usize = 256;
+
+/// A request under way in a shard.
+#[derive(Debug)]
+pub struct Job {
+    request: LeaseRequest,
+    at: Ipv4Addr,
+    found: Vec<Lease4Buf>,
+    count: u64,
+    lsn: Lsn,
+}
+
+/// What a step of a [`Job`] came to.
+#[derive(Debug)]
+pub enum Progress {
+    /// There is more to do.
+    More(Job),
+    /// The answer, and the log position that must be durable before it is given (0: none).
+    Done(LeaseReply, Lsn),
+}
+
+impl Job {
+    /// A request that has not begun.
+    #[must_use]
+    pub fn new(request: LeaseRequest) -> Self {
+        let at = match &request {
+            LeaseRequest::List { from, .. } => next(*from).unwrap_or(Ipv4Addr::BROADCAST),
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
+        Self { request, at, found: Vec::new(), count: 0, lsn: Lsn(0) }
+    }
+}
+
+/// The address after `address`, if there is one.
+fn next(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    address.to_bits().checked_add(1).map(Ipv4Addr::from_bits)
+}
+
+/// Whether a lease is one that the filter asks for.
+fn matches(filter: &LeaseFilter, lease: &Lease4<'_>) -> bool {
+    match filter {
+        LeaseFilter::All => true,
+        LeaseFilter::Subnets(subnets) => subnets.contains(&lease.subnet_id),
+        LeaseFilter::HwAddr(hw_addr) => lease.hw_addr.as_bytes() == hw_addr.as_bytes(),
+        LeaseFilter::ClientId(client_id) => lease.client_id == &**client_id,
+        LeaseFilter::Hostname(name) => lease.hostname.eq_ignore_ascii_case(name),
+        LeaseFilter::State(state, subnet) => {
+            lease.state == *state && subnet.is_none_or(|subnet| lease.subnet_id == subnet)
+        }
+    }
+}
+
+impl Shard {
+    /// One step of a request.
+    pub fn serve(&mut self, serving: &Serving, now: Now, mut job: Job) -> Progress {
+        let request = std::mem::replace(&mut job.request, LeaseRequest::Wipe(None));
+        match request {
+            LeaseRequest::Put { lease, mode, origin } => {
+                let (reply, lsn) = self.put(serving, now, &lease.view(), mode, origin);
+                Progress::Done(reply, lsn)
+            }
+            LeaseRequest::Delete { key, origin } => {
+                let Some(lease) = self.lookup(&key) else {
+                    return Progress::Done(LeaseReply::NotFound, Lsn(0));
+                };
+                let deleted = match self.leases.ready() {
+                    Ok(()) => self.leases.delete(serving, lease, change_origin(origin)),
+                    Err(reason) => Err(reason),
+                };
+                match deleted {
+                    Ok(lsn) => Progress::Done(LeaseReply::Deleted, lsn),
+                    Err(reason) => Progress::Done(LeaseReply::Full(reason.help()), Lsn(0)),
+                }
+            }
+            LeaseRequest::Get(key) => {
+                let reply = self.lookup(&key).map_or(LeaseReply::NotFound, |lease| {
+                    LeaseReply::Lease(self.leases.table.view(lease).to_owned())
+                });
+                Progress::Done(reply, Lsn(0))
+            }
+            LeaseRequest::List { from, limit, filter } => {
+                if self.list_step(&mut job, limit, &filter) {
+                    Progress::Done(LeaseReply::Leases(job.found), Lsn(0))
+                } else {
+                    job.request = LeaseRequest::List { from, limit, filter };
+                    Progress::More(job)
+                }
+            }
+            LeaseRequest::Wipe(subnet) => {
+                if self.wipe_step(serving, &mut job, subnet) {
+                    Progress::Done(LeaseReply::Count(job.count), job.lsn)
+                } else {
+                    job.request = LeaseRequest::Wipe(subnet);
+                    Progress::More(job)
+                }
+            }
+            LeaseRequest::Reclaim { remove } => {
+                for _ in 0..LEASES_PER_STEP_MAX {
+                    if self.leases.ready().is_err() {
+                        break;
+                    }
+                    let Some(lease) = self.leases.table.next_to_reclaim(now.wall_s) else {
+                        let lsn = self.leases.log.appended();
+                        return Progress::Done(LeaseReply::Count(job.count), lsn);
+                    };
+                    self.reclaim(serving, lease, remove);
+                    job.count += 1;
+                }
+                job.request = LeaseRequest::Reclaim { remove };
+                Progress::More(job)
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        serving: &Serving,
+        now: Now,
+        lease: &Lease4<'_>,
+        mode: PutMode,
+        origin: Origin,
+    ) -> (LeaseReply, Lsn) {
+        let old = match self.leases.status(lease.address, now.wall_s) {
+            Status::Over(old) | Status::Used(old) => Some(old),
+            Status::UsedElsewhere => return (LeaseReply::Busy, Lsn(0)),
+            Status::Free | Status::OverElsewhere | Status::Unknown => None,
+        };
+        match (mode, old) {
+            (PutMode::Add, Some(_)) => return (LeaseReply::Exists, Lsn(0)),
+            (PutMode::Update, None) => return (LeaseReply::NotFound, Lsn(0)),
+            (PutMode::Newer, Some(old)) if self.leases.table.record(old).cltt() >= lease.cltt => {
+                return (LeaseReply::Kept, Lsn(0));
+            }
+            _ => {}
+        }
+        let stored = match old {
+            Some(old) => self.leases.update(serving, old, lease, change_origin(origin)),
+            None => self.leases.create(serving, lease, None, now.wall_s, change_origin(origin)),
+        };
+        match stored {
+            Ok((_, lsn)) if old.is_some() => (LeaseReply::Updated, lsn),
+            Ok((_, lsn)) => (LeaseReply::Added, lsn),
+            Err(DropReason::NoLease) => (LeaseReply::Busy, Lsn(0)),
+            Err(reason) => (LeaseReply::Full(reason.help()), Lsn(0)),
+        }
+    }
+
+    /// The lease of this shard that `key` names.
+    fn lookup(&self, key: &LeaseKey) -> Option<LeaseRef> {
+        let table = &self.leases.table;
+        match key {
+            LeaseKey::Address(address) => match self.leases.space.owner(*address) {
+                Owner::InUse { shard, lease } | Owner::Stealable { shard, lease }
+                    if shard == self.leases.shard =>
+                {
+                    Some(lease)
+                }
+                _ => None,
+            },
+            LeaseKey::HwAddr(subnet, hw_addr) => table
+                .with_hw_octets(table.hash_hw(hw_addr), hw_addr.as_bytes())
+                .find(|&lease| self.is_current(lease, *subnet)),
+            LeaseKey::ClientId(subnet, client_id) => table
+                .with_client_id(table.hash_client_id(client_id), client_id)
+                .find(|&lease| self.is_current(lease, *subnet)),
+        }
+    }
+
+    fn is_current(&self, lease: LeaseRef, subnet: SubnetId) -> bool {
+        let record = self.leases.table.record(lease);
+        record.subnet_id() == subnet
+            && self.leases.space.refers_to(record.address(), self.leases.shard, lease)
+    }
+
+    /// Lists on; true when the listing is complete.
+    fn list_step(&self, job: &mut Job, limit: u32, filter: &LeaseFilter) -> bool {
+        let limit = limit as usize;
+        let table = &self.leases.table;
+        let by_key: Option<Vec<LeaseRef>> = match filter {
+            LeaseFilter::HwAddr(hw_addr) => {
+                Some(table.with_hw_octets(table.hash_hw(hw_addr), hw_addr.as_bytes()).collect())
+            }
+            LeaseFilter::ClientId(client_id) => {
+                Some(table.with_client_id(table.hash_client_id(client_id), client_id).collect())
+            }
+            _ => None,
+        };
+        if let Some(leases) = by_key {
+            let current = leases.into_iter().filter(|&lease| {
+                let address = table.record(lease).address();
+                address >= job.at && self.leases.space.refers_to(address, self.leases.shard, lease)
+            });
+            job.found = current.map(|lease| table.view(lease).to_owned()).collect();
+            job.found.sort_by_key(|lease| lease.view().address);
+            job.found.truncate(limit);
+            return true;
+        }
+        let (mut scan, mut listed) = (SCAN_PER_STEP_MAX, 0);
+        while scan > 0 && listed < LEASES_PER_STEP_MAX && job.found.len() < limit {
+            match self.leases.space.walk(job.at, Ipv4Addr::BROADCAST, scan) {
+                Walk::Held(address, owner) => {
+                    scan -= 1;
+                    if let Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } = owner
+                        && shard == self.leases.shard
+                        && matches(filter, &table.view(lease))
+                    {
+                        job.found.push(table.view(lease).to_owned());
+                        listed += 1;
+                    }
+                    match next(address) {
+                        Some(address) => job.at = address,
+                        None => return true,
+                    }
+                }
+                Walk::More(address) => {
+                    job.at = address;
+                    return false;
+                }
+                Walk::End => return true,
+            }
+        }
+        job.found.len() >= limit
+    }
+
+    /// Wipes on; true when done.
+    fn wipe_step(&mut self, serving: &Serving, job: &mut Job, subnet: Option<SubnetId>) -> bool {
+        for _ in 0..LEASES_PER_STEP_MAX {
+            if self.leases.ready().is_err() {
+                return false;
+            }
+            match self.leases.space.walk(job.at, Ipv4Addr::BROADCAST, SCAN_PER_STEP_MAX) {
+                Walk::Held(address, owner) => {
+                    if let Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } = owner
+                        && shard == self.leases.shard
+                    {
+                        let of = self.leases.table.record(lease).subnet_id();
+                        let wanted =
+                            subnet.map_or_else(|| serving.plan.subnet_by_id(of).is_some(), |id| of == id);
+                        if wanted {
+                            match self.leases.delete(serving, lease, ChangeOrigin::Command) {
+                                Ok(lsn) => job.lsn = lsn,
+                                Err(_) => return false,
+                            }
+                            job.count += 1;
+                        }
+                    }
+                    match next(address) {
+                        Some(address) => job.at = address,
+                        None => return true,
+                    }
+                }
+                Walk::More(address) => {
+                    job.at = address;
+                    return false;
+                }
+                Walk::End => return true,
+            }
+        }
+        false
+    }
+}
+
+const fn change_origin(origin: Origin) -> ChangeOrigin {
+    match origin {
+        Origin::Command => ChangeOrigin::Command,
+        Origin::Partner { .. } => ChangeOrigin::Partner,
+    }
+}

@@ -1,0 +1,97 @@
+//! A plan as shards serve from it: the plan, and beside it the counters of its subnets and pools, which outlive it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::answer::Arrival;
+use super::reclaim::Reclamation;
+use super::stats::LeaseStats;
+use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
+use crate::ids::{ClassId, InterfaceId, SubnetId};
+
+/// The counters of all subnets and pools that the server has ever had: a subnet that goes and comes back finds its own.
+#[derive(Debug, Default)]
+pub struct StatsBook {
+    /// The whole server.
+    pub totals: Arc<LeaseStats>,
+    subnets: HashMap<SubnetId, Arc<LeaseStats>>,
+    pools: HashMap<(SubnetId, u32), Arc<LeaseStats>>,
+}
+
+/// What shards answer from: immutable but for the counters.
+#[derive(Debug)]
+pub struct Serving {
+    /// The configuration.
+    pub plan: Plan,
+    /// `expired-leases-processing`.
+    pub reclamation: Reclamation,
+    /// Of each interface, by its [`InterfaceId`], how answers leave; nothing where the server does not listen.
+    pub arrivals: Vec<Option<Arrival>>,
+    /// The classes of the HA scopes, primary's and secondary's, in both spellings; empty without HA.
+    pub scope_classes: [Vec<ClassId>; 2],
+    subnet_stats: Vec<Arc<LeaseStats>>,
+    pool_stats: Vec<Arc<LeaseStats>>,
+}
+
+impl Serving {
+    /// Puts `plan` together with its counters. Control thread only: it allocates.
+    #[must_use]
+    pub fn new(
+        plan: Plan,
+        reclamation: Reclamation,
+        arrivals: Vec<Option<Arrival>>,
+        book: &mut StatsBook,
+    ) -> Self {
+        let subnet_stats = plan
+            .subnets
+            .iter()
+            .map(|subnet| Arc::clone(book.subnets.entry(subnet.id).or_default()))
+            .collect();
+        let pool_stats = plan
+            .pools
+            .iter()
+            .map(|pool| {
+                let key = (plan.subnet(pool.subnet).id, pool.pool_id);
+                Arc::clone(book.pools.entry(key).or_default())
+            })
+            .collect();
+        Self {
+            plan,
+            reclamation,
+            arrivals,
+            scope_classes: [Vec::new(), Vec::new()],
+            subnet_stats,
+            pool_stats,
+        }
+    }
+
+    /// How answers leave by an interface.
+    #[must_use]
+    pub fn arrival(&self, interface: InterfaceId) -> Option<&Arrival> {
+        self.arrivals.get(usize::from(interface.0))?.as_ref()
+    }
+
+    /// The name of an interface.
+    #[must_use]
+    pub fn interface_name(&self, interface: InterfaceId) -> &str {
+        self.plan.interfaces.get(usize::from(interface.0)).map_or("", |interface| &interface.name)
+    }
+
+    /// Whether a released lease is kept for its client.
+    #[must_use]
+    pub const fn keeps_released(&self) -> bool {
+        self.reclamation.flush_wait_s != 0 && self.reclamation.hold_s != 0
+    }
+
+    /// The counters of a subnet.
+    #[must_use]
+    pub fn subnet_stats(&self, subnet: SubnetIndex) -> &LeaseStats {
+        &self.subnet_stats[subnet.0 as usize]
+    }
+
+    /// The counters of a pool, shared with all pools of the subnet that have the same `pool-id`.
+    #[must_use]
+    pub fn pool_stats(&self, pool: PoolIndex) -> &LeaseStats {
+        &self.pool_stats[pool.0 as usize]
+    }
+}

@@ -1,0 +1,641 @@
+//! The state machine of one relationship.
+//!
+//! Input is [`Relationship::handle`], output is [`Relationship::poll_action`] until it is empty, and [`Relationship::deadline`]
+//! says when a [`Event::Timer`] is due at the latest. After an event the handler of the current state runs, and the
+//! next one's if the state changes, until a handler stays. A state forced by a command runs one handler only.
+//!
+//! What takes time (heartbeat, synchronisation, flush, a command to the partner) is an action with a [`Ticket`]; its end comes back as
+//! an event with the same ticket. An end that nobody waits for any more is ignored.
+
+mod commands;
+mod communication;
+mod messages;
+mod transitions;
+
+use std::collections::VecDeque;
+
+use super::backlog::{Backlog, Delayed, Operation};
+use super::command::request::HaCommand;
+use super::command::status::{LocalStatus, RelationshipStatus, RemoteStatus};
+use super::command::{Answer, HeartbeatAnswer, PeerAnswer, PeerError, Verdict};
+use super::config::RelationshipConfig;
+use super::rejected::RejectedClients;
+use super::states::{Mode, Role, STATE_COUNT, State, Updates};
+use super::unacked::{ClientFingerprint, Traffic};
+use super::view::{ScopeParts, ScopeWord};
+use crate::lease::Lease4Buf;
+use crate::time::{Mono, Now};
+use communication::Communication;
+pub use messages::{Level, Message};
+
+/// Names one running operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names a command whose answer may come later; the caller chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandToken(pub u64);
+
+/// What happens to a relationship.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The server runs. Once, before anything else.
+    Start,
+    /// Time has passed: at [`Relationship::deadline`], or at any other time.
+    Timer,
+    /// A heartbeat has ended.
+    Heartbeat {
+        /// Of [`Action::SendHeartbeat`].
+        ticket: Ticket,
+        /// What the partner said ([`HeartbeatAnswer::parse`]).
+        result: Result<HeartbeatAnswer, String>,
+    },
+    /// The last awaited acknowledgement of lease updates by the partner, or its failure. Successes may be told once for many.
+    Update {
+        /// What the partner's answer means.
+        verdict: Verdict,
+        /// The client, when there is one.
+        client: Option<ClientFingerprint>,
+    },
+    /// A synchronisation has ended.
+    SyncFinished {
+        /// Of [`Action::StartSync`].
+        ticket: Ticket,
+        /// Nothing, or why it failed.
+        result: Result<(), String>,
+    },
+    /// The backlog has been sent ([`Relationship::pop_backlog`] gave nothing more), or a change of it failed.
+    FlushFinished {
+        /// Of [`Action::FlushBacklog`].
+        ticket: Ticket,
+        /// Whether every change was taken: a conflict is a failure here.
+        success: bool,
+    },
+    /// The partner answered `ha-reset`, or did not.
+    ResetAnswered {
+        /// Of [`Action::SendReset`].
+        ticket: Ticket,
+        /// The answer.
+        answer: Result<PeerAnswer, PeerError>,
+    },
+    /// The partner answered `ha-maintenance-notify`, or did not.
+    MaintenanceAnswered {
+        /// Of [`Action::SendMaintenanceNotify`].
+        ticket: Ticket,
+        /// The answer.
+        answer: Result<PeerAnswer, PeerError>,
+    },
+    /// A command to this relationship.
+    Command {
+        /// Comes back in [`Action::Answer`].
+        token: CommandToken,
+        /// The command.
+        command: HaCommand,
+    },
+    /// The DHCP service is on or off, by all origins.
+    Service(bool),
+    /// What the shards see of the partner's clients ([`super::unacked::UnackedCounts::sum`]); told before a timer or heartbeat.
+    Observed(Traffic),
+    /// So many client transactions changed leases and were not sent to the partner.
+    Unsent(u64),
+}
+
+/// What a relationship wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send `ha-heartbeat` to the partner.
+    SendHeartbeat(Ticket),
+    /// This server's own origin wants the DHCP service on or off.
+    LocalService(bool),
+    /// Remove an origin that a partner named from those that keep the service off.
+    ReleaseOrigin(u32),
+    /// Show this word to the shards.
+    Publish(ScopeWord),
+    /// Copy leases ([`super::sync`]).
+    StartSync {
+        /// Comes back in [`Event::SyncFinished`].
+        ticket: Ticket,
+        /// The peer to copy from, by position.
+        source: usize,
+        /// `max-period` of `dhcp-disable`.
+        max_period_s: Option<u64>,
+    },
+    /// Stop that synchronisation: nobody waits for its end any more; the source is to be enabled again.
+    CancelSync(Ticket),
+    /// Send what [`Relationship::pop_backlog`] gives, in order, one after the other, until it gives nothing.
+    FlushBacklog(Ticket),
+    /// Send `ha-reset` to the partner.
+    SendReset(Ticket),
+    /// Send `ha-maintenance-notify` to the partner.
+    SendMaintenanceNotify {
+        /// Comes back in [`Event::MaintenanceAnswered`].
+        ticket: Ticket,
+        /// `cancel`.
+        cancel: bool,
+        /// `state`.
+        state: State,
+    },
+    /// The partner answers again: ask what it can do, send again what timed out.
+    ContactRegained,
+    /// The partner does not answer, or not as it must.
+    ContactLost,
+    /// Answer a command.
+    Answer {
+        /// Of [`Event::Command`].
+        token: CommandToken,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Say something in the log.
+    Log(Message),
+}
+
+/// What the timer of heartbeats does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heartbeat {
+    Stopped,
+    Due(Mono),
+    InFlight(Ticket),
+}
+
+/// A synchronisation in flight, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RunningSync {
+    ticket: Ticket,
+    command: Option<CommandToken>,
+}
+
+/// A question to the partner about maintenance in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RunningMaintenance {
+    ticket: Ticket,
+    token: CommandToken,
+    cancel: bool,
+}
+
+/// One relationship. Owned and driven by the control thread.
+#[derive(Debug)]
+pub struct Relationship {
+    config: RelationshipConfig,
+    partner: Option<usize>,
+    state: State,
+    previous: State,
+    entered: bool,
+    failover_forced: bool,
+    paused: bool,
+    paused_before: [bool; STATE_COUNT],
+    scopes: u16,
+    communication: Communication,
+    rejected: RejectedClients,
+    backlog: Backlog,
+    resync_owed: bool,
+    unsent: u64,
+    service: bool,
+    heartbeat: Heartbeat,
+    sync: Option<RunningSync>,
+    flush: Option<Ticket>,
+    reset: Option<Ticket>,
+    maintenance: Option<RunningMaintenance>,
+    /// In `partner-down` after a completion notice: heartbeats answered since. The service is off meanwhile.
+    sync_hold: Option<u8>,
+    epoch: u16,
+    /// For which moment of interruption the machine has run.
+    interruption_seen: Option<Mono>,
+    tickets: u64,
+    actions: VecDeque<Action>,
+    published: Option<ScopeWord>,
+}
+
+impl Relationship {
+    /// A relationship that starts at `now`, in `waiting`. Start-up counts as contact.
+    #[must_use]
+    pub fn new(config: RelationshipConfig, now: Now) -> Self {
+        let partner = config.partner();
+        Self {
+            partner,
+            state: State::Waiting,
+            previous: State::Waiting,
+            entered: false,
+            failover_forced: false,
+            paused: false,
+            paused_before: [false; STATE_COUNT],
+            scopes: 0,
+            communication: Communication::new(now),
+            rejected: RejectedClients::new(config.max_rejected_lease_updates),
+            backlog: Backlog::new(config.delayed_updates_limit),
+            resync_owed: false,
+            unsent: 0,
+            service: false,
+            heartbeat: Heartbeat::Stopped,
+            sync: None,
+            flush: None,
+            reset: None,
+            maintenance: None,
+            sync_hold: None,
+            epoch: 0,
+            interruption_seen: None,
+            tickets: 0,
+            actions: VecDeque::new(),
+            published: None,
+            config,
+        }
+    }
+
+    /// Takes an event. Its consequences are in [`Relationship::poll_action`].
+    pub fn handle(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Start => {
+                self.note_entry();
+                self.run(now);
+            }
+            Event::Timer => self.timer(now),
+            Event::Heartbeat { ticket, result } => self.heartbeat_ended(now, ticket, result),
+            Event::Update { verdict, client } => self.update_ended(now, verdict, client),
+            Event::SyncFinished { ticket, result } => self.sync_ended(now, ticket, result),
+            Event::FlushFinished { ticket, success } => self.flush_ended(now, ticket, success),
+            Event::ResetAnswered { ticket, answer } => self.reset_ended(now, ticket, &answer),
+            Event::MaintenanceAnswered { ticket, answer } => self.maintenance_ended(now, ticket, answer),
+            Event::Command { token, command } => self.command(now, token, command),
+            Event::Service(on) => self.service = on,
+            Event::Observed(traffic) => self.communication.traffic = traffic,
+            Event::Unsent(count) => self.count_unsent(count),
+        }
+        self.publish(now);
+    }
+
+    /// The next thing to do; call until there is nothing.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::Timer`] is due at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let heartbeat = match self.heartbeat {
+            Heartbeat::Due(at) => Some(at),
+            Heartbeat::Stopped | Heartbeat::InFlight(_) => None,
+        };
+        let interruption = self.interruption_at().filter(|&at| self.interruption_seen != Some(at));
+        [heartbeat, interruption].into_iter().flatten().min()
+    }
+
+    /// Keeps a change for the partner, which does not answer (communication recovery). In every other state the change is of no use
+    /// here and is left out.
+    pub fn queue_update(&mut self, operation: Operation, lease: Lease4Buf) {
+        if self.state == State::CommunicationRecovery && self.config.send_lease_updates {
+            let was_overflown = self.backlog.was_overflown();
+            if !self.backlog.push(operation, lease) && !was_overflown {
+                self.log(Message::BacklogFull { limit: self.config.delayed_updates_limit });
+            }
+        }
+    }
+
+    /// The oldest change of the backlog, while it is being flushed.
+    pub fn pop_backlog(&mut self) -> Option<Delayed> {
+        self.flush.and_then(|_| self.backlog.pop())
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn config(&self) -> &RelationshipConfig {
+        &self.config
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the partner last said it is in, [`State::Unavailable`] included; none before the first heartbeat has ended.
+    #[must_use]
+    pub const fn partner_state(&self) -> Option<State> {
+        self.communication.partner_state
+    }
+
+    /// The position of the partner among the peers.
+    #[must_use]
+    pub const fn partner(&self) -> Option<usize> {
+        self.partner
+    }
+
+    /// Whether the DHCP service is on, as far as this relationship knows.
+    #[must_use]
+    pub const fn service(&self) -> bool {
+        self.service
+    }
+
+    /// Whether only `ha-continue` moves the machine.
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether a synchronisation is running, the machine's own or one asked for.
+    #[must_use]
+    pub const fn is_syncing(&self) -> bool {
+        self.sync.is_some()
+    }
+
+    /// Whether clients with rejected updates are remembered: only then must successes be told one by one.
+    #[must_use]
+    pub fn remembers_rejected(&self) -> bool {
+        !self.rejected.is_empty()
+    }
+
+    /// The backlog.
+    #[must_use]
+    pub const fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// The contact epoch of [`super::unacked`].
+    #[must_use]
+    pub const fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// Names of the scopes served, sorted.
+    #[must_use]
+    pub fn scope_names(&self) -> Vec<String> {
+        let served =
+            self.config.peers.iter().enumerate().filter(|(position, _)| self.scopes & bit(*position) != 0);
+        let mut names: Vec<String> = served.map(|(_, peer)| peer.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// What a heartbeat is answered.
+    #[must_use]
+    pub fn heartbeat_answer(&self, now: Now) -> HeartbeatAnswer {
+        HeartbeatAnswer {
+            state: self.state,
+            date_time_s: now.wall_s,
+            scopes: Some(self.scope_names()),
+            unsent_update_count: Some(self.unsent),
+        }
+    }
+
+    /// The element of `status-get`.
+    #[must_use]
+    pub fn status(&self, now: Now) -> RelationshipStatus {
+        let communication = &self.communication;
+        let local = LocalStatus {
+            role: self.config.own().role,
+            server_name: self.config.own().name.clone(),
+            scopes: self.scope_names(),
+            state: self.state,
+            system_time_s: communication.own_time_s,
+        };
+        let remote = self.partner.map(|partner| {
+            let traffic = communication.traffic;
+            let max = u64::from(self.config.max_unacked_clients);
+            let interrupted = self.is_interrupted(now);
+            let left = if interrupted && traffic.unacked_clients <= max {
+                max - traffic.unacked_clients + 1
+            } else {
+                0
+            };
+            RemoteStatus {
+                role: self.config.peers[partner].role,
+                server_name: self.config.peers[partner].name.clone(),
+                last_state: communication.partner_state,
+                age_s: now.mono.ms_since(communication.last_contact) / 1000,
+                last_scopes: communication.partner_scopes.clone(),
+                communication_interrupted: interrupted,
+                connecting_clients: traffic.connecting_clients,
+                unacked_clients: traffic.unacked_clients,
+                unacked_clients_left: left,
+                analyzed_packets: traffic.analyzed_packets,
+                system_time_s: communication.partner_time_s,
+                clock_skew_s: communication.skew_s,
+            }
+        });
+        RelationshipStatus { mode: self.config.mode, local, remote }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn log(&mut self, message: Message) {
+        self.actions.push_back(Action::Log(message));
+    }
+
+    fn answer(&mut self, token: CommandToken, answer: Answer) {
+        self.actions.push_back(Action::Answer { token, answer });
+    }
+
+    /// When silence becomes an interruption: a millisecond past the delay.
+    fn interruption_at(&self) -> Option<Mono> {
+        self.partner?;
+        let silence_ms = self.config.max_response_delay_ms.saturating_add(1);
+        Some(self.communication.last_contact.plus_ms(silence_ms))
+    }
+
+    fn is_interrupted(&self, now: Now) -> bool {
+        self.partner.is_some()
+            && now.mono.ms_since(self.communication.last_contact) > self.config.max_response_delay_ms
+    }
+
+    fn timer(&mut self, now: Now) {
+        if let Heartbeat::Due(at) = self.heartbeat
+            && at <= now.mono
+        {
+            let ticket = self.ticket();
+            self.heartbeat = Heartbeat::InFlight(ticket);
+            self.actions.push_back(Action::SendHeartbeat(ticket));
+        }
+        // Whatever is in flight: silence is noticed when it has lasted long enough.
+        if let Some(at) = self.interruption_at()
+            && at <= now.mono
+            && self.interruption_seen != Some(at)
+        {
+            self.interruption_seen = Some(at);
+            let silence_ms = now.mono.ms_since(self.communication.last_contact);
+            if self.state.behaviour().heartbeats && self.communication.partner_state.is_some() {
+                self.log(Message::CommunicationInterrupted { silence_ms });
+            }
+            self.run(now);
+        }
+    }
+
+    fn heartbeat_ended(&mut self, now: Now, ticket: Ticket, result: Result<HeartbeatAnswer, String>) {
+        if self.heartbeat != Heartbeat::InFlight(ticket) {
+            return;
+        }
+        self.heartbeat = Heartbeat::Stopped;
+        let success = result.is_ok();
+        match result {
+            Ok(answer) => self.contact(now, answer),
+            Err(reason) => {
+                self.log(Message::HeartbeatFailed { reason });
+                self.partner_unavailable();
+            }
+        }
+        if self.state == State::PartnerDown
+            && let Some(answered) = self.sync_hold
+        {
+            if success {
+                self.sync_hold = Some(answered.saturating_add(1));
+            } else {
+                self.end_sync_hold();
+            }
+        }
+        self.run(now);
+        // The first answer after the notice may still be of a moment before it. A second one that does not let the
+        // pair go on means that the partner began anew: clients must not wait for it.
+        if self.state == State::PartnerDown && self.sync_hold.is_some_and(|answered| answered >= 2) {
+            self.end_sync_hold();
+        }
+    }
+
+    fn end_sync_hold(&mut self) {
+        if self.sync_hold.take().is_some() {
+            self.actions.push_back(Action::LocalService(true));
+        }
+    }
+
+    fn contact(&mut self, now: Now, answer: HeartbeatAnswer) {
+        let regained = matches!(self.communication.partner_state, None | Some(State::Unavailable));
+        if self.is_interrupted(now) || self.communication.traffic != Traffic::default() {
+            // What shards counted is void; they see it by the epoch.
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+        self.communication.contact(now, answer);
+        if regained {
+            self.actions.push_back(Action::ContactRegained);
+        }
+    }
+
+    fn partner_unavailable(&mut self) {
+        if self.partner.is_none() {
+            return;
+        }
+        if self.communication.partner_state != Some(State::Unavailable) {
+            self.actions.push_back(Action::ContactLost);
+        }
+        self.communication.record(State::Unavailable, None);
+    }
+
+    fn update_ended(&mut self, now: Now, verdict: Verdict, client: Option<ClientFingerprint>) {
+        match (verdict, client) {
+            (Verdict::Success, Some(client)) => self.rejected.remove(client),
+            (Verdict::Conflict, Some(client)) => self.rejected.add(now, client),
+            (Verdict::Error, _) => self.partner_unavailable(),
+            (Verdict::Success | Verdict::Conflict, None) => {}
+        }
+        self.run(now);
+    }
+
+    fn sync_ended(&mut self, now: Now, ticket: Ticket, result: Result<(), String>) {
+        let Some(sync) = self.sync.take_if(|sync| sync.ticket == ticket) else { return };
+        if let Err(reason) = &result {
+            self.partner_unavailable();
+            self.log(Message::SyncFailed { reason: reason.clone() });
+        } else {
+            self.log(Message::SyncComplete);
+        }
+        match sync.command {
+            Some(token) => {
+                let answer = match result {
+                    Ok(()) => Answer::success("Lease database synchronization complete."),
+                    Err(reason) => Answer::error(format!("Lease database synchronization failed: {reason}")),
+                };
+                self.answer(token, answer);
+            }
+            None => {
+                if result.is_ok() && self.state == State::Syncing {
+                    self.transition(State::Ready);
+                }
+            }
+        }
+        self.run(now);
+    }
+
+    fn flush_ended(&mut self, now: Now, ticket: Ticket, success: bool) {
+        if self.flush.take_if(|flush| *flush == ticket).is_none() {
+            return;
+        }
+        if !success {
+            // Changes may be lost between the two databases: from now on only a synchronisation helps.
+            self.resync_owed = true;
+            self.log(Message::BacklogFlushFailed);
+        }
+        self.run(now);
+    }
+
+    fn reset_ended(&mut self, now: Now, ticket: Ticket, answer: &Result<PeerAnswer, PeerError>) {
+        if self.reset.take_if(|reset| *reset == ticket).is_none() {
+            return;
+        }
+        match answer {
+            Ok(answer) if answer.is_success() => {
+                self.transition(State::Waiting);
+                self.run(now);
+            }
+            // Again at the next heartbeat: the synchronisation is still owed.
+            Ok(answer) => self.log(Message::ResetFailed { reason: answer.text.clone() }),
+            Err(error) => self.log(Message::ResetFailed { reason: error.to_string() }),
+        }
+    }
+
+    /// Counts on; the sum skips 0, which says "just started".
+    fn count_unsent(&mut self, count: u64) {
+        if self.partner.is_some() && self.config.send_lease_updates {
+            let (sum, wrapped) = self.unsent.overflowing_add(count);
+            self.unsent = sum + u64::from(wrapped);
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        let word = self.word(now);
+        if self.published != Some(word) {
+            self.published = Some(word);
+            self.actions.push_back(Action::Publish(word));
+        }
+    }
+
+    /// What shards see now.
+    fn word(&self, now: Now) -> ScopeWord {
+        let config = &self.config;
+        let serves =
+            |role: Role| config.with_role(role).is_some_and(|position| self.scopes & bit(position) != 0);
+        let to_partner = self.state.behaviour().to_partner;
+        let (mut awaited, mut sent) = (0, 0);
+        if config.send_lease_updates {
+            for position in config.others() {
+                if Some(position) == self.partner {
+                    if to_partner == Updates::Send {
+                        awaited |= bit(position);
+                        sent |= bit(position);
+                    }
+                } else if config.peers[position].role == Role::Backup {
+                    sent |= bit(position);
+                    if config.wait_backup_ack {
+                        awaited |= bit(position);
+                    }
+                }
+            }
+        }
+        let partner_updates = self.partner.is_some() && config.send_lease_updates;
+        ScopeWord::new(ScopeParts {
+            balanced: config.mode == Mode::LoadBalancing,
+            serves_primary: serves(Role::Primary),
+            serves_secondary: serves(Role::Secondary),
+            analyse: self.is_interrupted(now),
+            service: self.service,
+            queue: partner_updates && to_partner == Updates::Queue,
+            count_unsent: partner_updates && to_partner == Updates::Count,
+            epoch: self.epoch,
+            awaited,
+            sent,
+        })
+    }
+}
+
+/// A peer's bit in a mask.
+const fn bit(position: usize) -> u16 {
+    1 << position
+}

@@ -1,0 +1,105 @@
+//! What is known of the partner: when it last answered, what it said.
+
+use crate::ha::command::HeartbeatAnswer;
+use crate::ha::states::State;
+use crate::ha::unacked::Traffic;
+use crate::time::{Mono, Now};
+
+/// Clocks further apart than this are warned about.
+const SKEW_WARN_S: u64 = 30;
+/// Clocks further apart than this end the pair.
+const SKEW_MAX_S: u64 = 60;
+/// A warning is repeated when this long has passed, and more.
+const SKEW_WARN_EVERY_MS: u64 = 60_000;
+/// How long a partner is seen terminated before a waiting server follows it.
+const TERMINATED_MS: u64 = 600_000;
+
+#[derive(Debug)]
+pub(super) struct Communication {
+    /// The last heartbeat answered as it must be, or the start.
+    pub(super) last_contact: Mono,
+    /// None until the first heartbeat has ended.
+    pub(super) partner_state: Option<State>,
+    pub(super) partner_scopes: Vec<String>,
+    pub(super) skew_s: Option<i64>,
+    pub(super) partner_time_s: Option<u64>,
+    pub(super) own_time_s: Option<u64>,
+    pub(super) traffic: Traffic,
+    unsent: [u64; 2],
+    terminated_since: Option<Mono>,
+    skew_warned: Option<Mono>,
+}
+
+impl Communication {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            last_contact: now.mono,
+            partner_state: None,
+            partner_scopes: Vec::new(),
+            skew_s: None,
+            partner_time_s: None,
+            own_time_s: None,
+            traffic: Traffic::default(),
+            unsent: [0; 2],
+            terminated_since: None,
+            skew_warned: None,
+        }
+    }
+
+    /// A heartbeat was answered as it must be.
+    pub(super) fn contact(&mut self, now: Now, answer: HeartbeatAnswer) {
+        self.last_contact = now.mono;
+        self.traffic = Traffic::default();
+        self.record(answer.state, Some(now));
+        if let Some(scopes) = answer.scopes {
+            self.partner_scopes = scopes;
+        }
+        let difference = answer.date_time_s.abs_diff(now.wall_s);
+        let skew = i64::try_from(difference).unwrap_or(i64::MAX);
+        self.skew_s = Some(if answer.date_time_s < now.wall_s { -skew } else { skew });
+        self.partner_time_s = Some(answer.date_time_s);
+        self.own_time_s = Some(now.wall_s);
+        if let Some(count) = answer.unsent_update_count {
+            self.unsent = [self.unsent[1], count];
+        }
+    }
+
+    /// The partner is in `state`; `now` is given when it said so itself.
+    pub(super) fn record(&mut self, state: State, now: Option<Now>) {
+        self.partner_state = Some(state);
+        self.terminated_since = match (state, now) {
+            (State::Terminated, Some(now)) => self.terminated_since.or(Some(now.mono)),
+            _ => None,
+        };
+        if state == State::Unavailable {
+            self.skew_s = None;
+            self.partner_time_s = None;
+            self.own_time_s = None;
+        }
+    }
+
+    /// The partner changed leases that it did not send, since its heartbeat before the last.
+    pub(super) const fn has_new_unsent(&self) -> bool {
+        self.unsent[1] > 0 && self.unsent[1] != self.unsent[0]
+    }
+
+    /// Whether clocks are too far apart to go on.
+    pub(super) fn skew_terminates(&self) -> bool {
+        self.skew_s.is_some_and(|skew| skew.unsigned_abs() > SKEW_MAX_S)
+    }
+
+    /// The skew to warn about now, if any.
+    pub(super) fn skew_to_warn(&mut self, now: Now) -> Option<i64> {
+        let skew = self.skew_s.filter(|skew| skew.unsigned_abs() > SKEW_WARN_S)?;
+        if self.skew_warned.is_some_and(|warned| now.mono.ms_since(warned) <= SKEW_WARN_EVERY_MS) {
+            return None;
+        }
+        self.skew_warned = Some(now.mono);
+        Some(skew)
+    }
+
+    /// Whether the partner has said for ten minutes that it is terminated.
+    pub(super) fn is_terminated_for_long(&self, now: Now) -> bool {
+        self.terminated_since.is_some_and(|since| now.mono.ms_since(since) >= TERMINATED_MS)
+    }
+}

@@ -1,0 +1,189 @@
+//! What a relationship says in the log. Identifiers are Kea's where the meaning is the same.
+
+use std::fmt;
+
+use crate::ha::states::State;
+
+/// How much a message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something an operator must look at.
+    Error,
+    /// Something an operator should look at.
+    Warn,
+    /// What happens.
+    Info,
+}
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The state changed.
+    StateTransition {
+        /// Until now.
+        from: State,
+        /// From now on.
+        to: State,
+        /// The partner's, as known.
+        partner: Option<State>,
+    },
+    /// The machine waits for `ha-continue`.
+    Paused {
+        /// Where.
+        state: State,
+    },
+    /// The machine goes on.
+    Continued,
+    /// A heartbeat failed.
+    HeartbeatFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The partner has been silent for longer than `max-response-delay`.
+    CommunicationInterrupted {
+        /// For how long.
+        silence_ms: u64,
+    },
+    /// The partner's clock differs a lot.
+    HighClockSkew {
+        /// The partner's less ours.
+        skew_s: i64,
+    },
+    /// The clocks are too far apart: the pair ends.
+    ClockSkewTerminates {
+        /// The partner's less ours.
+        skew_s: i64,
+    },
+    /// Too many clients' updates were rejected: the pair ends.
+    RejectsTerminate {
+        /// How many.
+        clients: usize,
+    },
+    /// The partner is in a state that this mode does not know: the configurations differ.
+    InvalidPartnerState {
+        /// That state.
+        state: Option<State>,
+    },
+    /// Leases are being copied.
+    SyncStart {
+        /// From whom.
+        source: String,
+    },
+    /// All leases have been copied.
+    SyncComplete,
+    /// The copy failed.
+    SyncFailed {
+        /// Why.
+        reason: String,
+    },
+    /// Updates that were kept are being sent.
+    BacklogFlush {
+        /// How many leases.
+        leases: usize,
+    },
+    /// Not all of them were taken.
+    BacklogFlushFailed,
+    /// The backlog is full: a synchronisation will be needed.
+    BacklogFull {
+        /// `delayed-updates-limit`.
+        limit: u32,
+    },
+    /// The partner did not take `ha-reset`.
+    ResetFailed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Message {
+    /// The identifier.
+    #[must_use]
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::StateTransition { .. } => "HA_STATE_TRANSITION",
+            Self::Paused { .. } => "HA_STATE_MACHINE_PAUSED",
+            Self::Continued => "HA_STATE_MACHINE_CONTINUED",
+            Self::HeartbeatFailed { .. } => "HA_HEARTBEAT_COMMUNICATIONS_FAILED",
+            Self::CommunicationInterrupted { .. } => "HA_COMMUNICATION_INTERRUPTED",
+            Self::HighClockSkew { .. } => "HA_HIGH_CLOCK_SKEW",
+            Self::ClockSkewTerminates { .. } => "HA_HIGH_CLOCK_SKEW_CAUSED_TERMINATION",
+            Self::RejectsTerminate { .. } => "HA_LEASE_UPDATE_REJECTS_CAUSED_TERMINATION",
+            Self::InvalidPartnerState { .. } => "HA_INVALID_PARTNER_STATE",
+            Self::SyncStart { .. } => "HA_SYNC_START",
+            Self::SyncComplete => "HA_SYNC_SUCCESSFUL",
+            Self::SyncFailed { .. } => "HA_SYNC_FAILED",
+            Self::BacklogFlush { .. } => "HA_LEASES_BACKLOG_START",
+            Self::BacklogFlushFailed => "HA_LEASES_BACKLOG_FAILED",
+            Self::BacklogFull { .. } => "HA_LEASES_BACKLOG_FULL",
+            Self::ResetFailed { .. } => "HA_RESET_FAILED",
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::ClockSkewTerminates { .. } | Self::RejectsTerminate { .. } | Self::SyncFailed { .. } => {
+                Level::Error
+            }
+            Self::StateTransition { .. }
+            | Self::Paused { .. }
+            | Self::Continued
+            | Self::SyncStart { .. }
+            | Self::SyncComplete
+            | Self::BacklogFlush { .. } => Level::Info,
+            _ => Level::Warn,
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StateTransition { from, to, partner } => {
+                let partner = partner.map_or("not known yet", State::name);
+                write!(out, "from {from} to {to}, partner {partner}")
+            }
+            Self::Paused { state } => write!(out, "paused in {state} until the command ha-continue"),
+            Self::Continued => out.write_str("no longer paused"),
+            Self::HeartbeatFailed { reason } => write!(out, "heartbeat failed: {reason}"),
+            Self::CommunicationInterrupted { silence_ms } => write!(out, "no contact for {silence_ms} ms"),
+            Self::HighClockSkew { skew_s } => {
+                write!(out, "the partner's clock differs by {skew_s} s; more than 60 s ends the pair")
+            }
+            Self::ClockSkewTerminates { skew_s } => {
+                write!(
+                    out,
+                    "the partner's clock differs by {skew_s} s: set the clocks, then restart or reset both servers"
+                )
+            }
+            Self::RejectsTerminate { clients } => {
+                write!(
+                    out,
+                    "the partner rejected updates of {clients} client(s): compare the configurations of both servers"
+                )
+            }
+            Self::InvalidPartnerState { state } => {
+                let state = state.map_or("none", State::name);
+                write!(
+                    out,
+                    "the partner is in {state}, which this mode does not know: compare the configurations"
+                )
+            }
+            Self::SyncStart { source } => write!(out, "copying the leases of {source}"),
+            Self::SyncComplete => out.write_str("the leases are copied"),
+            Self::SyncFailed { reason } => write!(out, "copying the leases failed: {reason}"),
+            Self::BacklogFlush { leases } => write!(out, "sending {leases} update(s) that were kept"),
+            Self::BacklogFlushFailed => {
+                out.write_str("an update that was kept was not taken; the servers will synchronise")
+            }
+            Self::BacklogFull { limit } => {
+                write!(
+                    out,
+                    "more than {limit} update(s) to keep; the servers will synchronise when they talk again"
+                )
+            }
+            Self::ResetFailed { reason } => write!(out, "the partner was not reset, again later: {reason}"),
+        }
+    }
+}

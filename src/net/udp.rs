@@ -1,0 +1,315 @@
+//! Ordinary UDP sockets (`dhcp-socket-type: udp`), and the socket that keeps the port busy beside packet sockets.
+//!
+//! One socket per address, bound to it, so only what is sent to that very address is heard: relayed queries and unicast
+//! renewals, no broadcast. All shards' sockets of an address share the port and are steered by `chaddr`.
+//!
+//! The port shows whole frames, as the others do: it writes the headers that the socket hides in front of each datagram
+//! (source and destination hardware address unknown, all zero) and reads destination and source of a reply out of the
+//! headers that the shard has built. Addresses do not change under an open port: the control thread opens it again.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::ids::InterfaceId;
+
+use super::link::Selected;
+use super::sys::socket::{
+    attach_filter, set_int, set_receive_buffer, set_reuse_port_program, set_send_buffer,
+};
+use super::sys::{Epoll, Outgoing, Receiver, Sender};
+use super::{
+    BATCH_MAX, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch, steer,
+};
+
+const ETHER_BYTES: usize = 14;
+const IP_BYTES: usize = 20;
+const UDP_BYTES: usize = 8;
+const HEADERS_BYTES: usize = ETHER_BYTES + IP_BYTES + UDP_BYTES;
+/// What the kernel may queue for a socket in either direction, in bytes as it counts them.
+const QUEUE_BYTES: i32 = 4 << 20;
+
+/// Which way replies to relays go (`outbound-interface`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outbound {
+    /// Out of the interface that the query came in by, from the address it was sent to.
+    #[default]
+    SameAsInbound,
+    /// Where the routing table says, from the address that it chooses.
+    UseRouting,
+}
+
+/// How UDP ports are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// The UDP port that is heard.
+    pub udp_port: u16,
+    /// Which way replies go.
+    pub outbound: Outbound,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self { udp_port: 67, outbound: Outbound::SameAsInbound }
+    }
+}
+
+/// One shard's UDP sockets on one interface.
+#[derive(Debug)]
+pub struct UdpPort {
+    interface: InterfaceId,
+    interface_index: u32,
+    outbound: Outbound,
+    udp_port: u16,
+    sockets: Vec<(Ipv4Addr, Socket)>,
+    /// The socket that is read first in the next turn.
+    first: usize,
+    readable: Epoll,
+    receiver: Receiver,
+    lent: usize,
+    sender: Sender,
+    stats: PortStats,
+}
+
+/// Opens one port per shard on an interface, steered by `keys` (those of `classify::steer`).
+///
+/// # Errors
+/// Without the privilege for a low port, when the address is gone, or when somebody else has the port.
+pub fn open(
+    link: &Selected,
+    interface: InterfaceId,
+    shards: u8,
+    keys: (u32, u32),
+    options: &UdpOptions,
+) -> Result<Vec<UdpPort>, OpenError> {
+    let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
+    let mut ports = Vec::with_capacity(usize::from(shards));
+    for shard in 0..shards {
+        let readable = Epoll::new().map_err(failed("open a poll set"))?;
+        let mut sockets = Vec::with_capacity(link.addresses.len());
+        for address in &link.addresses {
+            let socket = udp_socket(shards > 1).map_err(failed("open a UDP socket"))?;
+            if shards > 1 && shard == 0 {
+                // The first socket of an address brings the program; those bound after it join its group.
+                set_reuse_port_program(&socket, &steer::reuse_port(keys, shards))
+                    .map_err(failed("set the steering program"))?;
+            }
+            let to = SockAddr::from(SocketAddrV4::new(*address, options.udp_port));
+            socket.bind(&to).map_err(failed("bind a UDP socket"))?;
+            readable.add(socket.as_fd()).map_err(failed("fill a poll set"))?;
+            sockets.push((*address, socket));
+        }
+        ports.push(UdpPort {
+            interface,
+            interface_index: link.index,
+            outbound: options.outbound,
+            udp_port: options.udp_port,
+            sockets,
+            first: 0,
+            readable,
+            receiver: Receiver::new(HEADERS_BYTES),
+            lent: 0,
+            sender: Sender::new(),
+            stats: PortStats::default(),
+        });
+    }
+    Ok(ports)
+}
+
+fn udp_socket(shares_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if shares_port {
+        socket.set_reuse_port(true)?;
+    }
+    set_int(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    set_int(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+    socket.set_broadcast(true)?;
+    set_receive_buffer(&socket, QUEUE_BYTES)?;
+    set_send_buffer(&socket, QUEUE_BYTES)?;
+    Ok(socket)
+}
+
+/// Writes the headers of a datagram of `len` bytes. Checksums stay 0: the frame is marked as synthetic.
+fn write_headers(bytes: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, len: usize) {
+    bytes[..HEADERS_BYTES].fill(0);
+    bytes[12] = 0x08;
+    let udp_len = u16::try_from(UDP_BYTES + len).expect("a datagram fits a frame");
+    let ip_len = u16::try_from(IP_BYTES + UDP_BYTES + len).expect("a datagram fits a frame");
+    bytes[14] = 0x45;
+    bytes[16..18].copy_from_slice(&ip_len.to_be_bytes());
+    bytes[22] = 64;
+    bytes[23] = 17;
+    bytes[26..30].copy_from_slice(&from.ip().octets());
+    bytes[30..34].copy_from_slice(&to.ip().octets());
+    bytes[34..36].copy_from_slice(&from.port().to_be_bytes());
+    bytes[36..38].copy_from_slice(&to.port().to_be_bytes());
+    bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
+}
+
+/// Source address, destination and payload of a frame that a shard has built; nothing when it is not IPv4 and UDP.
+fn read_headers(frame: &[u8]) -> Option<(Ipv4Addr, SocketAddrV4, &[u8])> {
+    let ip = frame.get(ETHER_BYTES..)?;
+    let header_len = 4 * usize::from(ip.first()? & 0xf);
+    let addresses: &[u8; 8] = ip.get(12..20)?.try_into().ok()?;
+    let [a, b, c, d, e, f, g, h] = *addresses;
+    let udp = ip.get(header_len..)?;
+    let port = u16::from_be_bytes(udp.get(2..4)?.try_into().ok()?);
+    let len = usize::from(u16::from_be_bytes(udp.get(4..6)?.try_into().ok()?));
+    let payload = udp.get(UDP_BYTES..len)?;
+    Some((Ipv4Addr::new(a, b, c, d), SocketAddrV4::new(Ipv4Addr::new(e, f, g, h), port), payload))
+}
+
+impl Port for UdpPort {
+    fn interface(&self) -> InterfaceId {
+        self.interface
+    }
+
+    fn recv_batch(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
+        let start = batch.len();
+        let count = self.sockets.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        self.first = (self.first + 1) % count;
+        for turn in 0..count {
+            let position = (self.first + turn) % count;
+            let (address, socket) = &self.sockets[position];
+            // The last address may use all that is left; those before it an equal share.
+            let room = batch.room().min(BATCH_MAX - self.lent).div_ceil(count - turn);
+            if room == 0 {
+                break;
+            }
+            let got = match self.receiver.recv(socket.as_fd(), self.lent, room) {
+                Ok(got) => got,
+                Err(error) => {
+                    self.stats.errors += 1;
+                    if batch.len() > start {
+                        break;
+                    }
+                    return Err(error);
+                }
+            };
+            for index in self.lent..self.lent + got {
+                let incoming = self.receiver.incoming(index);
+                if incoming.truncated {
+                    self.stats.rx_truncated += 1;
+                    continue;
+                }
+                let to = if incoming.to.is_unspecified() { *address } else { incoming.to };
+                let to = SocketAddrV4::new(to, self.udp_port);
+                write_headers(self.receiver.buffer_mut(index), incoming.from, to, incoming.len);
+                batch.push(RxFrame {
+                    wall_ns: incoming.wall_ns,
+                    offset: u32::try_from(index).expect("a batch is small"),
+                    len: u16::try_from(HEADERS_BYTES + incoming.len).expect("a datagram fits a frame"),
+                    interface: self.interface,
+                    flags: RxFlags::SYNTHETIC,
+                    ..RxFrame::default()
+                });
+            }
+            self.lent += got;
+        }
+        let received = batch.len() - start;
+        self.stats.rx_frames += u64::try_from(received).expect("a batch is small");
+        Ok(received)
+    }
+
+    fn bytes(&self, frame: &RxFrame) -> &[u8] {
+        let index = usize::try_from(frame.offset).expect("32 bits fit");
+        assert!(index < self.lent, "a frame is read before it is recycled");
+        &self.receiver.buffer(index)[..usize::from(frame.len)]
+    }
+
+    fn recycle(&mut self) {
+        self.lent = 0;
+    }
+
+    /// A socket does not tell without a system call.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
+        let mut report = SendReport::default();
+        let (interface, index, outbound) = (self.interface, self.interface_index, self.outbound);
+        for (position, (address, socket)) in self.sockets.iter().enumerate() {
+            let frames =
+                batch.frames().iter().filter(|sent| sent.interface == interface).filter_map(|sent| {
+                    let frame = &slab.bytes(&sent.frame)[..usize::from(sent.len)];
+                    let (source, to, payload) = read_headers(frame)?;
+                    // A reply leaves from the socket that has its source address; any other source from the first.
+                    let ours = source == *address;
+                    let nobodys = position == 0 && !self.sockets.iter().any(|(other, _)| *other == source);
+                    let from = match outbound {
+                        Outbound::SameAsInbound => (source, index),
+                        Outbound::UseRouting => (Ipv4Addr::UNSPECIFIED, 0),
+                    };
+                    (ours || nobodys).then_some(Outgoing { bytes: payload, to: Some(to), from })
+                });
+            report.add(&self.sender.send(socket.as_fd(), frames));
+        }
+        let asked = batch.frames().iter().filter(|sent| sent.interface == interface).count();
+        let tried = report.sent + report.full + report.failed;
+        // Frames that are not IPv4 and UDP cannot leave by a UDP socket.
+        report.failed += u32::try_from(asked).expect("a batch is small") - tried;
+        self.stats.count_sent(&report);
+        report
+    }
+
+    /// The sockets are bound: the control thread opens the port again instead.
+    fn set_addresses(&mut self, _addresses: &[Ipv4Addr]) {}
+
+    fn stats(&mut self) -> PortStats {
+        self.stats
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.readable.fd())
+    }
+}
+
+/// A UDP socket that has the port and hears nothing. Beside packet sockets it keeps the kernel from answering relays with
+/// "port unreachable"; its filter keeps its queue empty. Closed when dropped.
+#[derive(Debug)]
+pub struct Fallback(#[expect(dead_code, reason = "held for its effect on the kernel")] Socket);
+
+impl Fallback {
+    /// Binds `address` and `udp_port`.
+    ///
+    /// # Errors
+    /// Without the privilege for a low port, when the address is gone, or when somebody else has the port: most likely another
+    /// DHCP server.
+    pub fn open(interface: &str, address: Ipv4Addr, udp_port: u16) -> Result<Self, OpenError> {
+        let failed = |step| move |source| OpenError { interface: interface.to_owned(), step, source };
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+            .map_err(failed("open the fallback socket"))?;
+        attach_filter(&socket, &steer::deaf()).map_err(failed("attach a socket filter"))?;
+        socket
+            .bind(&SockAddr::from(SocketAddrV4::new(address, udp_port)))
+            .map_err(failed("bind the fallback socket"))?;
+        Ok(Self(socket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_headers_read_back() {
+        let from = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 9), 67);
+        let to = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 1067);
+        let mut bytes = vec![0xff; 400];
+        write_headers(&mut bytes, from, to, 240);
+        bytes[HEADERS_BYTES..].fill(7);
+        let (source, destination, payload) = read_headers(&bytes).expect("a frame");
+        assert_eq!((source, destination, payload.len()), (*from.ip(), to, 240));
+        assert!(payload.iter().all(|byte| *byte == 7));
+        for len in 0..HEADERS_BYTES + 240 {
+            assert_eq!(read_headers(&bytes[..len]), None, "cut at {len}");
+        }
+    }
+}

@@ -1,0 +1,709 @@
+//! One shard: a batch in, each stage over the whole batch, answers out; between batches its parked replies, the passing of
+//! time, and what the control thread asks of it.
+//!
+//! ```text
+//! recv -> parse, prefetch bucket -> prefetch record -> decide -> send | park | hand over
+//! marks -> release parked -> one step of time -> one step of a command -> sleep when there is nothing
+//! ```
+//!
+//! Promises: [`ShardLoop::turn`] neither allocates nor frees for packets, takes no lock but when the plan has changed, and
+//! never blocks. Commands allocate what they answer with. Everything is bounded: batch, frames, park, hand-over ring, orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender};
+use crossbeam::queue::ArrayQueue;
+
+use crate::exchange::allocators::Allocators;
+use crate::exchange::reclaim::Cycles;
+use crate::exchange::request::{Job, Progress};
+use crate::exchange::serving::Serving;
+use crate::exchange::{Given, Outcome, Shard};
+use crate::ids::{InterfaceId, LeaseRef, Lsn, PeerId, ShardId};
+use crate::lease::request::{LeaseReply, LeaseRequest};
+use crate::lease::table::{KeyHash, Part, Want};
+use crate::net::{BATCH_MAX, FRAME_BYTES, Frame, FrameSlab, Port, PortSet, RxBatch, RxFlags, TxBatch};
+use crate::park::{Gate, Marks, Park};
+use crate::sync::{PlanCell, Watermark};
+use crate::time::Now;
+use crate::wire::codes::MessageType;
+use crate::wire::dhcp4::{self, Head, Packet};
+use crate::wire::drop::DropReason;
+use crate::wire::frame::{self, Arrival as FrameArrival, Datagram};
+use crate::wire::option::OptionTable;
+use crate::wire::query::Query;
+
+/// A packet that waited longer is shed: its client has asked again or soon will.
+const STALE_NS: u64 = 1_000_000_000;
+/// Queries that other shards may have waiting here.
+pub const HAND_OVER_SLOTS: usize = 256;
+/// Queries taken from other shards in one turn.
+const HAND_OVER_PER_TURN: usize = 32;
+/// Orders that may wait for a shard.
+pub const ORDERS_MAX: usize = 1024;
+
+/// A query on its way to the shard that owns its client.
+pub struct HandOver {
+    bytes: [u8; FRAME_BYTES],
+    len: usize,
+    interface: InterfaceId,
+    flags: RxFlags,
+}
+
+impl HandOver {
+    /// Room for one query. Allocates.
+    #[must_use]
+    pub fn boxed() -> Box<Self> {
+        Box::new(Self {
+            bytes: [0; FRAME_BYTES],
+            len: 0,
+            interface: InterfaceId(0),
+            flags: RxFlags::default(),
+        })
+    }
+}
+
+/// One shard's end of handing over: empty carriers, and where to put full ones. Carriers go round; none is ever made or freed.
+pub struct Crossing {
+    /// Empty carriers, shared by all shards.
+    pub spare: Arc<ArrayQueue<Box<HandOver>>>,
+    /// Full ones for each shard, by number.
+    pub inboxes: Vec<Arc<ArrayQueue<Box<HandOver>>>>,
+    /// How to wake each shard, by number.
+    pub bells: Vec<Arc<crate::net::Doorbell>>,
+}
+
+/// What the control thread tells a shard.
+pub enum Order<P> {
+    /// Do this with leases; the answer carries the number back.
+    Leases(u64, LeaseRequest),
+    /// Serve this interface too.
+    AddPort(P),
+    /// Serve this interface no more.
+    RemovePort(InterfaceId),
+    /// Memory for the table.
+    Memory(Part),
+    /// Stop after this turn.
+    Stop,
+}
+
+/// What a shard tells the control thread.
+pub enum Event<P> {
+    /// The answer to [`Order::Leases`]: complete once the position is durable.
+    Leases(u64, LeaseReply, ShardId, Lsn),
+    /// A port that is not served any more, to be closed.
+    Port(P),
+    /// The table would like memory.
+    Want(ShardId, Want),
+    /// Memory that it has done with, to be freed.
+    Spare(Part),
+    /// Reclamation falls behind.
+    ReclaimBehind(ShardId),
+    /// The shard has ended.
+    Stopped(ShardId),
+}
+
+/// What all shards read, once per batch.
+pub struct Shared {
+    /// The plan that is served.
+    pub serving: PlanCell<Serving>,
+    /// The allocators that go with the plan, one place per shard: taken once by each.
+    pub allocators: Vec<parking_lot::Mutex<Option<Allocators>>>,
+    /// Whether clients are served at all.
+    pub enabled: AtomicBool,
+}
+
+/// A reply that waits.
+struct Waiting {
+    frame: Frame,
+    len: u16,
+    interface: InterfaceId,
+    kind: MessageType,
+}
+
+/// A packet of the batch after parsing.
+struct Parsed {
+    datagram: Datagram,
+    options: OptionTable,
+    head: Head,
+    state: Stage,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Dropped,
+    Ready(KeyHash),
+}
+
+/// The parts that a shard loop is made of.
+pub struct ShardParts<P> {
+    /// Its exchange.
+    pub shard: Shard,
+    /// Its ports.
+    pub ports: PortSet<P>,
+    /// What all shards read.
+    pub shared: Arc<Shared>,
+    /// Its end of handing over.
+    pub crossing: Crossing,
+    /// Orders to it.
+    pub orders: Receiver<Order<P>>,
+    /// Events from it.
+    pub events: Sender<Event<P>>,
+    /// Wakes the control thread after an event.
+    pub wake_control: Box<dyn Fn() + Send>,
+    /// Wakes the log thread after changes.
+    pub log_bell: crate::store::Doorbell,
+    /// What the log thread has made durable.
+    pub durable: Arc<Watermark>,
+    /// What each peer has answered, by number.
+    pub acked: Vec<(PeerId, Arc<Watermark>)>,
+    /// Replies that may wait for the disk alone.
+    pub park_disk_max: usize,
+    /// Replies that may wait for peers.
+    pub park_peers_max: usize,
+}
+
+/// One shard with everything that it uses.
+pub struct ShardLoop<P> {
+    id: ShardId,
+    shard: Shard,
+    ports: PortSet<P>,
+    shared: Arc<Shared>,
+    serving: Arc<Serving>,
+    generation: u64,
+    crossing: Crossing,
+    orders: Receiver<Order<P>>,
+    events: Sender<Event<P>>,
+    wake_control: Box<dyn Fn() + Send>,
+    log_bell: crate::store::Doorbell,
+    durable: Arc<Watermark>,
+    acked: Vec<(PeerId, Arc<Watermark>)>,
+    rx: RxBatch,
+    tx: TxBatch,
+    tx_kinds: [MessageType; BATCH_MAX],
+    slab: FrameSlab,
+    park: Park<Waiting>,
+    parsed: Box<[Parsed]>,
+    marks: Marks,
+    cycles: Cycles,
+    job: Option<(u64, Job)>,
+    wanted: bool,
+    logged: Lsn,
+    stopping: bool,
+}
+
+impl<P: Port> ShardLoop<P> {
+    /// A loop of these parts. Allocates.
+    #[must_use]
+    pub fn new(parts: ShardParts<P>) -> Self {
+        let serving = parts.shared.serving.load();
+        let generation = parts.shared.serving.generation();
+        let frames = parts.park_disk_max + parts.park_peers_max + 2 * BATCH_MAX;
+        let parsed = (0..=BATCH_MAX)
+            .map(|_| Parsed {
+                datagram: Datagram::EMPTY,
+                options: OptionTable::new(),
+                head: Head { message_type: None, has_message_type: false },
+                state: Stage::Dropped,
+            })
+            .collect();
+        Self {
+            id: parts.shard.leases.shard,
+            shard: parts.shard,
+            ports: parts.ports,
+            shared: parts.shared,
+            serving,
+            generation,
+            crossing: parts.crossing,
+            orders: parts.orders,
+            events: parts.events,
+            wake_control: parts.wake_control,
+            log_bell: parts.log_bell,
+            durable: parts.durable,
+            acked: parts.acked,
+            rx: RxBatch::new(),
+            tx: TxBatch::new(),
+            tx_kinds: [MessageType::Offer; BATCH_MAX],
+            slab: FrameSlab::new(u32::try_from(frames).unwrap_or(u32::MAX)),
+            park: Park::new(parts.park_disk_max, parts.park_peers_max),
+            parsed,
+            marks: Marks::default(),
+            cycles: Cycles::default(),
+            job: None,
+            wanted: false,
+            logged: Lsn(0),
+            stopping: false,
+        }
+    }
+
+    /// The exchange, for tests and measurements.
+    pub const fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// The ports, for tests and measurements.
+    pub const fn ports(&mut self) -> &mut PortSet<P> {
+        &mut self.ports
+    }
+
+    /// Whether the loop has been told to stop.
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// One turn at `now`, `wall_ns` being the same time in nanoseconds of wall clock. True when there was something to do.
+    pub fn turn(&mut self, now: Now, wall_ns: u64) -> bool {
+        self.refresh();
+        self.shard.counters.turned();
+        let mut busy = self.receive(now, wall_ns);
+        busy |= self.take_over(now);
+        busy |= self.obey(now);
+        busy |= self.settle();
+        let serving = Arc::clone(&self.serving);
+        busy |= self.shard.pass_time(&serving, now, &mut self.cycles);
+        busy |= self.mind_memory();
+        self.flush();
+        self.ring_log();
+        busy
+    }
+
+    /// Sleeps until something arrives, somebody rings, or `timeout` is over.
+    ///
+    /// # Errors
+    /// When the kernel cannot poll.
+    pub fn sleep(&mut self, timeout: Duration) -> std::io::Result<()> {
+        let (durable, marks, orders) = (&self.durable, &self.marks, &self.orders);
+        let inbox = &self.crossing.inboxes[usize::from(self.id.0)];
+        let (shared, generation) = (&self.shared, self.generation);
+        let acked = &self.acked;
+        let parked =
+            self.park.disk_count() + self.park.peers_count() > 0 || !self.shard.leases.retiring.is_empty();
+        self.ports.wait(timeout, || {
+            !orders.is_empty()
+                || !inbox.is_empty()
+                || shared.serving.generation() != generation
+                || (parked
+                    && (durable.read() != marks.disk()
+                        || acked.iter().any(|(peer, mark)| mark.read() != marks.peer(*peer))))
+        })
+    }
+
+    /// Takes the new plan when there is one.
+    fn refresh(&mut self) {
+        let generation = self.shared.serving.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        self.serving = self.shared.serving.load();
+        if let Some(place) = self.shared.allocators.get(usize::from(self.id.0)) {
+            let mut place = place.lock();
+            if let Some(fresh) = place.take() {
+                // The old ones go back into the place: whoever publishes the next plan frees them.
+                *place = Some(std::mem::replace(&mut self.shard.allocators, fresh));
+            }
+        }
+        self.shard.leases.table.set_hold_reclaimed_s(self.serving.reclamation.hold_s);
+    }
+
+    /// Receives one batch and does everything for it.
+    fn receive(&mut self, now: Now, wall_ns: u64) -> bool {
+        let count = self.ports.recv(&mut self.rx);
+        if count == 0 {
+            return false;
+        }
+        self.shard.counters.batch();
+        let serving = Arc::clone(&self.serving);
+        let enabled = self.shared.enabled.load(Ordering::Relaxed);
+        for index in 0..count {
+            self.parse(index, wall_ns, enabled);
+        }
+        if count == BATCH_MAX {
+            self.shed_duplicates(count);
+        }
+        for index in 0..count {
+            if let Stage::Ready(hash) = self.parsed[index].state {
+                self.shard.leases.table.prefetch_record(hash);
+            }
+        }
+        for index in 0..count {
+            if matches!(self.parsed[index].state, Stage::Ready(_)) {
+                self.decide(&serving, now, index);
+            }
+        }
+        self.ports.recycle(&mut self.rx);
+        true
+    }
+
+    /// Parses frame `index` of the batch and starts loading its client's bucket.
+    fn parse(&mut self, index: usize, wall_ns: u64, enabled: bool) {
+        let rx = self.rx.frames()[index];
+        let bytes = self.ports.bytes(&rx);
+        let parsed = &mut self.parsed[index];
+        parsed.state = Stage::Dropped;
+        let arrival =
+            FrameArrival { tag_stripped: false, checksum_not_ready: !rx.flags.checksum_is_unverified() };
+        let counters = &self.shard.counters;
+        match frame::parse(bytes, arrival) {
+            Ok(datagram) => parsed.datagram = datagram,
+            Err(reason) => return counters.dropped(reason),
+        }
+        counters.received();
+        if !enabled {
+            return counters.dropped(DropReason::ServiceDisabled);
+        }
+        if rx.wall_ns != 0 && wall_ns.saturating_sub(rx.wall_ns) > STALE_NS {
+            return counters.dropped(DropReason::ShedStale);
+        }
+        let payload = parsed.datagram.payload(bytes);
+        match dhcp4::parse(payload, &mut parsed.options) {
+            Ok(head) => parsed.head = head,
+            Err(reason) => return counters.dropped(reason),
+        }
+        counters.received_type(parsed.head.message_type);
+        let Ok(query) = Query::new(&parsed.datagram, payload, &parsed.options, parsed.head, rx.interface)
+        else {
+            return counters.dropped(DropReason::ParseShort);
+        };
+        parsed.state = Stage::Ready(self.shard.prefetch(&query));
+    }
+
+    /// Of several packets of one client in a full batch only the newest is served.
+    fn shed_duplicates(&mut self, count: usize) {
+        for older in 0..count {
+            let Stage::Ready(hash) = self.parsed[older].state else { continue };
+            let kind = self.parsed[older].head.message_type;
+            let repeated = self.parsed[older + 1..count].iter().any(|newer| {
+                matches!(newer.state, Stage::Ready(other) if other == hash) && newer.head.message_type == kind
+            });
+            if repeated && matches!(kind, Some(MessageType::Discover | MessageType::Request)) {
+                self.parsed[older].state = Stage::Dropped;
+                self.shard.counters.dropped(DropReason::ShedDuplicate);
+            }
+        }
+    }
+
+    /// Decides packet `index` of the batch.
+    fn decide(&mut self, serving: &Serving, now: Now, index: usize) {
+        let rx = self.rx.frames()[index];
+        let Some(arrival) = serving.arrival(rx.interface) else {
+            return self.shard.counters.dropped(DropReason::FrameAddress);
+        };
+        if !self.park.has_room(Gate::DISK) {
+            return self.shard.counters.dropped(DropReason::DiskParkFull);
+        }
+        let Some(out) = self.slab.take() else {
+            return self.shard.counters.dropped(DropReason::FramesGone);
+        };
+        let bytes = self.ports.bytes(&rx);
+        let parsed = &self.parsed[index];
+        let payload = parsed.datagram.payload(bytes);
+        let Ok(packet) = Packet::new_checked(payload) else {
+            self.slab.put(out);
+            return self.shard.counters.dropped(DropReason::ParseShort);
+        };
+        let query = Query {
+            datagram: &parsed.datagram,
+            packet,
+            options: &parsed.options,
+            message_type: parsed.head.message_type,
+            interface: rx.interface,
+            recovered_relay: &[],
+        };
+        let given = Given {
+            now,
+            arrival: *arrival,
+            interface_name: serving.interface_name(rx.interface),
+            scope_classes: &[],
+            handed_over: false,
+        };
+        let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
+        if let Outcome::HandOver(shard) = outcome {
+            self.slab.put(out);
+            let handed = hand_over(&self.crossing, shard, bytes, rx.interface, rx.flags);
+            return match handed {
+                Ok(()) => self.shard.counters.handed_over(),
+                Err(reason) => self.shard.counters.dropped(reason),
+            };
+        }
+        self.act(outcome, out, rx.interface);
+    }
+
+    /// Sends, parks or drops.
+    fn act(&mut self, outcome: Outcome, frame: Frame, interface: InterfaceId) {
+        match outcome {
+            Outcome::Reply { len, kind } => self.queue(frame, len, interface, kind),
+            Outcome::Park { len, kind, lsn, lease } => {
+                let gate = Gate::DISK;
+                if self.marks.cover(gate, lsn) {
+                    return self.queue(frame, len, interface, kind);
+                }
+                let len = u16::try_from(len).expect("a frame is at most FRAME_BYTES long");
+                let waiting = Waiting { frame, len, interface, kind };
+                if let Err(full) = self.park.park(waiting, lsn, gate, lease) {
+                    self.slab.put(full.frame.frame);
+                    let reason = if full.by_peers { DropReason::ParkFull } else { DropReason::DiskParkFull };
+                    self.shard.counters.dropped(reason);
+                }
+            }
+            Outcome::Drop(reason) => {
+                self.slab.put(frame);
+                self.shard.counters.dropped(reason);
+            }
+            Outcome::Done(_) => {
+                self.slab.put(frame);
+                self.shard.counters.dropped(DropReason::NoAnswer);
+            }
+            Outcome::HandOver(_) => {
+                self.slab.put(frame);
+                self.shard.counters.dropped(DropReason::HandOverFull);
+            }
+        }
+    }
+
+    fn queue(&mut self, frame: Frame, len: usize, interface: InterfaceId, kind: MessageType) {
+        if self.tx.room() == 0 {
+            self.flush();
+        }
+        self.tx_kinds[self.tx.len()] = kind;
+        self.tx.push(frame, len, interface);
+    }
+
+    /// Sends what is queued.
+    fn flush(&mut self) {
+        let queued = self.tx.len();
+        if queued == 0 {
+            return;
+        }
+        let report = self.ports.send(&mut self.tx, &mut self.slab);
+        // Which frames of a batch were refused is not known; what was refused is counted, the rest by its type.
+        for kind in &self.tx_kinds[..queued.min(report.sent as usize)] {
+            self.shard.counters.sent(*kind);
+        }
+        self.shard.counters.dropped_many(DropReason::TxFull, u64::from(report.full));
+        self.shard.counters.dropped_many(DropReason::TxFailed, u64::from(report.failed));
+    }
+
+    /// Serves queries that other shards have passed on.
+    fn take_over(&mut self, now: Now) -> bool {
+        let inbox = Arc::clone(&self.crossing.inboxes[usize::from(self.id.0)]);
+        let serving = Arc::clone(&self.serving);
+        let mut busy = false;
+        for _ in 0..HAND_OVER_PER_TURN {
+            let Some(carrier) = inbox.pop() else { break };
+            busy = true;
+            self.serve_carrier(&serving, now, &carrier);
+            // There is always room: as many carriers were made as there are places.
+            let _ = self.crossing.spare.push(carrier);
+        }
+        busy
+    }
+
+    fn serve_carrier(&mut self, serving: &Serving, now: Now, carrier: &HandOver) {
+        let bytes = &carrier.bytes[..carrier.len];
+        let arrival =
+            FrameArrival { tag_stripped: false, checksum_not_ready: !carrier.flags.checksum_is_unverified() };
+        let Ok(datagram) = frame::parse(bytes, arrival) else { return };
+        let (slot, payload) = (BATCH_MAX, datagram.payload(bytes));
+        let parsed = &mut self.parsed[slot];
+        let Ok(head) = dhcp4::parse(payload, &mut parsed.options) else { return };
+        let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.interface) else {
+            return;
+        };
+        let Some(arrival) = serving.arrival(carrier.interface) else { return };
+        if !self.park.has_room(Gate::DISK) {
+            return self.shard.counters.dropped(DropReason::DiskParkFull);
+        }
+        let Some(out) = self.slab.take() else {
+            return self.shard.counters.dropped(DropReason::FramesGone);
+        };
+        let given = Given {
+            now,
+            arrival: *arrival,
+            interface_name: serving.interface_name(carrier.interface),
+            scope_classes: &[],
+            handed_over: true,
+        };
+        let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
+        self.act(outcome, out, carrier.interface);
+    }
+
+    /// Reads the watermarks, releases what they cover, opens addresses.
+    fn settle(&mut self) -> bool {
+        let durable = self.durable.read();
+        let mut moved = durable != self.marks.disk();
+        self.marks.set_disk(durable);
+        for (peer, mark) in &self.acked {
+            let lsn = mark.read();
+            moved |= lsn != self.marks.peer(*peer);
+            self.marks.set_peer(*peer, lsn);
+        }
+        if !moved {
+            return false;
+        }
+        let serving = Arc::clone(&self.serving);
+        let Shard { leases, allocators, .. } = &mut self.shard;
+        leases.settle(durable, |address| allocators.freed(&serving.plan, address));
+        let Self { park, marks, tx, tx_kinds, ports, slab, shard, .. } = self;
+        park.release(marks, Gate::ALL, |parked| {
+            if tx.room() == 0 {
+                let queued = tx.len();
+                let report = ports.send(tx, slab);
+                for kind in &tx_kinds[..queued.min(report.sent as usize)] {
+                    shard.counters.sent(*kind);
+                }
+                shard.counters.dropped_many(DropReason::TxFull, u64::from(report.full));
+                shard.counters.dropped_many(DropReason::TxFailed, u64::from(report.failed));
+            }
+            let Waiting { frame, len, interface, kind } = parked.frame;
+            tx_kinds[tx.len()] = kind;
+            tx.push(frame, usize::from(len), interface);
+        });
+        true
+    }
+
+    /// Takes orders, and goes on with the command that is under way: one step per turn.
+    fn obey(&mut self, now: Now) -> bool {
+        if let Some((number, job)) = self.job.take() {
+            self.work(now, number, job);
+            return true;
+        }
+        let Ok(order) = self.orders.try_recv() else { return false };
+        match order {
+            Order::Leases(number, request) => self.work(now, number, Job::new(request)),
+            Order::AddPort(port) => {
+                if let Some(old) = self.ports.remove(port.interface()) {
+                    self.tell(Event::Port(old));
+                }
+                if let Err(port) = self.ports.add(port) {
+                    self.tell(Event::Port(port));
+                }
+            }
+            Order::RemovePort(interface) => {
+                if let Some(port) = self.ports.remove(interface) {
+                    self.tell(Event::Port(port));
+                }
+            }
+            Order::Memory(part) => {
+                self.wanted = false;
+                if let Err(part) = self.shard.leases.table.give(part) {
+                    self.tell(Event::Spare(part));
+                }
+            }
+            Order::Stop => self.stopping = true,
+        }
+        true
+    }
+
+    fn work(&mut self, now: Now, number: u64, job: Job) {
+        let serving = Arc::clone(&self.serving);
+        match self.shard.serve(&serving, now, job) {
+            Progress::More(job) => self.job = Some((number, job)),
+            Progress::Done(reply, lsn) => {
+                let id = self.id;
+                self.tell(Event::Leases(number, reply, id, lsn));
+            }
+        }
+    }
+
+    /// Asks for memory before it runs out, and moves a growing index along.
+    fn mind_memory(&mut self) -> bool {
+        if !self.wanted
+            && let Some(want) = self.shard.leases.table.wants()
+        {
+            self.wanted = true;
+            let id = self.id;
+            self.tell(Event::Want(id, want));
+        }
+        let moving = self.shard.leases.table.migrate(64);
+        if !moving && let Some(part) = self.shard.leases.table.discard() {
+            self.tell(Event::Spare(part));
+        }
+        if std::mem::take(&mut self.cycles.warn) {
+            let id = self.id;
+            self.tell(Event::ReclaimBehind(id));
+        }
+        moving
+    }
+
+    fn tell(&self, event: Event<P>) {
+        // The control thread outlives the shards; if it is gone, nobody needs the event.
+        let _ = self.events.send(event);
+        (self.wake_control)();
+    }
+
+    /// Wakes the log thread when this turn has logged anything.
+    fn ring_log(&mut self) {
+        let appended = self.shard.leases.log.appended();
+        if appended != self.logged {
+            self.logged = appended;
+            self.log_bell.ring();
+        }
+    }
+
+    /// The end: parked replies that are covered leave, the others are dropped; then the control thread is told.
+    pub fn end(&mut self) {
+        self.settle();
+        self.flush();
+        let Self { park, slab, .. } = self;
+        park.drain(|parked| slab.put(parked.frame.frame));
+        let id = self.id;
+        self.tell(Event::Stopped(id));
+    }
+
+    /// Replies that wait, for the disk and for peers.
+    #[must_use]
+    pub const fn parked(&self) -> (usize, usize) {
+        (self.park.disk_count(), self.park.peers_count())
+    }
+
+    /// Marks a lease whose update a peer refused, and drops its reply.
+    pub fn refuse(&mut self, lsn: Lsn, peer: PeerId) {
+        let Self { park, slab, shard, .. } = self;
+        let mut refused: Option<LeaseRef> = None;
+        park.fail(lsn, peer, |parked| {
+            slab.put(parked.frame.frame);
+            shard.counters.dropped(DropReason::ParkCancelled);
+            refused = Some(parked.lease);
+        });
+        if let Some(lease) = refused
+            && shard.leases.table.record_if_live(lease).is_some()
+        {
+            shard.leases.table.mark_uncacheable(lease);
+        }
+    }
+}
+
+/// Passes a query on to the shard that owns its client.
+fn hand_over(
+    crossing: &Crossing,
+    shard: ShardId,
+    bytes: &[u8],
+    interface: InterfaceId,
+    flags: RxFlags,
+) -> Result<(), DropReason> {
+    let to = usize::from(shard.0);
+    let Some(inbox) = crossing.inboxes.get(to) else { return Err(DropReason::HandOverFull) };
+    let Some(mut carrier) = crossing.spare.pop() else { return Err(DropReason::HandOverFull) };
+    let fits = bytes.len() <= FRAME_BYTES;
+    if fits {
+        carrier.bytes[..bytes.len()].copy_from_slice(bytes);
+        carrier.len = bytes.len();
+        carrier.interface = interface;
+        carrier.flags = flags;
+        match inbox.push(carrier) {
+            Ok(()) => {
+                if let Some(bell) = crossing.bells.get(to) {
+                    bell.ring();
+                }
+                return Ok(());
+            }
+            Err(back) => carrier = back,
+        }
+    }
+    let _ = crossing.spare.push(carrier);
+    Err(DropReason::HandOverFull)
+}

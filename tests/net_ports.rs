@@ -1,0 +1,591 @@
+//! Ports on real interfaces: a veth pair between two network namespaces, made for each test and removed after it.
+//!
+//! ```text
+//!   namespace nt-PID-NAME-s          namespace nt-PID-NAME-c
+//!   srv0 192.0.2.1/24   <--veth-->   cli0 192.0.2.2/24
+//!   02:00:00:00:00:01                02:00:00:00:00:02
+//! ```
+//! They need root (or CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN) and the `ip` command; where these are missing, each test says
+//! `SKIPPED` and why. No packet leaves its two namespaces.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aplomado::ids::InterfaceId;
+use aplomado::net::link::{self, Change, Monitor, Obstacle, Selected, Snapshot, SocketType, Table};
+use aplomado::net::packet::{self, Hear, PacketOptions};
+use aplomado::net::udp::{self, Fallback, UdpOptions};
+use aplomado::net::{
+    Doorbell, FrameSlab, PacketPort, Port, PortSet, RxBatch, RxFlags, TxBatch, UdpPort,
+    enter_network_namespace,
+};
+
+const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const KEYS: (u32, u32) = (0x9e37_79b1, 0x85eb_ca6b);
+const IFACE: InterfaceId = InterfaceId(0);
+/// Longest wait for a frame that must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two namespaces and a wire between them.
+struct Wire {
+    server: String,
+    client: String,
+}
+
+impl Wire {
+    /// The wire, or nothing after saying why not.
+    fn new(name: &str) -> Option<Self> {
+        let wire = Self {
+            server: format!("nt-{}-{name}-s", std::process::id()),
+            client: format!("nt-{}-{name}-c", std::process::id()),
+        };
+        for space in [&wire.server, &wire.client] {
+            if let Err(why) = ip(&["netns", "add", space]) {
+                skip(&format!("no network namespaces here: {why}"));
+                return None;
+            }
+        }
+        let (s, c) = (wire.server.as_str(), wire.client.as_str());
+        run_ip(&["-n", s, "link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "netns", c]);
+        for (space, device, mac, address) in [
+            (s, "srv0", "02:00:00:00:00:01", "192.0.2.1/24"),
+            (c, "cli0", "02:00:00:00:00:02", "192.0.2.2/24"),
+        ] {
+            run_ip(&["-n", space, "link", "set", device, "address", mac, "addrgenmode", "none"]);
+            run_ip(&["-n", space, "addr", "add", address, "dev", device]);
+            run_ip(&["-n", space, "link", "set", device, "up"]);
+        }
+        Some(wire)
+    }
+
+    fn enter_server(&self) {
+        enter(&self.server);
+    }
+
+    fn enter_client(&self) {
+        enter(&self.client);
+    }
+
+    /// Opens packet ports at the server's end, by what the kernel says about the interface.
+    fn server_ports(&self, shards: u8, options: &PacketOptions) -> Vec<PacketPort> {
+        self.enter_server();
+        packet::open(&selected("srv0"), IFACE, shards, KEYS, options).expect("root may open packet sockets")
+    }
+
+    /// A client's end: sends any frame and hears port 68.
+    fn client(&self) -> Client {
+        self.enter_client();
+        let options = PacketOptions { udp_port: 68, hear: Hear::All, ..PacketOptions::default() };
+        let port = packet::open(&selected("cli0"), IFACE, 1, KEYS, &options).expect("a client's port");
+        Client { set: set_of(port), slab: FrameSlab::new(64), batch: TxBatch::new() }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for space in [&self.server, &self.client] {
+            let _ = ip(&["netns", "del", space]);
+        }
+    }
+}
+
+/// Says why a test proves nothing here, past the harness, which would swallow it.
+fn skip(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {}", why.trim_end());
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip").args(arguments).output().map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn run_ip(arguments: &[&str]) {
+    if let Err(why) = ip(arguments) {
+        panic!("ip {}: {why}", arguments.join(" "));
+    }
+}
+
+fn enter(space: &str) {
+    let file = File::open(format!("/run/netns/{space}")).expect("the namespace was just made");
+    enter_network_namespace(&file).expect("root may enter it");
+}
+
+/// The interface as the server selects it, once the kernel calls it running, which it does some time after "up".
+fn selected(name: &str) -> Selected {
+    let mut monitor = Monitor::open().expect("a routing socket");
+    loop {
+        let snapshot = Snapshot::read().expect("the kernel lists interfaces");
+        let selection =
+            link::select(&snapshot, &[name], SocketType::Raw, false).expect("the interface is there");
+        if let Some(served) = selection.served.into_iter().next() {
+            return served;
+        }
+        assert_eq!(selection.passed[0].why, Obstacle::NotRunning);
+        assert!(monitor.wait(PATIENCE).expect("readable"), "{name} is running within {PATIENCE:?}");
+    }
+}
+
+fn set_of<P: Port>(ports: impl IntoIterator<Item = P>) -> PortSet<P> {
+    let mut set = PortSet::new(Arc::new(Doorbell::new().expect("an eventfd")));
+    for port in ports {
+        assert!(set.add(port).is_ok(), "there is room");
+    }
+    set
+}
+
+struct Client {
+    set: PortSet<PacketPort>,
+    slab: FrameSlab,
+    batch: TxBatch,
+}
+
+impl Client {
+    fn send(&mut self, frames: &[Vec<u8>]) {
+        for frame in frames {
+            put(&mut self.batch, &mut self.slab, frame);
+            if self.batch.room() == 0 {
+                self.flush();
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let count = u32::try_from(self.batch.len()).expect("a batch is small");
+        let report = self.set.send(&mut self.batch, &mut self.slab);
+        assert_eq!((report.sent, report.errno), (count, 0));
+    }
+}
+
+fn put(batch: &mut TxBatch, slab: &mut FrameSlab, bytes: &[u8]) {
+    let frame = slab.take().expect("frames are enough for a batch");
+    slab.bytes_mut(&frame)[..bytes.len()].copy_from_slice(bytes);
+    batch.push(frame, bytes.len(), IFACE);
+}
+
+/// Receives until `count` frames are there, and what the port knows about each.
+fn receive<P: Port>(set: &mut PortSet<P>, count: usize) -> Vec<(Vec<u8>, RxFlags)> {
+    let mut seen = Vec::new();
+    let mut batch = RxBatch::new();
+    while seen.len() < count {
+        if set.recv(&mut batch) == 0 {
+            set.wait(PATIENCE, || false).expect("poll works");
+            assert!(set.recv(&mut batch) > 0, "{} of {count} frames came within {PATIENCE:?}", seen.len());
+        }
+        seen.extend(batch.frames().iter().map(|frame| (set.bytes(frame).to_vec(), frame.flags)));
+        set.recycle(&mut batch);
+    }
+    seen
+}
+
+/// A frame to the DHCP server's port from a client with this hardware address.
+fn frame(to_mac: [u8; 6], to: Ipv4Addr, port: u16, chaddr: [u8; 6]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(342);
+    bytes.extend_from_slice(&to_mac);
+    bytes.extend_from_slice(&CLIENT_MAC);
+    bytes.extend_from_slice(&[0x08, 0x00]);
+    bytes.extend_from_slice(&[0x45, 0, 0x01, 0x48, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&to.octets());
+    bytes.extend_from_slice(&[0, 68]);
+    bytes.extend_from_slice(&port.to_be_bytes());
+    bytes.extend_from_slice(&[0x01, 0x34, 0, 0]);
+    bytes.resize(342, 0);
+    bytes[42] = 1;
+    bytes[70..76].copy_from_slice(&chaddr);
+    bytes
+}
+
+fn broadcast(mark: u8) -> Vec<u8> {
+    frame([255; 6], Ipv4Addr::BROADCAST, 67, [2, 1, 0, 0, 0, mark])
+}
+
+fn mark_of(frame: &(Vec<u8>, RxFlags)) -> u8 {
+    frame.0[75]
+}
+
+fn tagged(bytes: &[u8], vlan: u16) -> Vec<u8> {
+    let mut tagged = bytes[..12].to_vec();
+    tagged.extend_from_slice(&[0x81, 0x00]);
+    tagged.extend_from_slice(&vlan.to_be_bytes());
+    tagged.extend_from_slice(&bytes[12..]);
+    tagged
+}
+
+/// The shard of a client: the formula written a third time, beside the programs and the server's own.
+fn shard_of(chaddr: [u8; 6], shards: u32) -> u32 {
+    let last = u64::from(u32::from_be_bytes([chaddr[2], chaddr[3], chaddr[4], chaddr[5]]));
+    let first = u64::from(u16::from_be_bytes([chaddr[0], chaddr[1]]));
+    let hash = (last * u64::from(KEYS.0) + first * u64::from(KEYS.1)) % (1 << 32);
+    u32::try_from(((hash >> 16) * u64::from(shards)) >> 16).expect("below the count")
+}
+
+/// 200 hardware addresses as vendors give them: few prefixes, running numbers, and some of anything.
+fn addresses() -> Vec<[u8; 6]> {
+    (0..200_u32)
+        .map(|number| {
+            let [_, _, high, low] = number.to_be_bytes();
+            let mixed = number.wrapping_mul(2_654_435_761).to_be_bytes();
+            match number % 3 {
+                0 => [0x00, 0x1b, 0x21, 0x3c, high, low],
+                1 => [0x52, 0x54, 0x00, mixed[0], mixed[1], mixed[2]],
+                _ => [mixed[3] & 0xfe, mixed[2], mixed[1], mixed[0], high, low],
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn ring_hears_broadcast_and_unicast_and_its_replies_leave() {
+    let Some(wire) = Wire::new("both") else { return };
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut client = wire.client();
+    client.send(&[broadcast(1), frame(SERVER_MAC, SERVER, 67, [2, 1, 0, 0, 0, 2])]);
+    let seen = receive(&mut server, 2);
+    assert_eq!(seen.iter().map(mark_of).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(seen[0].0, broadcast(1), "from the Ethernet header to the last byte");
+    assert!(seen.iter().all(|(_, flags)| flags.checksum_is_unverified()), "nobody vouches for a raw frame");
+
+    let mut reply = frame(CLIENT_MAC, CLIENT, 68, [2, 1, 0, 0, 0, 2]);
+    reply[6..12].copy_from_slice(&SERVER_MAC);
+    let (mut slab, mut batch) = (FrameSlab::new(2), TxBatch::new());
+    put(&mut batch, &mut slab, &reply);
+    put(&mut batch, &mut slab, &reply);
+    assert_eq!(server.send(&mut batch, &mut slab).sent, 2);
+    assert_eq!(slab.free_count(), 2);
+    assert_eq!(receive(&mut client.set, 2)[1].0, reply);
+    let stats = server.ports_mut()[0].stats();
+    assert_eq!((stats.rx_frames, stats.tx_frames, stats.rx_kernel_dropped), (2, 2, 0));
+}
+
+#[test]
+fn time_of_arrival_is_the_wall_clocks() {
+    let Some(wire) = Wire::new("time") else { return };
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut client = wire.client();
+    let now_ns = || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the kernel's stamp is compared with the clock it is of"
+        )]
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        u64::try_from(since.as_nanos()).expect("before 2554")
+    };
+    let before = now_ns();
+    client.send(&[broadcast(1)]);
+    server.wait(PATIENCE, || false).expect("poll works");
+    let mut batch = RxBatch::new();
+    assert_eq!(server.recv(&mut batch), 1);
+    let stamp = batch.frames()[0].wall_ns;
+    assert!((before..=now_ns()).contains(&stamp), "{before} <= {stamp}");
+}
+
+#[test]
+fn fan_out_agrees_with_the_function_for_one_two_and_four_shards() {
+    let Some(wire) = Wire::new("fan") else { return };
+    for shards in [1_u8, 2, 4] {
+        let ports = wire.server_ports(shards, &PacketOptions::default());
+        let mut sets: Vec<_> = ports.into_iter().map(|port| set_of([port])).collect();
+        let mut client = wire.client();
+        let clients = addresses();
+        let frames: Vec<_> =
+            clients.iter().map(|chaddr| frame([255; 6], Ipv4Addr::BROADCAST, 67, *chaddr)).collect();
+        client.send(&frames);
+        let mut heard = 0;
+        for (shard, set) in sets.iter_mut().enumerate() {
+            let expected: Vec<_> = clients
+                .iter()
+                .filter(|chaddr| usize::try_from(shard_of(**chaddr, shards.into())).expect("small") == shard)
+                .collect();
+            let seen = receive(set, expected.len());
+            assert!(seen.iter().zip(&expected).all(|((bytes, _), chaddr)| bytes[70..76] == chaddr[..]));
+            assert!(expected.len() > 100 / usize::from(shards), "shard {shard} of {shards} has its share");
+            heard += seen.len();
+        }
+        assert_eq!(heard, 200);
+    }
+}
+
+#[test]
+fn tagged_frame_is_never_served_as_untagged() {
+    let Some(wire) = Wire::new("tag") else { return };
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut client = wire.client();
+    client.send(&[tagged(&broadcast(1), 20), tagged(&broadcast(2), 0), broadcast(3)]);
+    let seen = receive(&mut server, 2);
+    assert_eq!(seen.iter().map(mark_of).collect::<Vec<_>>(), [2, 3], "a priority tag is no VLAN");
+    assert_eq!(seen[0].0[12..14], [0x08, 0x00], "and stands not in the frame");
+}
+
+#[test]
+fn vlan_device_serves_its_vlan_and_the_device_below_does_not() {
+    let Some(wire) = Wire::new("vlan") else { return };
+    let device = ["link", "add", "link", "srv0", "name", "srv0.10", "type", "vlan", "id", "10"];
+    if let Err(why) = ip(&[&["-n", &wire.server][..], &device].concat()) {
+        skip(&format!("no VLAN devices here: {why}"));
+        return;
+    }
+    run_ip(&["-n", &wire.server, "link", "set", "srv0.10", "up"]);
+    run_ip(&["-n", &wire.server, "addr", "add", "192.0.2.1/24", "dev", "srv0.10"]);
+    let mut below = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut vlan = set_of(
+        packet::open(&selected("srv0.10"), IFACE, 1, KEYS, &PacketOptions::default()).expect("a VLAN's port"),
+    );
+    let mut client = wire.client();
+    client.send(&[tagged(&broadcast(1), 20), tagged(&broadcast(2), 10), broadcast(3)]);
+    assert_eq!(receive(&mut vlan, 1).iter().map(mark_of).collect::<Vec<_>>(), [2]);
+    assert_eq!(receive(&mut below, 1).iter().map(mark_of).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn local_senders_unfilled_checksum_is_marked() {
+    let Some(wire) = Wire::new("csum") else { return };
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    wire.enter_client();
+    let socket = UdpSocket::bind((CLIENT, 68)).expect("the client's address");
+    socket.set_broadcast(true).expect("allowed");
+    socket.send_to(&broadcast(1)[42..], (Ipv4Addr::BROADCAST, 67)).expect("sent");
+    let seen = receive(&mut server, 1);
+    assert!(seen[0].1.contains(RxFlags::CSUM_NOT_READY), "{:?}", seen[0].1);
+    assert!(!seen[0].1.checksum_is_unverified());
+}
+
+#[test]
+fn frames_for_others_and_our_own_are_ignored_and_fragments_counted() {
+    let Some(wire) = Wire::new("others") else { return };
+    run_ip(&["-n", &wire.server, "link", "set", "srv0", "promisc", "on"]);
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut client = wire.client();
+    let mut own = broadcast(3);
+    own[6..12].copy_from_slice(&SERVER_MAC);
+    let mut first_fragment = broadcast(4);
+    first_fragment[20] = 0x20;
+    let mut later_fragment = broadcast(5);
+    later_fragment[21] = 8;
+    client.send(&[
+        frame([2, 9, 9, 9, 9, 9], SERVER, 67, [2, 1, 0, 0, 0, 1]),
+        frame(SERVER_MAC, Ipv4Addr::new(192, 0, 2, 99), 67, [2, 1, 0, 0, 0, 2]),
+        own,
+        first_fragment,
+        later_fragment,
+        frame(SERVER_MAC, SERVER, 6767, [2, 1, 0, 0, 0, 6]),
+        broadcast(7),
+    ]);
+    assert_eq!(receive(&mut server, 1).iter().map(mark_of).collect::<Vec<_>>(), [7]);
+
+    // What we send ourselves, even to our own port, is not heard.
+    let (mut slab, mut batch) = (FrameSlab::new(1), TxBatch::new());
+    put(&mut batch, &mut slab, &broadcast(8));
+    assert_eq!(server.send(&mut batch, &mut slab).sent, 1);
+    client.send(&[broadcast(9)]);
+    assert_eq!(receive(&mut server, 1).iter().map(mark_of).collect::<Vec<_>>(), [9]);
+    let stats = server.ports_mut()[0].stats();
+    assert_eq!((stats.rx_frames, stats.rx_not_ours, stats.rx_own, stats.rx_fragment), (2, 1, 1, 1));
+}
+
+#[test]
+fn short_and_padded_frames_come_as_they_are() {
+    let Some(wire) = Wire::new("short") else { return };
+    let mut server = set_of(wire.server_ports(1, &PacketOptions::default()));
+    let mut client = wire.client();
+    let mut padded = broadcast(2);
+    padded.resize(1514, 0);
+    client.send(&[broadcast(1)[..42].to_vec(), padded, broadcast(3)[..40].to_vec(), broadcast(4)]);
+    let lengths: Vec<usize> = receive(&mut server, 3).iter().map(|(bytes, _)| bytes.len()).collect();
+    assert_eq!(lengths, [42, 1514, 342]);
+    assert_eq!(server.ports_mut()[0].stats().rx_malformed, 1, "no whole UDP header");
+}
+
+#[test]
+fn slots_go_back_in_the_turn_in_which_they_were_read() {
+    let Some(wire) = Wire::new("slots") else { return };
+    let mut server =
+        set_of(wire.server_ports(1, &PacketOptions { ring_slots: 64, ..PacketOptions::default() }));
+    let mut client = wire.client();
+    for round in 0..50_u8 {
+        // A ring of 64 carries 50 rounds of 60 only when every turn gives back what it took.
+        client.send(&(0..60).map(|_| broadcast(round)).collect::<Vec<_>>());
+        assert!(receive(&mut server, 60).iter().all(|frame| mark_of(frame) == round));
+    }
+    assert_eq!(server.ports_mut()[0].stats().rx_kernel_dropped, 0);
+}
+
+#[test]
+fn frames_beyond_the_ring_are_dropped_and_counted() {
+    let Some(wire) = Wire::new("full") else { return };
+    let mut server =
+        set_of(wire.server_ports(1, &PacketOptions { ring_slots: 64, ..PacketOptions::default() }));
+    let mut client = wire.client();
+    client.send(&(0..200).map(broadcast).collect::<Vec<_>>());
+    let kept: Vec<u8> = receive(&mut server, 64).iter().map(mark_of).collect();
+    assert_eq!(kept, (0..64).collect::<Vec<u8>>(), "the oldest are kept");
+    client.send(&[broadcast(250)]);
+    assert_eq!(receive(&mut server, 1).iter().map(mark_of).collect::<Vec<_>>(), [250], "and service goes on");
+    let stats = server.ports_mut()[0].stats();
+    assert_eq!((stats.rx_frames, stats.rx_kernel_dropped), (65, 136));
+}
+
+#[test]
+fn link_that_goes_down_and_up_again_is_heard_again_and_never_spins() {
+    let Some(wire) = Wire::new("updown") else { return };
+    let mut server = set_of(wire.server_ports(2, &PacketOptions::default()).into_iter().take(1));
+    run_ip(&["-n", &wire.server, "link", "set", "srv0", "down"]);
+    server.wait(PATIENCE, || false).expect("the error ends the sleep");
+    assert_eq!(server.ports_mut()[0].stats().errors, 1);
+    server.wait(Duration::from_millis(20), || false).expect("and only once");
+    assert_eq!(server.ports_mut()[0].stats().errors, 1);
+    run_ip(&["-n", &wire.server, "link", "set", "srv0", "up"]);
+    let mut client = wire.client();
+    client.send(&[broadcast(1)]);
+    assert_eq!(receive(&mut server, 1).len(), 1);
+}
+
+#[test]
+fn interfaces_that_appear_vanish_and_change_address_are_followed() {
+    let Some(wire) = Wire::new("detect") else { return };
+    wire.enter_server();
+    selected("srv0");
+    let mut monitor = Monitor::open().expect("a routing socket");
+    let mut table = Table::new();
+    let look = |table: &mut Table| {
+        let snapshot = Snapshot::read().expect("the kernel lists interfaces");
+        let selection = link::select(&snapshot, &["*"], SocketType::Raw, true).expect("a good list");
+        table.update(selection.served, SocketType::Raw)
+    };
+    let Ok([Change::Open(id, first)]) = <[Change; 1]>::try_from(look(&mut table)) else {
+        panic!("one interface is there");
+    };
+    assert_eq!((first.name.as_str(), first.mac, &first.addresses[..]), ("srv0", SERVER_MAC, &[SERVER][..]));
+    assert!(!monitor.drain().expect("readable"), "nothing has changed yet");
+    let mut server = set_of(packet::open(&first, id, 1, KEYS, &PacketOptions::default()).expect("a port"));
+    let mut client = wire.client();
+
+    run_ip(&["-n", &wire.server, "addr", "add", "198.18.0.99/24", "dev", "srv0"]);
+    run_ip(&["-n", &wire.server, "addr", "del", "192.0.2.1/24", "dev", "srv0"]);
+    wire.enter_server();
+    assert!(monitor.drain().expect("readable"), "the kernel has told of it");
+    let changes = look(&mut table);
+    let [Change::Readdress(same, second)] = &changes[..] else { panic!("the port stays: {changes:?}") };
+    assert_eq!(*same, id);
+    server.ports_mut()[0].set_addresses(&second.addresses);
+    let new_address = second.addresses[0];
+    client.send(&[
+        frame(SERVER_MAC, SERVER, 67, [2, 1, 0, 0, 0, 1]),
+        frame(SERVER_MAC, new_address, 67, [2, 1, 0, 0, 0, 2]),
+    ]);
+    assert_eq!(receive(&mut server, 1).iter().map(mark_of).collect::<Vec<_>>(), [2]);
+
+    run_ip(&["-n", &wire.server, "link", "add", "new0", "type", "veth", "peer", "name", "new1"]);
+    run_ip(&["-n", &wire.server, "addr", "add", "198.51.100.1/24", "dev", "new0"]);
+    run_ip(&["-n", &wire.server, "link", "set", "new0", "up"]);
+    run_ip(&["-n", &wire.server, "link", "set", "new1", "up"]);
+    selected("new0");
+    assert!(monitor.drain().expect("readable"));
+    let changes = look(&mut table);
+    let [Change::Open(other, opened)] = &changes[..] else { panic!("an interface appeared: {changes:?}") };
+    assert_eq!((opened.name.as_str(), *other == id), ("new0", false));
+
+    run_ip(&["-n", &wire.server, "link", "del", "srv0"]);
+    assert!(monitor.drain().expect("readable"));
+    assert_eq!(look(&mut table), [Change::Close(id)]);
+    // The port of a vanished interface neither panics nor spins until the shard gives it back.
+    server.wait(PATIENCE, || false).expect("the error ends the sleep");
+    server.wait(Duration::from_millis(20), || false).expect("and only once");
+    assert!(server.remove(id).is_some());
+}
+
+#[test]
+fn udp_socket_hears_unicast_to_its_address_and_no_broadcast() {
+    let Some(wire) = Wire::new("udp") else { return };
+    wire.enter_server();
+    let mut server =
+        set_of(udp::open(&selected("srv0"), IFACE, 1, KEYS, &UdpOptions::default()).expect("free"));
+    wire.enter_client();
+    let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
+    socket.set_broadcast(true).expect("allowed");
+    socket.set_read_timeout(Some(PATIENCE)).expect("settable");
+    let query = &broadcast(1)[42..];
+    for to in [Ipv4Addr::BROADCAST, Ipv4Addr::new(192, 0, 2, 255), SERVER] {
+        socket.send_to(query, (to, 67)).expect("sent");
+    }
+    let seen = receive(&mut server, 1);
+    let (bytes, flags) = &seen[0];
+    assert!(flags.contains(RxFlags::SYNTHETIC));
+    assert_eq!(&bytes[42..], query);
+    assert_eq!((&bytes[26..30], &bytes[30..34]), (&CLIENT.octets()[..], &SERVER.octets()[..]));
+    assert_eq!((&bytes[34..36], &bytes[36..38]), (&[0, 67][..], &[0, 67][..]));
+    assert_eq!(server.ports_mut()[0].stats().rx_frames, 1, "neither broadcast was heard");
+
+    let mut reply = bytes.clone();
+    reply.copy_within(26..30, 30);
+    reply[26..30].copy_from_slice(&SERVER.octets());
+    let (mut slab, mut batch) = (FrameSlab::new(1), TxBatch::new());
+    put(&mut batch, &mut slab, &reply);
+    assert_eq!(server.send(&mut batch, &mut slab).sent, 1);
+    let mut answer = [0; 600];
+    let (len, from) = socket.recv_from(&mut answer).expect("the reply");
+    assert_eq!((&answer[..len], from.to_string()), (query, "192.0.2.1:67".to_owned()));
+}
+
+#[test]
+fn udp_sockets_of_several_shards_and_addresses_are_steered_by_chaddr() {
+    let Some(wire) = Wire::new("udpfan") else { return };
+    run_ip(&["-n", &wire.server, "addr", "add", "192.0.2.11/24", "dev", "srv0"]);
+    wire.enter_server();
+    let ports: Vec<UdpPort> =
+        udp::open(&selected("srv0"), IFACE, 4, KEYS, &UdpOptions::default()).expect("free");
+    let mut sets: Vec<_> = ports.into_iter().map(|port| set_of([port])).collect();
+    wire.enter_client();
+    let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
+    let clients = addresses();
+    for (number, chaddr) in clients.iter().enumerate() {
+        let to = if number % 2 == 0 { SERVER } else { Ipv4Addr::new(192, 0, 2, 11) };
+        socket.send_to(&frame(SERVER_MAC, to, 67, *chaddr)[42..], (to, 67)).expect("sent");
+    }
+    for (shard, set) in (0..).zip(&mut sets) {
+        let mut expected: Vec<_> = clients.iter().filter(|chaddr| shard_of(**chaddr, 4) == shard).collect();
+        let seen = receive(set, expected.len());
+        let mut heard: Vec<_> = seen.iter().map(|(bytes, _)| &bytes[70..76]).collect();
+        heard.sort_unstable();
+        expected.sort_unstable();
+        assert!(heard.iter().zip(&expected).all(|(bytes, chaddr)| *bytes == &chaddr[..]));
+    }
+}
+
+#[test]
+fn fallback_socket_keeps_relays_from_being_told_the_port_is_unreachable() {
+    let Some(wire) = Wire::new("fallback") else { return };
+    let ask = || {
+        wire.enter_client();
+        let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
+        socket.connect((SERVER, 67)).expect("connected");
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("settable");
+        socket.send(b"query").expect("sent");
+        socket.recv(&mut [0; 16]).expect_err("nobody answers").kind()
+    };
+    assert_eq!(ask(), io::ErrorKind::ConnectionRefused);
+    wire.enter_server();
+    let fallback = Fallback::open("srv0", SERVER, 67).expect("the port is free");
+    assert_eq!(ask(), io::ErrorKind::WouldBlock, "silence");
+    wire.enter_server();
+    let second = Fallback::open("srv0", SERVER, 67).expect_err("somebody has the port");
+    assert_eq!(second.to_string(), "cannot bind the fallback socket on interface srv0");
+    drop(fallback);
+}
+
+#[test]
+fn port_of_an_interface_that_is_not_there_says_so() {
+    let Some(wire) = Wire::new("none") else { return };
+    wire.enter_server();
+    let mut gone = selected("srv0");
+    gone.index = 4_000_000;
+    let error = packet::open(&gone, IFACE, 1, KEYS, &PacketOptions::default()).expect_err("no such device");
+    assert_eq!(error.source.raw_os_error(), Some(19), "{error}: {}", error.source);
+}
