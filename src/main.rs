@@ -1,5 +1,5 @@
 //! The `aplomado` program: see `aplomado --help`.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+fn main() -> aplomado::cli::Exit {
+    aplomado::cli::main()
 }

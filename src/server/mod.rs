@@ -10,4 +10,8 @@
 //! its ports. What shards and control say to each other goes through bounded queues and published words.
 
 pub mod clock;
+pub mod control_loop;
+pub mod engine;
+pub mod port;
+pub mod setup;
 pub mod shard_loop;

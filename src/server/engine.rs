@@ -1,0 +1,517 @@
+//! The shards and the log thread: started together, told what to do by the control thread, ended together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::queue::ArrayQueue;
+use parking_lot::Mutex;
+
+use super::clock::Clock;
+use super::port::AnyPort;
+use super::shard_loop::{
+    Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
+};
+use crate::allocate::Share;
+use crate::classify::steer::Steering;
+use crate::exchange::Shard;
+use crate::exchange::allocators::Allocators;
+use crate::exchange::leases::Leases;
+use crate::exchange::serving::{Serving, StatsBook};
+use crate::exchange::stats::ShardCounters;
+use crate::ids::{Lsn, ShardId};
+use crate::journal::{LogRx, V4, log_ring};
+use crate::lease::Lease4;
+use crate::lease::address::{AddressSpace, Retiring};
+use crate::lease::directory::Directory;
+use crate::lease::table::{LeaseTable, TableLimits};
+use crate::net::{Doorbell, PortSet};
+use crate::store::{self, Compaction, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
+use crate::sync::{PlanCell, Watermark};
+
+/// Slots of each shard's log ring, 128 octets each.
+const LOG_SLOTS: usize = 32_768;
+/// Replies of one shard that may wait for the disk alone.
+const PARK_DISK_MAX: usize = 16_384;
+/// Replies of one shard that may wait for peers, whatever the configuration says.
+const PARK_PEERS_MAX: usize = 4096;
+/// Addresses given up that may wait for their rows.
+const RETIRING_MAX: usize = 65_536;
+/// Networks of 256 addresses that leases may be in: 16 million addresses and as much again.
+const BLOCKS_MAX: u32 = 131_072;
+/// Leases that a table makes room for at once; more come as they are needed.
+const RECORDS_AT_START: usize = 65_536;
+/// Most leases of one table.
+const RECORDS_MAX: usize = 1 << 26;
+/// Bytes of host names, long identifiers and contexts in one table, at most.
+const BLOBS_MAX: usize = 4 << 30;
+/// How long an idle shard sleeps at most: time's work wants a look now and then.
+const SHARD_SLEEP: Duration = Duration::from_millis(100);
+/// The same for the log thread.
+const LOG_SLEEP: Duration = Duration::from_millis(500);
+
+/// What an engine is started with.
+pub struct Start {
+    /// The plan to serve first.
+    pub serving: Arc<Serving>,
+    /// The counters that the plan shares.
+    pub book: StatsBook,
+    /// How many shards.
+    pub shard_count: usize,
+    /// The lease file; nothing for leases in memory alone.
+    pub lease_file: Option<PathBuf>,
+    /// How rows are made durable.
+    pub sync: SyncMode,
+    /// `max-row-errors`.
+    pub row_errors_max: u64,
+    /// Leases to expect: room in the directory and the first tables.
+    pub lease_capacity: u64,
+    /// Which part of unguarded pools is ours first.
+    pub share: Share,
+    /// Seeds hashes and random orders; from the system, so that no client can guess it.
+    pub seed: u64,
+    /// Wakes the control thread.
+    pub wake_control: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What loading the leases came to.
+#[derive(Debug, Default)]
+pub struct LoadedLeases {
+    /// Leases in the tables.
+    pub lease_count: u64,
+    /// Leases of the file that found no room, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// What was found in the files.
+    pub findings: Vec<store::Finding>,
+    /// The file wants a clean-up.
+    pub needs_cleanup: bool,
+}
+
+/// What the log thread says of itself.
+#[derive(Debug, Default)]
+pub struct LogStatus {
+    /// Why it has stopped; nothing while it works.
+    pub failure: Mutex<Option<String>>,
+    /// Changes written.
+    pub changes: AtomicU64,
+    /// Groups written.
+    pub groups: AtomicU64,
+    /// Syncs.
+    pub syncs: AtomicU64,
+    rotate: AtomicBool,
+    /// What became of the rotation that was asked for: 0 nothing yet, 1 done, 2 nothing to do, 3 waiting, 4 failed.
+    rotated: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// One shard as the control thread sees it.
+pub struct ShardHandle {
+    /// Orders to it.
+    pub orders: Sender<Order<AnyPort>>,
+    /// Wakes it.
+    pub bell: Arc<Doorbell>,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+    /// What is durable of its changes.
+    pub durable: Arc<Watermark>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShardHandle {
+    /// Gives an order and wakes the shard.
+    ///
+    /// # Errors
+    /// The order, when as many wait as may.
+    pub fn order(&self, order: Order<AnyPort>) -> Result<(), Order<AnyPort>> {
+        self.orders.try_send(order).map_err(|refused| match refused {
+            crossbeam::channel::TrySendError::Full(order)
+            | crossbeam::channel::TrySendError::Disconnected(order) => order,
+        })?;
+        self.bell.ring();
+        Ok(())
+    }
+}
+
+/// Shards and log thread at work.
+pub struct Engine {
+    /// What all shards read.
+    pub shared: Arc<Shared>,
+    /// The shards.
+    pub shards: Vec<ShardHandle>,
+    /// Events from them.
+    pub events: Receiver<Event<AnyPort>>,
+    /// Who holds which address.
+    pub space: Arc<AddressSpace>,
+    /// Who owns which client.
+    pub steering: Steering,
+    /// The counters of subnets and pools.
+    pub book: StatsBook,
+    /// The log thread's state.
+    pub log: Arc<LogStatus>,
+    /// The names of the lease file's companions; nothing without a file.
+    pub files: Option<LeaseFiles>,
+    log_bell: store::Doorbell,
+    log_thread: Option<JoinHandle<()>>,
+    seed: u64,
+    share: Share,
+    retired: Vec<Arc<Serving>>,
+}
+
+impl Engine {
+    /// Opens the lease file, loads the leases, starts the threads. Nothing is received before ports are added.
+    ///
+    /// # Errors
+    /// What the operator must know: the lease file, memory, threads.
+    pub fn start(start: Start, clock: Clock) -> Result<(Self, LoadedLeases), String> {
+        let shard_count = start.shard_count.max(1);
+        let steering = Steering::new(start.seed, shard_count);
+        let space = Arc::new(AddressSpace::new(BLOCKS_MAX));
+        super::setup::prepare_space(&space, &start.serving.plan, None)?;
+        let expected = usize::try_from(start.lease_capacity).unwrap_or(usize::MAX).min(1 << 25);
+        let directory = (shard_count > 1).then(|| Arc::new(Directory::new(expected.max(65_536) * 2)));
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&start.seed.to_be_bytes());
+        key[8..]
+            .copy_from_slice(&start.seed.rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+
+        let now = clock.now();
+        let mut leases = Vec::new();
+        let mut logs: Vec<(LogRx, Arc<Watermark>)> = Vec::new();
+        for number in 0..shard_count {
+            let id = ShardId(u8::try_from(number).map_err(|_| "too many shards".to_owned())?);
+            let (log, rx) = log_ring(id, LOG_SLOTS);
+            let limits = TableLimits {
+                record_count_max: RECORDS_MAX,
+                record_count: (expected / shard_count).clamp(1024, RECORDS_AT_START),
+                blob_bytes_max: BLOBS_MAX,
+            };
+            let mut table = LeaseTable::new(limits, key, now.wall_s);
+            table.set_hold_reclaimed_s(start.serving.reclamation.hold_s);
+            leases.push(Mutex::new(Leases {
+                shard: id,
+                table,
+                space: Arc::clone(&space),
+                directory: directory.clone(),
+                steering,
+                retiring: Retiring::new(RETIRING_MAX),
+                log,
+                totals: Arc::clone(&start.book.totals),
+            }));
+            logs.push((rx, Arc::new(Watermark::default())));
+        }
+
+        let (live, loaded) = match &start.lease_file {
+            Some(path) => {
+                let (live, loaded) =
+                    load(path, start.row_errors_max, &leases, &space, steering, &start.serving)?;
+                (Some(live), loaded)
+            }
+            None => (None, LoadedLeases::default()),
+        };
+
+        let shared = Arc::new(Shared {
+            serving: PlanCell::new(Arc::clone(&start.serving)),
+            allocators: (0..shard_count).map(|_| Mutex::new(None)).collect(),
+            enabled: AtomicBool::new(false),
+        });
+        let (event_tx, events) = unbounded();
+        let spare = Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count));
+        if shard_count > 1 {
+            while spare.push(HandOver::boxed()).is_ok() {}
+        }
+        let inboxes: Vec<_> =
+            (0..shard_count).map(|_| Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count))).collect();
+        let bells = (0..shard_count)
+            .map(|_| Doorbell::new().map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("no file descriptor for a shard's bell: {error}"))?;
+
+        let (log_bell, sleeper) = store::doorbell();
+        let log = Arc::new(LogStatus::default());
+        let durables: Vec<Arc<Watermark>> = logs.iter().map(|(_, durable)| Arc::clone(durable)).collect();
+        let files = live.as_ref().map(|_| {
+            LeaseFiles::new(start.lease_file.as_deref().unwrap_or_else(|| std::path::Path::new("")))
+        });
+        let group = GroupCommit::new(live, logs, Vec::new(), start.sync);
+        let log_thread = {
+            let (log, bells, wake) = (Arc::clone(&log), bells.clone(), Arc::clone(&start.wake_control));
+            std::thread::Builder::new()
+                .name("log".to_owned())
+                .spawn(move || log_thread(group, &log, &bells, &sleeper, &*wake, clock))
+                .map_err(|error| format!("cannot start the log thread: {error}"))?
+        };
+
+        let mut shards = Vec::new();
+        for (number, leases) in leases.into_iter().enumerate() {
+            let id = ShardId(u8::try_from(number).map_err(|_| "too many shards".to_owned())?);
+            let counters = Arc::new(ShardCounters::default());
+            let allocators = Allocators::new(&start.serving.plan, start.seed, id, shard_count, start.share);
+            let shard = Shard::new(leases.into_inner(), allocators, Arc::clone(&counters));
+            let (orders, orders_rx) = bounded(ORDERS_MAX);
+            let parts = ShardParts {
+                shard,
+                ports: PortSet::new(Arc::clone(&bells[number])),
+                shared: Arc::clone(&shared),
+                crossing: Crossing {
+                    spare: Arc::clone(&spare),
+                    inboxes: inboxes.clone(),
+                    bells: bells.clone(),
+                },
+                orders: orders_rx,
+                events: event_tx.clone(),
+                wake_control: {
+                    let wake = Arc::clone(&start.wake_control);
+                    Box::new(move || wake())
+                },
+                log_bell: log_bell.clone(),
+                durable: Arc::clone(&durables[number]),
+                acked: Vec::new(),
+                park_disk_max: PARK_DISK_MAX,
+                park_peers_max: PARK_PEERS_MAX,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || shard_thread(ShardLoop::<AnyPort>::new(parts), clock))
+                .map_err(|error| format!("cannot start a shard: {error}"))?;
+            shards.push(ShardHandle {
+                orders,
+                bell: Arc::clone(&bells[number]),
+                counters,
+                durable: Arc::clone(&durables[number]),
+                thread: Some(thread),
+            });
+        }
+        let engine = Self {
+            shared,
+            shards,
+            events,
+            space,
+            steering,
+            book: start.book,
+            log,
+            files,
+            log_bell,
+            log_thread: Some(log_thread),
+            seed: start.seed,
+            share: start.share,
+            retired: Vec::new(),
+        };
+        Ok((engine, loaded))
+    }
+
+    /// Puts a new plan in force: every shard takes it with its next turn.
+    ///
+    /// # Errors
+    /// When there is no room for its addresses; the old plan stays.
+    pub fn publish(&mut self, serving: Arc<Serving>) -> Result<(), String> {
+        let old = self.shared.serving.load();
+        super::setup::prepare_space(&self.space, &serving.plan, Some(&old.plan))?;
+        let count = self.shards.len();
+        for (number, place) in self.shared.allocators.iter().enumerate() {
+            let id = ShardId(u8::try_from(number).unwrap_or(0));
+            *place.lock() = Some(Allocators::new(&serving.plan, self.seed, id, count, self.share));
+        }
+        self.retired.push(self.shared.serving.publish(serving));
+        for shard in &self.shards {
+            shard.bell.ring();
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    /// Frees plans that no shard uses any more.
+    pub fn sweep(&mut self) {
+        self.retired.retain(|serving| Arc::strong_count(serving) > 1);
+    }
+
+    /// Clients are served, or not.
+    pub fn enable(&self, enabled: bool) {
+        self.shared.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    /// The plan in force.
+    #[must_use]
+    pub fn serving(&self) -> Arc<Serving> {
+        self.shared.serving.load()
+    }
+
+    /// Whether everything up to `lsn` of a shard is durable.
+    #[must_use]
+    pub fn is_durable(&self, shard: ShardId, lsn: Lsn) -> bool {
+        self.shards.get(usize::from(shard.0)).is_none_or(|shard| shard.durable.read() >= lsn)
+    }
+
+    /// Asks the log thread to move the lease file aside for a clean-up; [`Self::take_rotation`] tells what became of it.
+    pub fn ask_rotation(&self) {
+        self.log.rotated.store(0, Ordering::Release);
+        self.log.rotate.store(true, Ordering::Release);
+        self.log_bell.ring();
+    }
+
+    /// What became of the rotation asked for, once: true when a clean-up has work to do.
+    #[must_use]
+    pub fn take_rotation(&self) -> Option<bool> {
+        match self.log.rotated.swap(0, Ordering::AcqRel) {
+            0 => None,
+            1 | 3 => Some(true),
+            _ => Some(false),
+        }
+    }
+
+    /// Ends everything: shards first, then the log with all that they have logged.
+    ///
+    /// # Errors
+    /// What the log thread could not write.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.enable(false);
+        for shard in &self.shards {
+            // A shard that takes no orders any more has ended.
+            let _ = shard.orders.send(Order::Stop);
+            shard.bell.ring();
+        }
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take() {
+                thread.join().map_err(|_| "a shard has failed".to_owned())?;
+            }
+        }
+        self.log.stop.store(true, Ordering::Release);
+        self.log_bell.ring();
+        if let Some(thread) = self.log_thread.take() {
+            thread.join().map_err(|_| "the log thread has failed".to_owned())?;
+        }
+        self.log.failure.lock().take().map_or(Ok(()), Err)
+    }
+}
+
+/// Opens the file and hands its leases to the shards that own their clients.
+fn load(
+    path: &std::path::Path,
+    row_errors_max: u64,
+    leases: &[Mutex<Leases>],
+    space: &AddressSpace,
+    steering: Steering,
+    serving: &Serving,
+) -> Result<(LiveFile, LoadedLeases), String> {
+    let opened =
+        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| error.to_string())?;
+    let refused = Mutex::new(BTreeMap::<String, u64>::new());
+    let take = |_: u32, lease: &Lease4<'_>| {
+        let owner = steering.owner(&lease.hw_addr);
+        let stored = match space.ensure(lease.address, lease.address) {
+            Ok(()) => {
+                let mut leases = leases[usize::from(owner.0)].lock();
+                leases.table.grow_now();
+                leases.load(serving, lease).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = stored {
+            *refused.lock().entry(reason).or_default() += 1;
+        }
+    };
+    let threads = u32::try_from(leases.len()).unwrap_or(1);
+    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| error.to_string())?;
+    let mut findings = opened.findings;
+    findings.extend(report.findings);
+    let refused = refused.into_inner();
+    let lost: u64 = refused.values().sum();
+    let loaded = LoadedLeases {
+        lease_count: report.lease_count - lost.min(report.lease_count),
+        refused,
+        findings,
+        needs_cleanup: opened.needs_cleanup,
+    };
+    Ok((opened.live, loaded))
+}
+
+fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: Clock) {
+    while !shard.is_stopping() {
+        let busy = shard.turn(clock.now(), clock.wall_us().saturating_mul(1000));
+        if !busy && shard.sleep(SHARD_SLEEP).is_err() {
+            // Polling fails only when the kernel has no memory: the next turn goes on without sleep.
+            std::thread::yield_now();
+        }
+    }
+    shard.end();
+}
+
+fn log_thread(
+    mut group: GroupCommit,
+    status: &LogStatus,
+    bells: &[Arc<Doorbell>],
+    sleeper: &store::Sleeper,
+    wake_control: &(dyn Fn() + Send + Sync),
+    clock: Clock,
+) {
+    loop {
+        let turned = group.turn(clock.now().mono);
+        let turn = match turned {
+            Ok(turn) => turn,
+            Err(error) => {
+                *status.failure.lock() = Some(error.to_string());
+                return wake_control();
+            }
+        };
+        let counts = group.counts();
+        status.changes.store(counts.changes, Ordering::Relaxed);
+        status.groups.store(counts.groups, Ordering::Relaxed);
+        status.syncs.store(counts.syncs, Ordering::Relaxed);
+        if turn.change_count > 0 {
+            for bell in bells {
+                bell.ring();
+            }
+            // Commands wait for durability too.
+            wake_control();
+        }
+        if status.rotate.swap(false, Ordering::AcqRel) {
+            let outcome = match group.rotate() {
+                Ok(Rotation::Done) => 1,
+                Ok(Rotation::Nothing) => 2,
+                Ok(Rotation::Waiting) => 3,
+                Ok(Rotation::Failed(_)) => 4,
+                Err(error) => {
+                    *status.failure.lock() = Some(error.to_string());
+                    return wake_control();
+                }
+            };
+            status.rotated.store(outcome, Ordering::Release);
+            wake_control();
+        }
+        if turn.change_count > 0 {
+            continue;
+        }
+        if status.stop.load(Ordering::Acquire) && group.is_idle() {
+            break;
+        }
+        let limit = turn.due.map_or(LOG_SLEEP, |due| {
+            Duration::from_nanos(due.0.saturating_sub(clock.now().mono.0)).min(LOG_SLEEP)
+        });
+        sleeper.sleep(Some(limit), || {
+            !group.is_idle() || status.rotate.load(Ordering::Acquire) || status.stop.load(Ordering::Acquire)
+        });
+    }
+    if let Err(error) = group.finish(clock.now().mono) {
+        *status.failure.lock() = Some(error.to_string());
+    }
+    wake_control();
+}
+
+/// Cleans the lease file up in a thread of its own: what was moved aside becomes the new `X.2`.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn clean_up(
+    files: &LeaseFiles,
+    done: impl FnOnce(Result<store::Cleaned, String>) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let files = files.clone();
+    std::thread::Builder::new().name("lfc".to_owned()).spawn(move || {
+        let disk = RealDisk;
+        let compaction = Compaction::<V4>::new(&disk, files, std::process::id());
+        done(compaction.run(&mut |_| true).map_err(|error| error.to_string()));
+    })
+}

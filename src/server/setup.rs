@@ -1,0 +1,182 @@
+//! From files to something that can serve: configuration read and checked, interfaces chosen, plan built.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::finding::{Finding, Report, Severity};
+use crate::config::load::{Loaded, Source, SystemInterface, load};
+use crate::config::plan::{Plan, Surroundings, build};
+use crate::config::tree::{Dhcp4, ExpiredLeases, InterfaceChoice, SocketType as Configured};
+use crate::exchange::Arrival;
+use crate::exchange::reclaim::Reclamation;
+use crate::exchange::serving::{Serving, StatsBook};
+use crate::lease::address::AddressSpace;
+use crate::net::link::{SelectError, Selected, Selection, Snapshot, SocketType, Table, select};
+
+/// Where leases are kept when the configuration does not say: Kea's place.
+pub const LEASE_FILE_DEFAULT: &str = "/var/lib/kea/kea-leases4.csv";
+
+/// Reads `files` and everything that they include, and checks them as one configuration.
+///
+/// # Errors
+/// The file that cannot be read, and why.
+pub fn read(files: &[PathBuf], interfaces: Option<&[SystemInterface]>) -> Result<Loaded, String> {
+    let mut texts = Vec::new();
+    for file in files {
+        let text =
+            fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        texts.push((file.display().to_string(), text));
+    }
+    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    let mut include = |name: &str| fs::read_to_string(name).map_err(|error| error.to_string());
+    Ok(load(&sources, &mut include, interfaces))
+}
+
+/// The machine's interfaces as configurations name them.
+#[must_use]
+pub fn system_interfaces(snapshot: &Snapshot) -> Vec<SystemInterface> {
+    snapshot
+        .links
+        .iter()
+        .map(|link| SystemInterface { name: link.name.clone(), addresses: link.ipv4().collect() })
+        .collect()
+}
+
+/// The kind of socket that a configuration wants.
+#[must_use]
+pub fn socket_type(tree: &Dhcp4) -> SocketType {
+    match tree.interfaces.socket_type.unwrap_or_default() {
+        Configured::Raw => SocketType::Raw,
+        Configured::Udp => SocketType::Udp,
+    }
+}
+
+/// The interfaces to serve; `later` leaves out what is not there now instead of failing.
+///
+/// # Errors
+/// The entry of the configuration that cannot be had.
+pub fn choose(tree: &Dhcp4, snapshot: &Snapshot, later: bool) -> Result<Selection, SelectError> {
+    let entries: Vec<String> = tree
+        .interfaces
+        .interfaces
+        .iter()
+        .map(|entry| match &entry.value {
+            InterfaceChoice::All => "*".to_owned(),
+            InterfaceChoice::Name(name) => name.clone(),
+            InterfaceChoice::Address(name, address) => format!("{name}/{address}"),
+        })
+        .collect();
+    let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+    select(snapshot, &entries, socket_type(tree), later)
+}
+
+/// The plan of a configuration over the interfaces of `table`; findings of the plan's own are added to `findings`.
+pub fn plan(
+    tree: &Dhcp4,
+    loaded_files: &crate::config::json::Files,
+    table: &mut Table,
+    snapshot: &Snapshot,
+    generation: u64,
+    findings: &mut Vec<Finding>,
+) -> Option<Plan> {
+    // Numbers are given to all interfaces of the machine, so that subnets can be bound to any of them.
+    for link in &snapshot.links {
+        table.id(&link.name);
+    }
+    let mut interfaces = Vec::new();
+    for number in 0..=u16::MAX {
+        let Some(name) = table.name(crate::ids::InterfaceId(number)) else { break };
+        let addresses = snapshot.link(name).map(|link| link.ipv4().collect()).unwrap_or_default();
+        interfaces.push(SystemInterface { name: name.to_owned(), addresses });
+    }
+    let mut report = Report::default();
+    report.files = loaded_files.clone();
+    let plan = build(tree, Surroundings { generation, interfaces }, &mut report);
+    findings.extend(report.into_findings());
+    plan
+}
+
+/// Whether any finding is an error.
+#[must_use]
+pub fn has_errors(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+/// `expired-leases-processing` as the exchange wants it.
+#[must_use]
+pub const fn reclamation(expired: &ExpiredLeases) -> Reclamation {
+    Reclamation {
+        reclaim_wait_s: expired.reclaim_wait_s,
+        flush_wait_s: expired.flush_wait_s,
+        hold_s: expired.hold_s,
+        leases_max: expired.max_leases,
+        cycle_ms_max: expired.max_ms,
+        unwarned_cycles: expired.unwarned_cycles,
+    }
+}
+
+/// How answers leave by each served interface, by its number.
+#[must_use]
+pub fn arrivals(served: &[(crate::ids::InterfaceId, Selected)], raw: bool) -> Vec<Option<Arrival>> {
+    let count = served.iter().map(|(id, _)| usize::from(id.0) + 1).max().unwrap_or(0);
+    let mut arrivals = vec![None; count];
+    for (id, selected) in served {
+        if let Some(own_address) = selected.addresses.first() {
+            arrivals[usize::from(id.0)] =
+                Some(Arrival { l2_own: selected.mac, own_address: *own_address, raw });
+        }
+    }
+    arrivals
+}
+
+/// A plan ready to serve from.
+#[must_use]
+pub fn serving(
+    tree: &Dhcp4,
+    plan: Plan,
+    arrivals: Vec<Option<Arrival>>,
+    book: &mut StatsBook,
+) -> Arc<Serving> {
+    Arc::new(Serving::new(plan, reclamation(&tree.expired), arrivals, book))
+}
+
+/// Makes the address space ready for a plan: blocks for every address of a pool or reservation, marks on reserved addresses.
+///
+/// # Errors
+/// When the plan has more addresses than the space was made for.
+pub fn prepare_space(space: &AddressSpace, plan: &Plan, old: Option<&Plan>) -> Result<(), String> {
+    for (first, last) in plan.address_ranges() {
+        space.ensure(first, last).map_err(|error| error.to_string())?;
+    }
+    for address in plan.reserved_outside_pools() {
+        space.ensure(address, address).map_err(|error| error.to_string())?;
+    }
+    if let Some(old) = old {
+        for (first, last) in old.address_ranges() {
+            space.clear_reserved(first, last);
+        }
+    }
+    for (first, last) in plan.address_ranges() {
+        space.clear_reserved(first, last);
+    }
+    for host in plan.hosts.all() {
+        let honoured = host.subnet.is_some_and(|subnet| {
+            let flags = plan.subnet(subnet).reservations;
+            flags.in_subnet && !flags.out_of_pool
+        });
+        if honoured && !host.address.is_unspecified() {
+            space.set_reserved(host.address, true);
+        }
+    }
+    if plan.globals.exclude_first_last_24 {
+        for pool in plan.pools.iter().filter(|pool| plan.subnet(pool.subnet).prefix_len <= 24) {
+            for address in u32::from(pool.first)..=u32::from(pool.last) {
+                if matches!(address & 0xff, 0 | 0xff) {
+                    space.set_reserved(address.into(), true);
+                }
+            }
+        }
+    }
+    Ok(())
+}
