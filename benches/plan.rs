@@ -13,14 +13,16 @@ use aplomado::config::finding::Report;
 use aplomado::config::load::{Source, load};
 use aplomado::config::plan::classes::ALL;
 use aplomado::config::plan::{
-    ChosenOptions, IdentifierKind, Identifiers, Plan, Sources, SubnetIndex, Surroundings, Wanted, build,
-    resolve,
+    ChosenOptions, IdentifierKind, Identifiers, Plan, ScopeIndex, Sources, SubnetIndex, Surroundings, Wanted,
+    build, resolve,
 };
 use aplomado::ids::InterfaceId;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Subnets and reservations of the large configuration.
 const LARGE: (u32, u32) = (10_000, 100_000);
+/// Queries of a batch.
+const BATCH: usize = 64;
 /// Of the small one.
 const SMALL: (u32, u32) = (1, 1);
 
@@ -136,22 +138,38 @@ fn lookups(criterion: &mut Criterion, label: &str, size: (u32, u32)) {
             options.iter(&plan).map(|(_, value)| value.len()).sum::<usize>()
         });
     });
-    // What one query of a client without reservation asks of a plan, from its relay to its options.
-    group.bench_function(format!("query/{label}"), |bencher| {
+    // What queries of clients without reservation ask of a plan, from relay to options, in batches as shards do it:
+    // each stage over the whole batch, so that its fetches from memory overlap.
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function(format!("batch/{label}"), |bencher| {
+        let mut numbers = [0; BATCH];
+        let mut chosen = [SubnetIndex(0); BATCH];
+        let mut places = [ScopeIndex::default(); BATCH];
         bencher.iter(|| {
-            let number = step(&mut state, subnets);
-            let giaddr = Ipv4Addr::from(0xac10_0000 + number);
-            let subnet = select(&plan, black_box(&Origin { giaddr, ..nowhere }), &[ALL]).expect("a subnet");
-            let [_, a, b, c] = number.to_be_bytes();
-            let address = [6, 0, 0, a, b, c];
-            let mut identifiers = Identifiers::default();
-            identifiers.set(IdentifierKind::HwAddress, &address);
-            let host = plan.hosts.find(Some(subnet), &plan.globals.identifier_order, &identifiers);
-            let pool = plan.pool_of(subnet, Ipv4Addr::from(0x0a00_0000 + 256 * number + 50)).expect("a pool");
-            let sources = Sources { place: plan.pool(pool).options, classes: &[ALL], ..Sources::default() };
-            let wanted = Wanted { requested: &[1, 3, 6, 15, 28, 42, 51, 58, 59], ..Wanted::default() };
-            resolve(&plan, &sources, &wanted, &mut options);
-            (host, options.iter(&plan).map(|(_, value)| value.len()).sum::<usize>())
+            for (number, subnet) in numbers.iter_mut().zip(&mut chosen) {
+                *number = step(&mut state, subnets);
+                let giaddr = Ipv4Addr::from(0xac10_0000 + *number);
+                *subnet = select(&plan, black_box(&Origin { giaddr, ..nowhere }), &[ALL]).expect("a subnet");
+            }
+            let mut found = 0;
+            for (number, subnet) in numbers.iter().zip(&chosen) {
+                let [_, a, b, c] = number.to_be_bytes();
+                let address = [6, 0, 0, a, b, c];
+                let mut identifiers = Identifiers::default();
+                identifiers.set(IdentifierKind::HwAddress, &address);
+                found += usize::from(plan.find_host(*subnet, black_box(&identifiers)).is_some());
+            }
+            for ((number, subnet), place) in numbers.iter().zip(&chosen).zip(&mut places) {
+                let address = Ipv4Addr::from(0x0a00_0000 + 256 * number + 50);
+                *place = plan.pool(plan.pool_of(*subnet, black_box(address)).expect("a pool")).options;
+            }
+            for &place in &places {
+                let sources = Sources { place, classes: &[ALL], ..Sources::default() };
+                let wanted = Wanted { requested: &[1, 3, 6, 15, 28, 42, 51, 58, 59], ..Wanted::default() };
+                resolve(&plan, black_box(&sources), &wanted, &mut options);
+                found += options.iter(&plan).map(|(_, value)| value.len()).sum::<usize>();
+            }
+            found
         });
     });
     group.finish();

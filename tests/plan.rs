@@ -3,15 +3,24 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use aplomado::classify::classes::{Classifier, begin};
 use aplomado::classify::subnet::{Origin, select};
 use aplomado::config::finding::{Finding, Report, Severity};
+use aplomado::config::json::Placed;
 use aplomado::config::load::{Source, SystemInterface, load};
+use aplomado::config::option::{Definitions, Family, identify};
 use aplomado::config::plan::classes::{ALL, KNOWN};
 use aplomado::config::plan::{
     ChosenOptions, HostIndex, IdentifierKind, Identifiers, Plan, PoolIndex, Sources, SubnetIndex,
     Surroundings, Wanted, build, resolve, resolve_one,
 };
+use aplomado::config::tree::OptionData;
+use aplomado::expr::{ClassSet, Scratch};
 use aplomado::ids::{ClassId, InterfaceId, SubnetId};
+use aplomado::wire::Query;
+use aplomado::wire::dhcp4;
+use aplomado::wire::frame::Datagram;
+use aplomado::wire::option::OptionTable;
 use proptest::prelude::*;
 
 fn interfaces() -> Vec<SystemInterface> {
@@ -291,6 +300,33 @@ fn reservations_are_found_by_the_first_identifier_in_order_and_by_address() {
 }
 
 #[test]
+fn reservation_flags_decide_where_reservations_are_looked_for() {
+    let with = |flags: &str| {
+        plan(&format!(
+            r#"{flags} "subnet4": [ {{ "subnet": "10.0.0.0/24", "id": 1, "pools": [ {{ "pool": "10.0.0.10-10.0.0.20" }} ],
+            "reservations": [
+                {{ "hw-address": "02:00:00:00:00:01", "ip-address": "10.0.0.15" }},
+                {{ "hw-address": "02:00:00:00:00:02", "ip-address": "10.0.0.50" }} ] }} ]"#
+        ))
+    };
+    let kept = |plan: &Plan| {
+        [15, 50, 16].map(|last| {
+            plan.reserved_for_other(SUBNET, Ipv4Addr::new(10, 0, 0, last), &Identifiers::default())
+        })
+    };
+    let mut identifiers = Identifiers::default();
+    identifiers.set(IdentifierKind::HwAddress, &[2, 0, 0, 0, 0, 1]);
+    let plain = with("");
+    assert_eq!(kept(&plain), [true, true, false]);
+    assert_eq!(plain.find_host(SUBNET, &identifiers), Some(HostIndex(0)));
+    assert_eq!(plain.find_global_host(&identifiers), None);
+    assert_eq!(kept(&with(r#""reservations-out-of-pool": true,"#)), [false, true, false]);
+    let off = with(r#""reservations-in-subnet": false,"#);
+    assert_eq!(kept(&off), [false; 3]);
+    assert_eq!(off.find_host(SUBNET, &identifiers), None);
+}
+
+#[test]
 fn configured_server_identifiers_are_this_server() {
     let plan = plan(
         r#""client-classes": [ { "name": "a", "option-data": [
@@ -319,7 +355,7 @@ fn lifetimes_and_timers_follow_class_then_subnet() {
     );
     let short = plan.lifetimes(SUBNET, &[ALL, class(&plan, "short")]);
     assert_eq!(short.granted_s(Some(4000)), 60);
-    let timers = &plan.subnet(SUBNET).timers;
+    let timers = &plan.settings(SUBNET).timers;
     assert_eq!(timers.t1_t2_s(8000), (Some(4000), Some(5000)));
     assert_eq!(timers.t1_t2_s(4000), (Some(2000), None), "T2 would not come before the end");
 }
@@ -337,6 +373,217 @@ fn automatic_and_shared_subnets_lie_ascending_and_networks_know_their_members() 
     assert_eq!(plan.subnet_by_id(SubnetId(21)), None);
     assert_eq!(plan.members(plan.subnet(SubnetIndex(0)).network), [SubnetIndex(0), SubnetIndex(2)]);
     assert_eq!(plan.members(plan.subnet(SubnetIndex(1)).network), [SubnetIndex(1)]);
+}
+
+/// Runs `check` on a classifier for a DISCOVER with these options, received on eth0.
+fn classify<T>(
+    plan: &Plan,
+    options: &[u8],
+    check: impl FnOnce(&mut Classifier<'_>, &mut ClassSet) -> T,
+) -> T {
+    let mut payload = vec![0; 236];
+    payload[..4].copy_from_slice(&[1, 1, 6, 0]);
+    payload[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    payload.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1]);
+    payload.extend(options);
+    payload.push(255);
+    let datagram = Datagram {
+        l2_src: [2, 0, 0, 0, 0, 1],
+        l2_dst: [0xff; 6],
+        src: Ipv4Addr::UNSPECIFIED,
+        dst: Ipv4Addr::BROADCAST,
+        src_port: 68,
+        dst_port: 67,
+        payload_offset: 0,
+        payload_len: u16::try_from(payload.len()).expect("a short packet"),
+    };
+    let mut table = OptionTable::new();
+    let head = dhcp4::parse(&payload, &mut table).expect("a good packet");
+    let query = Query::new(&datagram, &payload, &table, head, InterfaceId(0)).expect("a good packet");
+    let mut scratch = Scratch::new();
+    let mut classifier = Classifier { plan, query, scratch: &mut scratch, fault_count: 0 };
+    let mut classes = ClassSet::new();
+    begin(&mut classes);
+    check(&mut classifier, &mut classes)
+}
+
+fn names<'p>(plan: &'p Plan, classes: &ClassSet) -> Vec<&'p str> {
+    classes.iter().map(|id| plan.class_names.name(id)).collect()
+}
+
+/// Option 60.
+const PHONE: &[u8] = b"\x3c\x0aAastra 55i";
+
+#[test]
+fn classes_are_assigned_in_order_and_known_ones_wait_for_reservations() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "later", "test": "member('KNOWN') and option[60].exists" },
+            { "name": "transitive", "test": "not member('later')" },
+            { "name": "phones", "test": "substring(option[60].hex,0,6) == 'Aastra'" },
+            { "name": "others", "test": "not member('phones')" },
+            { "name": "here", "test": "member('phones') and pkt.iface == 'eth0'" },
+            { "name": "wrong", "test": "uint8totext(255) == '255'" },
+            { "name": "spare", "test": "member('ALL')", "only-in-additional-list": true },
+            { "name": "untested" }
+        ],
+        "subnet4": [ { "subnet": "10.0.0.0/24", "id": 1 } ]"#,
+    );
+    classify(&plan, PHONE, |classifier, classes| {
+        classifier.first_stage(classes);
+        assert_eq!(names(&plan, classes), ["ALL", "phones", "here"]);
+        assert_eq!(classifier.fault_count, 1, "the class whose test has no value");
+        classifier.second_stage(true, classes);
+        assert_eq!(names(&plan, classes), ["ALL", "phones", "here", "KNOWN", "later"]);
+    });
+    classify(&plan, &[], |classifier, classes| {
+        classifier.first_stage(classes);
+        classifier.second_stage(false, classes);
+        assert_eq!(names(&plan, classes), ["ALL", "others", "UNKNOWN", "transitive"]);
+    });
+}
+
+#[test]
+fn vendor_class_is_assigned_raw_and_escaped_where_anything_refers_to_it() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "a", "test": "member('VENDOR_CLASS_Aastra 55i')" },
+            { "name": "b", "test": "member('VENDOR_CLASS_Aastra%2055i')" },
+            { "name": "c", "test": "member('VENDOR_CLASS_Aastra')" }
+        ]"#,
+    );
+    classify(&plan, PHONE, |classifier, classes| {
+        classifier.first_stage(classes);
+        let wanted = ["ALL", "VENDOR_CLASS_Aastra 55i", "VENDOR_CLASS_Aastra%2055i", "a", "b"];
+        assert_eq!(names(&plan, classes), wanted);
+    });
+}
+
+#[test]
+fn template_spawns_the_class_of_its_value_before_its_own() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "SPAWN_model_Aastra" },
+            { "name": "model", "template-test": "substring(option[60].hex,0,6)" },
+            { "name": "empty", "template-test": "option[61].hex" }
+        ]"#,
+    );
+    classify(&plan, PHONE, |classifier, classes| {
+        classifier.first_stage(classes);
+        assert_eq!(names(&plan, classes), ["ALL", "SPAWN_model_Aastra", "model"]);
+    });
+}
+
+#[test]
+fn classes_of_a_reservation_are_seen_by_tests_that_are_run_again() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "gold" },
+            { "name": "plain", "test": "not member('gold')" },
+            { "name": "rich", "test": "member('gold')" }
+        ],
+        "subnet4": [ { "subnet": "10.0.0.0/24", "id": 1, "reservations": [
+            { "hw-address": "02:00:00:00:00:01", "client-classes": [ "gold" ] } ] } ]"#,
+    );
+    classify(&plan, &[], |classifier, classes| {
+        classifier.first_stage(classes);
+        assert_eq!(names(&plan, classes), ["ALL", "plain"]);
+        classifier.apply_host(HostIndex(0), classes);
+        assert_eq!(names(&plan, classes), ["ALL", "gold", "rich"]);
+    });
+}
+
+#[test]
+fn additional_classes_are_evaluated_pool_first_and_need_a_definition() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "p" }, { "name": "s", "test": "member('p')", "only-in-additional-list": true },
+            { "name": "n", "test": "member('absent')", "only-in-additional-list": true }, { "name": "m" }
+        ],
+        "shared-networks": [ { "name": "net", "evaluate-additional-classes": [ "nowhere", "m" ], "subnet4": [
+            { "subnet": "10.0.0.0/24", "id": 1, "evaluate-additional-classes": [ "s" ], "pools": [
+                { "pool": "10.0.0.10-10.0.0.20", "evaluate-additional-classes": [ "p" ] } ] } ] } ]"#
+            .replace("absent", "HA_absent")
+            .as_str(),
+    );
+    classify(&plan, &[], |classifier, classes| {
+        classifier.first_stage(classes);
+        assert_eq!(names(&plan, classes), ["ALL"]);
+        classifier.additional(SUBNET, Some(PoolIndex(0)), classes);
+        assert_eq!(names(&plan, classes), ["ALL", "p", "s", "m"]);
+    });
+}
+
+#[test]
+fn scope_classes_of_both_spellings_are_built_in() {
+    let plan = plan(
+        r#""client-classes": [
+            { "name": "phones", "test": "substring(option[60].hex,0,6) == 'Aastra'" },
+            { "name": "phones_server1", "test": "member('phones') and member('ha_server1')" }
+        ],
+        "subnet4": [ { "subnet": "10.0.0.0/24", "id": 1, "pools": [
+            { "pool": "10.0.0.10-10.0.0.20", "client-class": "HA_server1" } ] } ]"#,
+    );
+    let scope: Vec<ClassId> = plan.class_names.of_scope("server1").collect();
+    assert_eq!(scope, [class(&plan, "HA_server1"), class(&plan, "ha_server1")]);
+    classify(&plan, PHONE, |classifier, classes| {
+        for id in scope {
+            classes.insert(id).expect("room");
+        }
+        classifier.first_stage(classes);
+        assert_eq!(names(&plan, classes), ["ALL", "HA_server1", "ha_server1", "phones", "phones_server1"]);
+        assert!(plan.pool(PoolIndex(0)).guard.admits(classes.as_slice()));
+    });
+}
+
+#[test]
+fn options_are_identified_by_their_definitions_for_config_get() {
+    let definitions = Definitions::new(Family::V4);
+    let placed = Placed { value: "routers".to_owned(), ..Placed::default() };
+    let mut option = OptionData { name: Some(placed), ..OptionData::default() };
+    let identity = identify(&definitions, &option);
+    assert_eq!((identity.code, identity.name.as_deref(), identity.defined), (Some(3), Some("routers"), true));
+    option.name = None;
+    option.code = Some(Placed { value: 222, ..Placed::default() });
+    let identity = identify(&definitions, &option);
+    assert_eq!((identity.code, identity.name, identity.defined), (Some(222), None, false));
+}
+
+#[test]
+fn wrong_tests_are_reported_with_both_places() {
+    let with = |test: &str| {
+        format!(r#""client-classes": [ {{ "name": "a", "test": "{test}" }}, {{ "name": "later" }} ]"#)
+    };
+    assert_eq!(
+        first_error(&with("member('later')")),
+        "expression: [member('later')] error: <string>:1.8-14: Not defined client class 'later' at (test:1:57)"
+    );
+    assert_eq!(
+        first_error(&with("option[foo].hex == 'a'")),
+        "expression: [option[foo].hex == 'a'] error: <string>:1.8-10: option 'foo' is not defined at (test:1:57)"
+    );
+    let own = format!(
+        r#""option-def": [ {{ "name": "foo", "code": 230, "type": "uint8" }} ], {}"#,
+        with("option[foo].hex == 'a'")
+    );
+    plan(&own);
+}
+
+#[test]
+fn class_definition_of_a_private_option_holds_for_that_class_only() {
+    let options = |class: &str| {
+        format!(
+            r#""client-classes": [ {{ "name": "a",
+                "option-def": [ {{ "name": "mine", "code": 230, "type": "uint16" }} ],
+                "option-data": [ {{ "name": "mine", "data": "258" }} ] }},
+                {{ "name": "b", "option-data": [ {{ "name": "{class}", "data": "1" }} ] }} ]"#
+        )
+    };
+    let error = first_error(&options("mine"));
+    assert!(error.starts_with("definition for the option 'dhcp4.mine' does not exist"), "{error}");
+    let plan = plan(&options("default-ip-ttl"));
+    let a = plan.class(class(&plan, "a")).expect("defined");
+    assert_eq!(plan.options.find(a.options, 230, &[]), Some(&[1, 2][..]));
 }
 
 fn origin() -> Origin {

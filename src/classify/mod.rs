@@ -3,5 +3,6 @@
 //! Promises: no allocation, no panic on any input; any thread may call.
 
 pub mod bucket;
+pub mod classes;
 pub mod steer;
 pub mod subnet;

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::plan::{Plan, SubnetIndex};
 use crate::ids::{ClassId, InterfaceId};
+use crate::wire::Query;
 
 /// What a query says about where it comes from; 0.0.0.0 says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,25 +30,41 @@ pub struct Origin {
     pub interface: InterfaceId,
 }
 
+impl Origin {
+    /// Where `query` comes from.
+    #[must_use]
+    pub fn of(query: &Query<'_>) -> Self {
+        Self {
+            link_selection: query.relay_agent().link_selection(),
+            subnet_selection: query.subnet_selection(),
+            giaddr: if query.is_relayed() { query.packet.giaddr() } else { Ipv4Addr::UNSPECIFIED },
+            ciaddr: query.packet.ciaddr(),
+            source: query.datagram.src,
+            to_broadcast: query.datagram.is_broadcast(),
+            interface: query.interface,
+        }
+    }
+}
+
 /// The subnet that a query from `origin` with `classes` starts in.
 #[must_use]
 pub fn select(plan: &Plan, origin: &Origin, classes: &[ClassId]) -> Option<SubnetIndex> {
-    let allowed = |index: &SubnetIndex| plan.subnet_allowed(*index, classes);
+    let allowed = |index: SubnetIndex| plan.subnet_allowed(index, classes);
     let set = |address: Ipv4Addr| Some(address).filter(|address| !address.is_unspecified());
-    let with_address = |address| plan.lookup.by_address(address, |index| allowed(&index));
+    let with_address = |address| plan.lookup.by_address(address, allowed);
 
     let link = origin.link_selection.filter(|_| !plan.globals.ignore_link_selection);
     if let Some(named) = link.or(origin.subnet_selection).and_then(set) {
         return with_address(named);
     }
     if let Some(relay) = set(origin.giaddr) {
-        return plan.lookup.by_relay(relay).find(allowed).or_else(|| with_address(relay));
+        return plan.lookup.by_relay(relay, allowed).or_else(|| with_address(relay));
     }
     let unicast = |address| set(address).filter(|_| !origin.to_broadcast);
     if let Some(address) = unicast(origin.ciaddr).or_else(|| unicast(origin.source)) {
         return with_address(address);
     }
-    plan.lookup.by_interface(origin.interface).find(allowed).or_else(|| {
+    plan.lookup.by_interface(origin.interface).find(|&index| allowed(index)).or_else(|| {
         let interface = plan.interfaces.get(usize::from(origin.interface.0))?;
         with_address(*interface.addresses.first()?)
     })

@@ -1,6 +1,4 @@
-//! Octets as text.
-
-use std::fmt::Write as _;
+//! Octets as text of a configuration.
 
 use crate::config::hex::{hex, quoted};
 
@@ -12,16 +10,6 @@ pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
         return Some(text.to_vec());
     }
     hex(text).filter(|octets| !octets.is_empty() || text.is_empty())
-}
-
-/// Octets as `config-get` shows them: upper-case digits without separators.
-#[must_use]
-pub fn upper_hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{octet:02X}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -49,6 +37,5 @@ mod tests {
         {
             assert_eq!(parse_hex(text), None, "{text}");
         }
-        assert_eq!(upper_hex(&[0x0a, 0xff]), "0AFF");
     }
 }

@@ -22,8 +22,8 @@ use std::borrow::Cow;
 
 pub use definitions::Definitions;
 pub use encode::{Family, check, encode};
-pub use hex::{parse_hex, upper_hex};
-pub use scope::{Description, EncodedOption, describe, encode_scope};
+pub use hex::parse_hex;
+pub use scope::{EncodedOption, encode_scope, identify};
 
 /// The type of an option's value or of one of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,11 @@
 
 use super::definitions::is_name;
 use super::encode::{Family, check, encode};
-use super::hex::{parse_hex, upper_hex};
+use super::hex::parse_hex;
 use super::{Definition, Definitions};
 use crate::config::finding::{Report, Style};
 use crate::config::json::Span;
+use crate::config::render::{OptionIdentity, as_written};
 use crate::config::tree::OptionData;
 
 /// Vendor-identifying vendor class (RFC 3925 3).
@@ -36,28 +37,12 @@ pub struct EncodedOption<'a> {
     pub value: Vec<u8>,
 }
 
-/// How `config-get` shows an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// Its space.
-    pub space: String,
-    /// Its code.
-    pub code: u16,
-    /// The name of its definition, if it has one and the value is text.
-    pub name: Option<String>,
-    /// Whether `data` is text by a definition.
-    pub csv_format: bool,
-    /// The text as configured, or upper-case hex.
-    pub data: String,
-}
-
 /// An entry whose definition is found and whose value is encoded.
 struct Entry<'a, 'd> {
     from: &'a OptionData,
     space: &'a str,
     code: u16,
     definition: Option<&'d Definition>,
-    csv_format: bool,
     value: Vec<u8>,
 }
 
@@ -130,25 +115,26 @@ where
             format!("option {code} of {} octets is longer than the {VALUE_BYTES_MAX} that fit", value.len());
         return Err((option.data.at, text));
     }
-    Ok(Entry { from: option, space, code, definition, csv_format, value })
+    Ok(Entry { from: option, space, code, definition, value })
 }
 
-/// How `config-get` shows `option`; nothing when it is wrong.
+/// What `definitions` know of `option`, for whoever prints it; what was written where it is wrong.
 #[must_use]
-pub fn describe(definitions: &Definitions, option: &OptionData) -> Option<Description> {
-    let entry = read(definitions, option).ok()?;
-    let data = if entry.csv_format {
-        option.data.value.clone()
-    } else {
-        upper_hex(&parse_hex(&option.data.value).unwrap_or_default())
+pub fn identify(definitions: &Definitions, option: &OptionData) -> OptionIdentity {
+    let space = option.space.as_ref().map_or_else(|| definitions.main_space(), |space| &space.value);
+    let definition = match (&option.code, &option.name) {
+        (Some(code), _) => definitions.by_code(space, code.value),
+        (None, Some(name)) => definitions.by_name(space, &name.value),
+        (None, None) => None,
     };
-    Some(Description {
-        space: entry.space.to_owned(),
-        code: entry.code,
-        name: entry.definition.filter(|_| entry.csv_format).map(|definition| definition.name.to_string()),
-        csv_format: entry.csv_format,
-        data,
-    })
+    definition.map_or_else(
+        || as_written(option),
+        |definition| OptionIdentity {
+            code: Some(definition.code),
+            name: Some(definition.name.to_string()),
+            defined: true,
+        },
+    )
 }
 
 /// The options of one scope in the order of the configuration. What is wrong with one is reported and it is left

@@ -3,23 +3,26 @@
 //! Everything that only shows here (option values, class tests, interfaces that are missing) is reported, all of it;
 //! with any error there is no plan.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::classes::{Class, ClassNames, Guard, Stage};
-use super::hosts::{Host, Hosts};
+use super::classes::{Class, ClassNames, Guard, KNOWN, Stage, Test, UNKNOWN};
+use super::expression::Surrounding;
+use super::hosts::{Host, Hosts, Identifier};
 use super::lookup::SubnetLookup;
 use super::names::{NameRules, ReplaceName, unwanted_octets};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
 use super::{
     AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
-    Pool, ReservationFlags, Subnet, SubnetIndex, Timers,
+    Pool, ReservationFlags, Settings, SettingsIndex, Subnet, SubnetIndex, Timers,
 };
 use crate::config::finding::{Report, Style};
 use crate::config::json::{Placed, Span};
 use crate::config::load::SystemInterface;
 use crate::config::option::{Definitions, Family, encode_scope};
 use crate::config::tree;
+use crate::expr::{self, compile_bool, compile_string};
 use crate::ids::{ClassId, InterfaceId};
 
 /// Server identifier.
@@ -47,6 +50,8 @@ pub fn build(tree: &tree::Dhcp4, surroundings: Surroundings, report: &mut Report
         interfaces: surroundings.interfaces,
         class_names: ClassNames::default(),
         options: OptionStoreBuilder::default(),
+        settings: Vec::new(),
+        settings_known: HashMap::new(),
         name_rules: Vec::new(),
         name_rules_known: HashMap::new(),
         character_sets: HashMap::new(),
@@ -65,6 +70,8 @@ struct Builder<'a> {
     interfaces: Vec<SystemInterface>,
     class_names: ClassNames,
     options: OptionStoreBuilder,
+    settings: Vec<Settings>,
+    settings_known: HashMap<String, SettingsIndex>,
     name_rules: Vec<NameRules>,
     name_rules_known: HashMap<NameRules, NameRulesIndex>,
     character_sets: HashMap<String, [u64; 4]>,
@@ -93,13 +100,15 @@ impl Builder<'_> {
         let mut bound = Vec::new();
         for (position, &(subnet, network)) in placements.iter().enumerate() {
             let index = SubnetIndex(count(position));
-            let built =
+            let mut built =
                 self.subnet(index, subnet, network, network_options[super::at(network.0)], &mut pools);
             relays.extend(
                 subnet.relays.iter().filter(|relay| !relay.is_unspecified()).map(|&relay| (relay, index)),
             );
             bound.extend(built.interface.map(|interface| (interface, index)));
-            networks[super::at(network.0)].has_v6_only_preferred |=
+            let shared = &mut networks[super::at(network.0)];
+            built.is_open &= shared.guard.0.is_empty();
+            shared.has_v6_only_preferred |=
                 self.options.store().scope(built.options).codes.contains(V6_ONLY_PREFERRED);
             subnets.push(built);
         }
@@ -113,9 +122,6 @@ impl Builder<'_> {
             }
         }
         let network_subnets = members(&mut networks, &subnets);
-        let prefixes: Vec<(u32, u32)> =
-            subnets.iter().map(|subnet| (subnet.prefix.to_bits(), subnet.netmask.to_bits())).collect();
-
         self.server_identifiers.sort_unstable();
         self.server_identifiers.dedup();
         Plan {
@@ -136,7 +142,9 @@ impl Builder<'_> {
                 name_rules,
                 server_identifiers: std::mem::take(&mut self.server_identifiers).into(),
             },
+            lookup: SubnetLookup::new(&subnets, relays, bound),
             subnets,
+            settings: std::mem::take(&mut self.settings),
             networks,
             network_subnets,
             pools,
@@ -147,7 +155,6 @@ impl Builder<'_> {
             options: std::mem::take(&mut self.options).finish(),
             name_rules: std::mem::take(&mut self.name_rules),
             interfaces: std::mem::take(&mut self.interfaces),
-            lookup: SubnetLookup::new(&prefixes, relays, bound),
         }
     }
 
@@ -170,14 +177,29 @@ impl Builder<'_> {
 
     fn classes(&mut self, classes: &[tree::ClientClass]) -> Vec<Class> {
         let mut built = Vec::with_capacity(classes.len());
+        let mut defined = Vec::with_capacity(classes.len());
+        let mut known = vec![KNOWN, UNKNOWN];
         for class in classes {
             let Some(id) = self.class_names.find(&class.name.value) else { continue };
+            let test = self.test(class, &defined);
+            let after_known =
+                test.as_ref().is_some_and(|test| known.iter().any(|&known| test.depends_on(known)));
+            if after_known {
+                known.push(id);
+            }
+            defined.push(id);
             let definitions = self.definitions.for_class(&class.option_defs, self.report);
             let options = self.scope(&definitions, &class.options, false);
             let lifetime = class.valid_lifetime;
             built.push(Class {
                 id,
-                stage: Stage::OnDemand,
+                stage: match &test {
+                    Some(_) if class.only_in_additional_list => Stage::OnDemand,
+                    Some(_) if after_known => Stage::AfterKnown,
+                    Some(_) => Stage::First,
+                    None => Stage::OnDemand,
+                },
+                test,
                 options,
                 boot: BootFields {
                     next_server: class.next_server.filter(|address| !address.is_unspecified()),
@@ -194,6 +216,27 @@ impl Builder<'_> {
             });
         }
         built
+    }
+
+    /// The compiled test of `class`.
+    fn test(&mut self, class: &tree::ClientClass, defined: &[ClassId]) -> Option<Test> {
+        let surrounding = Surrounding {
+            definitions: self.definitions,
+            names: RefCell::new(&mut self.class_names),
+            defined,
+        };
+        let (at, test) = match &class.test {
+            tree::ClassTest::None => return None,
+            tree::ClassTest::Test(text) => {
+                (text.at, compile_bool(&text.value, expr::Family::V4, &surrounding).map(Test::Bool))
+            }
+            tree::ClassTest::Template(text) => {
+                let prefix = format!("SPAWN_{}_", class.name.value).into_bytes().into_boxed_slice();
+                let program = compile_string(&text.value, expr::Family::V4, &surrounding);
+                (text.at, program.map(|program| Test::Template(program, prefix)))
+            }
+        };
+        test.map_err(|error| self.report.error(at, Style::After, format!("{error} at"))).ok()
     }
 
     /// Stores one scope's options; of `ours`, the server identifiers become the server's own addresses.
@@ -360,18 +403,11 @@ impl Builder<'_> {
             pool_addresses += built.capacity();
             pools.push(built);
         }
-        Subnet {
-            id: subnet.id,
-            prefix: subnet.prefix.first,
-            prefix_len: subnet.prefix.length,
-            netmask: Ipv4Addr::from_bits(
-                u32::MAX.checked_shl(32 - u32::from(subnet.prefix.length)).unwrap_or(0),
-            ),
-            network,
-            pools: first_pool..count(pools.len()),
-            guard: self.guard(&subnet.guards),
+        let guard = self.guard(&subnet.guards);
+        let is_open = guard.0.is_empty();
+        let held = Settings {
+            guard,
             additional_classes: self.class_list(&subnet.additional_classes),
-            interface: self.interface(subnet),
             lifetimes: Lifetimes {
                 min_s: settings.valid_lifetime.min,
                 default_s: settings.valid_lifetime.default,
@@ -398,7 +434,6 @@ impl Builder<'_> {
                 in_subnet: settings.reservations_in_subnet,
                 out_of_pool: settings.reservations_out_of_pool,
             },
-            has_hosts: false,
             allocator: match settings.allocator {
                 tree::Allocator::Iterative => AllocatorKind::Iterative,
                 tree::Allocator::Random => AllocatorKind::Random,
@@ -410,9 +445,36 @@ impl Builder<'_> {
             },
             store_extended_info: settings.store_extended_info,
             name_rules,
+        };
+        Subnet {
+            id: subnet.id,
+            prefix: subnet.prefix.first,
+            netmask: Ipv4Addr::from_bits(
+                u32::MAX.checked_shl(32 - u32::from(subnet.prefix.length)).unwrap_or(0),
+            ),
+            network,
+            pools: first_pool..count(pools.len()),
+            settings: self.share(held),
             options,
+            interface: self.interface(subnet),
+            prefix_len: subnet.prefix.length,
+            has_hosts: false,
+            is_open,
             pool_addresses,
         }
+    }
+
+    /// Stores settings, equal ones once.
+    fn share(&mut self, settings: Settings) -> SettingsIndex {
+        // Floats have no hash; their printed form tells every two of them apart.
+        let key = format!("{settings:?}");
+        if let Some(&known) = self.settings_known.get(&key) {
+            return known;
+        }
+        let index = SettingsIndex(count(self.settings.len()));
+        self.settings.push(settings);
+        self.settings_known.insert(key, index);
+        index
     }
 
     fn hosts(&mut self, tree: &tree::Dhcp4, placements: &[Placement<'_>]) -> Vec<Host> {
@@ -432,7 +494,7 @@ impl Builder<'_> {
         Host {
             subnet,
             kind: host.kind,
-            identifier: host.identifier.clone(),
+            identifier: Identifier::new(&host.identifier),
             address: host.address.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |address| address.value),
             hostname: host.hostname.as_bytes().into(),
             options: self.scope(self.definitions, &host.options, false),

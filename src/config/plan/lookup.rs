@@ -1,92 +1,142 @@
 //! Finding subnets by address, relay and interface: candidates come in ascending id, at a cost that does not grow
 //! with the number of subnets.
 //!
-//! By address: one table per prefix length in use (at most 33, in practice one to four), probed for the address cut
-//! to that length. A prefix belongs to one subnet, so the candidates are at most one per length in use.
+//! Tables of open addressing, so that an answer is one cache line. By address there is a probe for each prefix length
+//! in use (at most 33, in practice one to four) with the address cut to that length; by relay one probe, and what is
+//! stored under one relay follows in order. Each entry says whether its subnet is open to everybody: only a guarded
+//! subnet has to be looked at before it is chosen.
 
 use std::net::Ipv4Addr;
 
-use super::SubnetIndex;
+use super::{Subnet, SubnetIndex};
 use crate::ids::InterfaceId;
 
-/// Candidates per address: one per prefix length.
-pub const CANDIDATES_MAX: usize = 33;
+/// An entry of a table; a vacant one has no mask.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    address: u32,
+    /// The prefix length, which is 33 for a relay; 255 for a vacant entry.
+    length: u8,
+    /// Whether the subnet and its network have no guard.
+    is_open: bool,
+    subnet: u32,
+}
+
+/// The length that stands for "a relay's address".
+const RELAY: u8 = 33;
+/// The length of vacant entries.
+const VACANT: u8 = u8::MAX;
+
+/// Open addressing, at most half full.
+#[derive(Clone, Debug, Default)]
+struct Table(Vec<Entry>);
+
+impl Table {
+    fn new(count: usize) -> Self {
+        Self(vec![Entry { length: VACANT, ..Entry::default() }; (count * 2).next_power_of_two().max(2)])
+    }
+
+    fn first_slot(&self, address: u32, length: u8) -> usize {
+        let mixed = (u64::from(address) << 8 | u64::from(length)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        usize::try_from((mixed >> 32) & (self.0.len() as u64 - 1)).expect("masked")
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let mut slot = self.first_slot(entry.address, entry.length);
+        while self.0[slot].length != VACANT {
+            slot = (slot + 1) & (self.0.len() - 1);
+        }
+        self.0[slot] = entry;
+    }
+
+    /// The entries for `address` and `length`, in order of insertion.
+    fn find(&self, address: u32, length: u8) -> impl Iterator<Item = &Entry> {
+        let mut slot = if self.0.is_empty() { 0 } else { self.first_slot(address, length) };
+        std::iter::from_fn(move || {
+            loop {
+                let entry = self.0.get(slot).filter(|entry| entry.length != VACANT)?;
+                slot = (slot + 1) & (self.0.len() - 1);
+                if (entry.address, entry.length) == (address, length) {
+                    return Some(entry);
+                }
+            }
+        })
+    }
+}
 
 /// Subnets by address, relay and interface.
 #[derive(Clone, Debug, Default)]
 pub struct SubnetLookup {
-    /// The prefix lengths in use, ascending, each with the mask it stands for.
-    lengths: Vec<u32>,
-    /// Open addressing over (prefix, mask): position + 1, 0 is free.
-    by_prefix: Vec<(u32, u32, u32)>,
-    /// Sorted by relay address, then by subnet.
-    by_relay: Vec<(Ipv4Addr, SubnetIndex)>,
+    /// The prefix lengths in use, ascending.
+    lengths: Vec<u8>,
+    by_prefix: Table,
+    by_relay: Table,
     /// Sorted by interface, then by subnet.
     by_interface: Vec<(InterfaceId, SubnetIndex)>,
 }
 
-fn slot_of(prefix: u32, mask: u32, slots: usize) -> usize {
-    let mixed = (u64::from(prefix) << 32 | u64::from(mask)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from((mixed >> 32) & (slots as u64 - 1)).expect("masked")
-}
-
 impl SubnetLookup {
-    /// The lookup over subnets given as (prefix, mask) in index order, relay addresses and interfaces.
+    /// The lookup over `subnets` with their relay addresses and interfaces, both ascending by subnet.
     #[must_use]
     pub fn new(
-        prefixes: &[(u32, u32)],
+        subnets: &[Subnet],
         mut by_relay: Vec<(Ipv4Addr, SubnetIndex)>,
         mut by_interface: Vec<(InterfaceId, SubnetIndex)>,
     ) -> Self {
-        let mut lengths: Vec<u32> = prefixes.iter().map(|&(_, mask)| mask).collect();
+        let mut lengths: Vec<u8> = subnets.iter().map(|subnet| subnet.prefix_len).collect();
         lengths.sort_unstable();
         lengths.dedup();
-        let slots = (prefixes.len() * 2).next_power_of_two();
-        let mut by_prefix = vec![(0, 0, 0); slots];
-        for (index, &(prefix, mask)) in (1_u32..).zip(prefixes) {
-            let mut slot = slot_of(prefix, mask, slots);
-            while by_prefix[slot].2 != 0 {
-                slot = (slot + 1) & (slots - 1);
-            }
-            by_prefix[slot] = (prefix, mask, index);
+        let mut prefixes = Table::new(subnets.len());
+        for (index, subnet) in (0..).zip(subnets) {
+            prefixes.insert(Entry {
+                address: subnet.prefix.to_bits(),
+                length: subnet.prefix_len,
+                is_open: subnet.is_open,
+                subnet: index,
+            });
         }
         by_relay.sort_unstable();
         by_relay.dedup();
+        let mut relays = Table::new(by_relay.len());
+        for (address, index) in by_relay {
+            relays.insert(Entry {
+                address: address.to_bits(),
+                length: RELAY,
+                is_open: subnets[super::at(index.0)].is_open,
+                subnet: index.0,
+            });
+        }
         by_interface.sort_unstable();
         by_interface.dedup();
-        Self { lengths, by_prefix, by_relay, by_interface }
+        Self { lengths, by_prefix: prefixes, by_relay: relays, by_interface }
     }
 
-    /// The first subnet in ascending id whose prefix contains `address` and that `allowed` lets pass.
+    /// The first subnet in ascending id whose prefix contains `address` and that is open or that `allowed` lets pass.
     pub fn by_address(
         &self,
         address: Ipv4Addr,
         allowed: impl Fn(SubnetIndex) -> bool,
     ) -> Option<SubnetIndex> {
         let mut first: Option<SubnetIndex> = None;
-        for &mask in &self.lengths {
-            let prefix = address.to_bits() & mask;
-            let mut slot = slot_of(prefix, mask, self.by_prefix.len());
-            while let Some(&(found, found_mask, index)) = self.by_prefix.get(slot)
-                && index != 0
-            {
-                let index = SubnetIndex(index - 1);
-                if (found, found_mask) == (prefix, mask)
-                    && first.is_none_or(|first| index < first)
-                    && allowed(index)
-                {
+        for &length in &self.lengths {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            for entry in self.by_prefix.find(address.to_bits() & mask, length) {
+                let index = SubnetIndex(entry.subnet);
+                if first.is_none_or(|first| index < first) && (entry.is_open || allowed(index)) {
                     first = Some(index);
                 }
-                slot = (slot + 1) & (self.by_prefix.len() - 1);
             }
         }
         first
     }
 
-    /// The subnets, ascending by id, whose relay list (own or the network's) has `relay`.
-    pub fn by_relay(&self, relay: Ipv4Addr) -> impl Iterator<Item = SubnetIndex> + '_ {
-        let from = self.by_relay.partition_point(|&(address, _)| address < relay);
-        self.by_relay[from..].iter().take_while(move |entry| entry.0 == relay).map(|entry| entry.1)
+    /// The first subnet in ascending id whose relay list (own or the network's) has `relay` and that is open or that
+    /// `allowed` lets pass.
+    pub fn by_relay(&self, relay: Ipv4Addr, allowed: impl Fn(SubnetIndex) -> bool) -> Option<SubnetIndex> {
+        self.by_relay
+            .find(relay.to_bits(), RELAY)
+            .find(|entry| entry.is_open || allowed(SubnetIndex(entry.subnet)))
+            .map(|entry| SubnetIndex(entry.subnet))
     }
 
     /// The subnets, ascending by id, that are bound to `interface`.

@@ -13,6 +13,7 @@
 
 mod build;
 pub mod classes;
+mod expression;
 pub mod hosts;
 pub mod lookup;
 pub mod names;
@@ -48,6 +49,10 @@ pub struct PoolIndex(pub u32);
 /// A reservation by its position among [`Hosts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostIndex(pub u32);
+
+/// What holds in a subnet, by its position among the plan's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SettingsIndex(pub u32);
 
 /// A set of name rules by its position in [`Plan::name_rules`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -195,27 +200,14 @@ impl LeaseCache {
     }
 }
 
-/// A subnet with everything that it inherits.
-#[derive(Clone, Debug)]
-pub struct Subnet {
-    /// As configured, or assigned.
-    pub id: SubnetId,
-    /// First address of the prefix: host bits are cleared.
-    pub prefix: Ipv4Addr,
-    /// 0 to 32.
-    pub prefix_len: u8,
-    /// For option 1.
-    pub netmask: Ipv4Addr,
-    /// The network it belongs to.
-    pub network: NetworkIndex,
-    /// Its pools, as positions in [`Plan::pools`].
-    pub pools: Range<u32>,
-    /// Its own guard; the network's is beside it ([`Plan::subnet_allowed`] tests both).
+/// What holds in a subnet besides its place: everything inherited is in it. Subnets with equal settings share one, so
+/// that with many subnets these stay in the processor's cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The subnet's own guard; the network's is beside it ([`Plan::subnet_allowed`] tests both).
     pub guard: Guard,
     /// Classes to evaluate after allocation.
     pub additional_classes: Box<[ClassId]>,
-    /// `interface`, own or the network's, as far as the server has it.
-    pub interface: Option<InterfaceId>,
     /// Lease lifetimes.
     pub lifetimes: Lifetimes,
     /// `offer-lifetime` in seconds; 0 stores no offers.
@@ -232,8 +224,6 @@ pub struct Subnet {
     pub boot: BootFields,
     /// Where reservations are looked for.
     pub reservations: ReservationFlags,
-    /// Whether any reservation belongs to this subnet.
-    pub has_hosts: bool,
     /// How addresses are chosen.
     pub allocator: AllocatorKind,
     /// When a renewal is answered without a write.
@@ -242,11 +232,39 @@ pub struct Subnet {
     pub store_extended_info: bool,
     /// How names are made here.
     pub name_rules: NameRulesIndex,
+}
+
+/// A subnet: where it is and what is in it. One cache line: a query for one of many subnets fetches it from memory.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct Subnet {
+    /// As configured, or assigned.
+    pub id: SubnetId,
+    /// First address of the prefix: host bits are cleared.
+    pub prefix: Ipv4Addr,
+    /// For option 1.
+    pub netmask: Ipv4Addr,
+    /// The network it belongs to.
+    pub network: NetworkIndex,
+    /// Its pools, as positions in [`Plan::pools`].
+    pub pools: Range<u32>,
+    /// What holds in it; [`Plan::settings`] looks it up.
+    pub settings: SettingsIndex,
     /// Options of subnet and network merged, the subnet's first: for answers without an address of a pool.
     pub options: ScopeIndex,
+    /// `interface`, own or the network's, as far as the server has it.
+    pub interface: Option<InterfaceId>,
+    /// 0 to 32.
+    pub prefix_len: u8,
+    /// Whether any reservation belongs to this subnet.
+    pub has_hosts: bool,
+    /// Whether neither the subnet nor its network has a guard.
+    pub is_open: bool,
     /// The pools' capacity together.
     pub pool_addresses: u64,
 }
+
+const _: () = assert!(size_of::<Subnet>() == 64, "a subnet is one cache line");
 
 impl Subnet {
     /// Whether `address` lies in the prefix.
@@ -350,6 +368,8 @@ pub struct Plan {
     pub globals: Globals,
     /// All subnets, ascending by id.
     pub subnets: Vec<Subnet>,
+    /// What holds in subnets, each combination once.
+    pub settings: Vec<Settings>,
     /// All networks.
     pub networks: Vec<Network>,
     /// The subnets of each network side by side, ascending by id within each.
@@ -385,6 +405,12 @@ impl Plan {
     #[must_use]
     pub fn subnet(&self, index: SubnetIndex) -> &Subnet {
         &self.subnets[at(index.0)]
+    }
+
+    /// What holds in the subnet at `index`.
+    #[must_use]
+    pub fn settings(&self, index: SubnetIndex) -> &Settings {
+        &self.settings[at(self.subnet(index).settings.0)]
     }
 
     /// The network at `index`.
@@ -438,7 +464,45 @@ impl Plan {
     #[must_use]
     pub fn subnet_allowed(&self, index: SubnetIndex, classes: &[ClassId]) -> bool {
         let subnet = self.subnet(index);
-        subnet.guard.admits(classes) && self.network(subnet.network).guard.admits(classes)
+        subnet.is_open
+            || self.settings(index).guard.admits(classes)
+                && self.network(subnet.network).guard.admits(classes)
+    }
+
+    /// The reservation of the subnet at `index` for the client that has `identifiers`, where the subnet's reservations
+    /// are to be looked for at all.
+    #[must_use]
+    pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
+        let subnet = self.subnet(index);
+        if !subnet.has_hosts || !self.settings(index).reservations.in_subnet {
+            return None;
+        }
+        self.hosts.find(Some(index), &self.globals.identifier_order, identifiers)
+    }
+
+    /// The global reservation for the client that has `identifiers`. Whether it is to be looked for is a flag of the
+    /// subnet ([`ReservationFlags::global`]), or of an early lookup.
+    #[must_use]
+    pub fn find_global_host(&self, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
+        self.hosts.find(None, &self.globals.identifier_order, identifiers)
+    }
+
+    /// Whether `address` of the subnet at `index` is kept from the client that has `identifiers`: it is reserved, and
+    /// for others only. Addresses of pools are not looked up where reservations are promised to lie outside.
+    #[must_use]
+    pub fn reserved_for_other(
+        &self,
+        index: SubnetIndex,
+        address: Ipv4Addr,
+        identifiers: &Identifiers<'_>,
+    ) -> bool {
+        if !self.subnet(index).has_hosts {
+            return false;
+        }
+        let flags = &self.settings(index).reservations;
+        flags.in_subnet
+            && !(flags.out_of_pool && self.pool_of(index, address).is_some())
+            && self.hosts.is_reserved_for_other(index, address, identifiers)
     }
 
     /// Whether `address` is the server's by configuration: as option 54 of any subnet or network, of the global scope,
@@ -458,7 +522,7 @@ impl Plan {
         classes
             .iter()
             .find_map(|&class| self.class(class)?.lifetimes)
-            .unwrap_or_else(|| self.subnet(index).lifetimes)
+            .unwrap_or_else(|| self.settings(index).lifetimes)
     }
 
     /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
@@ -469,7 +533,7 @@ impl Plan {
         classes: &[ClassId],
         host: Option<HostIndex>,
     ) -> BootView<'_> {
-        let subnet = &self.subnet(index).boot;
+        let subnet = &self.settings(index).boot;
         let host = host.and_then(|host| self.hosts.host(host).boot.as_deref());
         let mut view = BootView::default();
         let of_classes = classes.iter().filter_map(|&class| self.class(class)).map(|class| &class.boot);

@@ -29,23 +29,37 @@ pub struct OptionEntry {
     guard: u32,
     /// Enterprise number of options 124 and 125 and of vendor sub-options; 0 in all others.
     pub enterprise: u32,
-    value_start: u32,
     value_bytes: u32,
+    /// A value of up to four octets itself, as an address is; else where it begins, in big-endian order.
+    place: [u8; INLINE_BYTES_MAX],
 }
 
-/// The options of one scope.
+/// Octets of a value that lies in its entry.
+const INLINE_BYTES_MAX: usize = 4;
+
+/// The options of one scope. One cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub struct OptionScope {
     /// Codes that it has entries for.
     pub codes: CodeSet,
-    /// Codes to send whether asked for or not.
-    pub always: CodeSet,
-    /// Codes not to send at all.
-    pub never: CodeSet,
+    /// Position of what is always and never sent; 0 is nothing of either.
+    urgency: u32,
     /// Entries: plain ones by code, then those of `vendor-N` spaces by enterprise and code.
     first: u32,
     vendor: u32,
     end: u32,
+}
+
+const _: () = assert!(size_of::<OptionScope>() == 64, "a scope is one cache line");
+
+/// Codes that a scope wants sent or kept back whatever is asked for. Few scopes have any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Urgency {
+    /// `always-send`.
+    pub always: CodeSet,
+    /// `never-send`.
+    pub never: CodeSet,
 }
 
 /// All options of a plan: values side by side, entries, scopes.
@@ -55,6 +69,7 @@ pub struct OptionStore {
     guards: Vec<Guard>,
     entries: Vec<OptionEntry>,
     scopes: Vec<OptionScope>,
+    urgencies: Vec<Urgency>,
 }
 
 impl Default for OptionStore {
@@ -64,6 +79,7 @@ impl Default for OptionStore {
             guards: vec![Guard::default()],
             entries: Vec::new(),
             scopes: vec![OptionScope::default()],
+            urgencies: vec![Urgency::default()],
         }
     }
 }
@@ -73,6 +89,12 @@ impl OptionStore {
     #[must_use]
     pub fn scope(&self, index: ScopeIndex) -> &OptionScope {
         &self.scopes[at(index.0)]
+    }
+
+    /// What `scope` wants sent or kept back whatever is asked for.
+    #[must_use]
+    pub fn urgency(&self, scope: &OptionScope) -> &Urgency {
+        &self.urgencies[at(scope.urgency)]
     }
 
     /// The plain entries of `scope`, ascending by code, then in order of precedence.
@@ -90,8 +112,13 @@ impl OptionStore {
     /// The encoded value of `entry`: no code, no length, of any size up to [`VALUE_BYTES_MAX`]. For option 125 the
     /// sub-options alone: enterprise and length are put before them when they are sent.
     #[must_use]
-    pub fn value(&self, entry: &OptionEntry) -> &[u8] {
-        &self.values[at(entry.value_start)..at(entry.value_start + entry.value_bytes)]
+    pub fn value<'a>(&'a self, entry: &'a OptionEntry) -> &'a [u8] {
+        let bytes = at(entry.value_bytes);
+        if let Some(value) = entry.place.get(..bytes) {
+            return value;
+        }
+        let start = at(u32::from_be_bytes(entry.place));
+        &self.values[start..start + bytes]
     }
 
     /// The value of option `code` of the scope at `index` for a query with `classes`.
@@ -192,8 +219,8 @@ impl OptionStoreBuilder {
                     never: option.never,
                     guard: self.guard(&option.guard),
                     enterprise: option.enterprise,
-                    value_start: self.value(&option.value),
                     value_bytes: count32(option.value.len()),
+                    place: self.value(&option.value),
                 };
                 (option.vendor, entry)
             })
@@ -235,15 +262,17 @@ impl OptionStoreBuilder {
             end: first + count32(entries.len()),
             ..OptionScope::default()
         };
+        let mut urgency = Urgency::default();
         for (_, entry) in &entries[..plain] {
             scope.codes.insert(entry.code);
             if entry.always {
-                scope.always.insert(entry.code);
+                urgency.always.insert(entry.code);
             }
             if entry.never {
-                scope.never.insert(entry.code);
+                urgency.never.insert(entry.code);
             }
         }
+        scope.urgency = self.urgency(urgency);
         self.store.entries.extend(entries.into_iter().map(|(_, entry)| entry));
         self.store.scopes.push(scope);
         ScopeIndex(count32(self.store.scopes.len() - 1))
@@ -262,14 +291,27 @@ impl OptionStoreBuilder {
         position
     }
 
-    fn value(&mut self, value: &[u8]) -> u32 {
+    fn urgency(&mut self, urgency: Urgency) -> u32 {
+        if let Some(position) = self.store.urgencies.iter().position(|known| *known == urgency) {
+            return count32(position);
+        }
+        self.store.urgencies.push(urgency);
+        count32(self.store.urgencies.len() - 1)
+    }
+
+    fn value(&mut self, value: &[u8]) -> [u8; INLINE_BYTES_MAX] {
+        let mut place = [0; INLINE_BYTES_MAX];
+        if let Some(room) = place.get_mut(..value.len()) {
+            room.copy_from_slice(value);
+            return place;
+        }
         if let Some(&start) = self.values.get(value) {
-            return start;
+            return start.to_be_bytes();
         }
         let start = count32(self.store.values.len());
         self.store.values.extend_from_slice(value);
         self.values.insert(value.to_vec(), start);
-        start
+        start.to_be_bytes()
     }
 }
 

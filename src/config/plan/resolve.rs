@@ -5,7 +5,7 @@
 //! marked `never-send` in any of them and what the answer has already.
 
 use super::classes::Class;
-use super::options::{CodeSet, OptionEntry, OptionScope, ScopeIndex};
+use super::options::{CodeSet, OptionEntry, OptionScope, ScopeIndex, Urgency};
 use super::{Plan, at};
 use crate::ids::ClassId;
 use crate::wire::option::Walk;
@@ -146,37 +146,41 @@ struct Scopes<'a> {
     host: &'a OptionScope,
     place: &'a OptionScope,
     global: &'a OptionScope,
-    /// What the classes have together, so that codes that none of them has cost one test.
-    classes: OptionScope,
+    /// The codes that any class has, so that those that none of them has cost one test.
+    class_codes: CodeSet,
+    /// What any of them wants sent or kept back.
+    urgency: Urgency,
 }
 
 impl<'a> Scopes<'a> {
     fn new(plan: &'a Plan, sources: &'a Sources<'a>) -> Self {
-        let mut classes = OptionScope::default();
-        for scope in class_scopes(plan, sources) {
-            classes.codes = classes.codes.union(scope.codes);
-            classes.always = classes.always.union(scope.always);
-            classes.never = classes.never.union(scope.never);
-        }
         let store = &plan.options;
-        Self {
-            plan,
-            sources,
-            host: store.scope(sources.host),
-            place: store.scope(sources.place),
-            global: store.scope(plan.globals.options),
-            classes,
+        let host = store.scope(sources.host);
+        let place = store.scope(sources.place);
+        let global = store.scope(plan.globals.options);
+        let mut class_codes = CodeSet::EMPTY;
+        let mut urgency = Urgency::default();
+        let mut add = |scope: &OptionScope| {
+            let more = store.urgency(scope);
+            urgency.always = urgency.always.union(more.always);
+            urgency.never = urgency.never.union(more.never);
+        };
+        [host, place, global].into_iter().for_each(&mut add);
+        for scope in class_scopes(plan, sources) {
+            class_codes = class_codes.union(scope.codes);
+            add(scope);
         }
+        Self { plan, sources, host, place, global, class_codes, urgency }
     }
 
-    /// The union of one set of codes over all scopes.
-    fn union(&self, of: impl Fn(&OptionScope) -> CodeSet) -> CodeSet {
-        of(self.host).union(of(self.place)).union(of(&self.classes)).union(of(self.global))
+    /// The codes that any scope has.
+    fn codes(&self) -> CodeSet {
+        self.host.codes.union(self.place.codes).union(self.class_codes).union(self.global.codes)
     }
 
     /// All scopes that can have `code`, the highest first.
     fn with(&self, code: u8) -> impl Iterator<Item = &'a OptionScope> {
-        let classes = self.classes.codes.contains(code);
+        let classes = self.class_codes.contains(code);
         [self.host, self.place]
             .into_iter()
             .chain(class_scopes(self.plan, self.sources).take_while(move |_| classes))
@@ -331,12 +335,15 @@ impl Block {
 pub fn resolve(plan: &Plan, sources: &Sources<'_>, wanted: &Wanted<'_>, out: &mut ChosenOptions) {
     out.clear();
     let scopes = Scopes::new(plan, sources);
-    let never = scopes.union(|scope| scope.never).union(wanted.already);
-    let send = scopes
-        .union(|scope| scope.always)
-        .union(wanted.requested.iter().copied().collect())
-        .union(BASIC.into_iter().collect())
-        .common(scopes.union(|scope| scope.codes))
+    let never = scopes.urgency.never.union(wanted.already);
+    let send = wanted
+        .requested
+        .iter()
+        .copied()
+        .chain(BASIC)
+        .collect::<CodeSet>()
+        .union(scopes.urgency.always)
+        .common(scopes.codes())
         .minus(never);
     let mut vendor = !never.contains(VENDOR_INFORMATION);
     for code in send.iter() {
@@ -364,7 +371,7 @@ pub fn resolve(plan: &Plan, sources: &Sources<'_>, wanted: &Wanted<'_>, out: &mu
 #[must_use]
 pub fn resolve_one<'a>(plan: &'a Plan, sources: &'a Sources<'a>, code: u8) -> Option<&'a [u8]> {
     let scopes = Scopes::new(plan, sources);
-    if scopes.union(|scope| scope.never).contains(code) {
+    if scopes.urgency.never.contains(code) {
         return None;
     }
     scopes.find(code).map(|entry| plan.options.value(entry))
