@@ -2,7 +2,6 @@
 
 pub mod ctl;
 pub mod exit;
-pub mod leases;
 pub mod run;
 
 use std::path::PathBuf;

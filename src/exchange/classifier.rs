@@ -1,63 +1,56 @@
-//! The classes of one query, gathered in the order of their assignment.
+//! The classes of one query, gathered in the order of their assignment: a shard's memory for [`crate::classify::classes`].
 
-use crate::config::plan::classes::ALL;
-use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
+use crate::classify::classes::{self, Classifier as Rules};
+use crate::config::plan::{HostIndex, Plan, PoolIndex, SubnetIndex};
+use crate::expr::{ClassSet, Scratch};
 use crate::ids::ClassId;
-use crate::wire::query::Query;
+use crate::wire::Query;
 
-/// Most classes that one query can have.
-const CLASSES_MAX: usize = 256;
-
-/// A list without duplicates that a shard uses again for every query.
+/// The class set and the room for evaluation, used again for every query.
+#[derive(Default)]
 pub(super) struct Classifier {
-    classes: [ClassId; CLASSES_MAX],
-    len: usize,
-}
-
-impl Default for Classifier {
-    fn default() -> Self {
-        Self { classes: [ClassId(0); CLASSES_MAX], len: 0 }
-    }
+    classes: ClassSet,
+    scratch: Scratch,
+    /// Tests that could not be evaluated, since the start.
+    pub(super) fault_count: u64,
 }
 
 impl Classifier {
     /// The classes so far.
     pub(super) fn classes(&self) -> &[ClassId] {
-        &self.classes[..self.len]
+        self.classes.as_slice()
     }
 
-    fn add(&mut self, class: ClassId) {
-        if !self.classes().contains(&class) && self.len < CLASSES_MAX {
-            self.classes[self.len] = class;
-            self.len += 1;
-        }
-    }
-
-    /// Adds classes in their order.
-    pub(super) fn add_all(&mut self, classes: &[ClassId]) {
-        for &class in classes {
-            self.add(class);
-        }
+    fn with(&mut self, plan: &Plan, query: &Query<'_>, rule: impl FnOnce(&mut Rules<'_>, &mut ClassSet)) {
+        let mut rules = Rules { plan, query: *query, scratch: &mut self.scratch, fault_count: 0 };
+        rule(&mut rules, &mut self.classes);
+        self.fault_count += u64::from(rules.fault_count);
     }
 
     /// Begins a query: ALL, the scope's classes, those of the first stage.
-    pub(super) fn start(&mut self, plan: &Plan, query: &Query<'_>, interface: &str, scope: &[ClassId]) {
-        self.len = 0;
-        self.add(ALL);
-        self.add_all(scope);
-        let _ = (plan, query, interface);
+    pub(super) fn start(&mut self, plan: &Plan, query: &Query<'_>, scope: &[ClassId]) {
+        classes::begin(&mut self.classes);
+        for &class in scope {
+            if self.classes.insert(class).is_err() {
+                self.fault_count += 1;
+            }
+        }
+        self.with(plan, query, |rules, classes| rules.first_stage(classes));
     }
 
     /// A reservation's classes: those with a test are evaluated again with them in place.
-    pub(super) fn reserve(&mut self, plan: &Plan, query: &Query<'_>, interface: &str, classes: &[ClassId]) {
-        self.add_all(classes);
-        let _ = (plan, query, interface);
+    pub(super) fn reserve(&mut self, plan: &Plan, query: &Query<'_>, host: HostIndex) {
+        self.with(plan, query, |rules, classes| rules.apply_host(host, classes));
+    }
+
+    /// A reservation's classes, and nothing else.
+    pub(super) fn add_host(&mut self, plan: &Plan, query: &Query<'_>, host: HostIndex) {
+        self.with(plan, query, |rules, classes| rules.add_host(host, classes));
     }
 
     /// KNOWN or UNKNOWN, and the classes that depend on them.
-    pub(super) fn known(&mut self, plan: &Plan, query: &Query<'_>, interface: &str, known: ClassId) {
-        self.add(known);
-        let _ = (plan, query, interface);
+    pub(super) fn known(&mut self, plan: &Plan, query: &Query<'_>, found: bool) {
+        self.with(plan, query, |rules, classes| rules.second_stage(found, classes));
     }
 
     /// Classes to be evaluated once the place of the lease is known.
@@ -65,15 +58,9 @@ impl Classifier {
         &mut self,
         plan: &Plan,
         query: &Query<'_>,
-        interface: &str,
         subnet: SubnetIndex,
         pool: Option<PoolIndex>,
     ) {
-        if let Some(pool) = pool {
-            self.add_all(&plan.pool(pool).additional_classes);
-        }
-        self.add_all(&plan.subnet(subnet).additional_classes);
-        self.add_all(&plan.network(plan.subnet(subnet).network).additional_classes);
-        let _ = (query, interface);
+        self.with(plan, query, |rules, classes| rules.additional(subnet, pool, classes));
     }
 }

@@ -1,6 +1,6 @@
 //! What a lease keeps of its query's relay agent information (`store-extended-info`), in Kea's form.
 
-use crate::config::plan::Subnet;
+use crate::config::plan::Settings;
 use crate::wire::query::Query;
 
 /// Longest context: 255 octets of relay information in hex, its two identifiers in hex again, and the keys.
@@ -11,13 +11,13 @@ const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 /// Writes the context of a lease for `query` and returns its length: what is kept already, unless the subnet stores relay
 /// information and the query has some. A kept context that is too long for the buffer cannot be: the table's bound is lower.
 pub(super) fn of_query(
-    subnet: &Subnet,
+    settings: &Settings,
     query: &Query<'_>,
     kept: &[u8],
     out: &mut [u8; CONTEXT_BYTES_MAX],
 ) -> usize {
     let relay = query.relay_agent();
-    if !subnet.store_extended_info || relay.as_bytes().is_empty() {
+    if !settings.store_extended_info || relay.as_bytes().is_empty() {
         let len = kept.len().min(out.len());
         out[..len].copy_from_slice(&kept[..len]);
         return len;

@@ -14,7 +14,7 @@ use super::names::{Names, name_lease};
 use super::serving::Serving;
 use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
-use crate::config::plan::classes::{BOOTP, DROP, KNOWN, REJECT, UNKNOWN};
+use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::{ChosenOptions, Lifetimes, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
@@ -31,8 +31,6 @@ pub struct Given<'a> {
     pub now: Now,
     /// Where it came in.
     pub arrival: Arrival,
-    /// The name of the interface, for class expressions.
-    pub interface_name: &'a str,
     /// Classes that the HA scope gives to the query, in this order.
     pub scope_classes: &'a [ClassId],
     /// Another shard has passed it on: it stays here whatever the directory says.
@@ -76,7 +74,7 @@ pub struct Shard {
     pub allocators: Allocators,
     /// What it counts.
     pub counters: Arc<ShardCounters>,
-    classifier: Classifier,
+    classifier: Option<Box<Classifier>>,
     configured: ChosenOptions,
     names: Names,
 }
@@ -92,7 +90,7 @@ impl Shard {
             leases,
             allocators,
             counters,
-            classifier: Classifier::default(),
+            classifier: Some(Box::default()),
             configured: ChosenOptions::default(),
             names: Names::default(),
         }
@@ -116,9 +114,10 @@ impl Shard {
         query: &Query<'_>,
         out: &mut [u8],
     ) -> Outcome {
-        let mut classifier = std::mem::take(&mut self.classifier);
+        let mut classifier =
+            self.classifier.take().expect("put back below, and `process` does not call itself");
         let outcome = self.decide(serving, given, query, &mut classifier, out);
-        self.classifier = classifier;
+        self.classifier = Some(classifier);
         if self.configured.overflow_count > 0 {
             self.counters.options_left_out(std::mem::take(&mut self.configured.overflow_count));
         }
@@ -134,7 +133,7 @@ impl Shard {
         out: &mut [u8],
     ) -> Step<Outcome> {
         let plan = &serving.plan;
-        classifier.start(plan, query, given.interface_name, given.scope_classes);
+        classifier.start(plan, query, given.scope_classes);
         let kind = match query.message_type {
             Some(kind) => kind,
             None if query.option(option::MESSAGE_TYPE).is_some() => {
@@ -168,8 +167,8 @@ impl Shard {
         let identifiers = identifiers(query);
         if plan.globals.early_global_lookup {
             if let Some(host) = plan.hosts.find(None, &plan.globals.identifier_order, &identifiers) {
-                classifier.reserve(plan, query, given.interface_name, &plan.hosts.host(host).classes);
-                classifier.known(plan, query, given.interface_name, KNOWN);
+                classifier.reserve(plan, query, host);
+                classifier.known(plan, query, true);
             }
             if classifier.classes().contains(&DROP) {
                 return Err(DropReason::ClassDropEarly);
@@ -212,7 +211,7 @@ impl Shard {
             network: plan.subnet(selected).network,
             classes: &[],
         };
-        self.learn_reservation(&mut client, given, classifier)?;
+        self.learn_reservation(&client, classifier)?;
         let rejected = classifier.classes().contains(&REJECT);
         match kind {
             MessageType::Discover if rejected => Err(DropReason::ClassReject),
@@ -269,12 +268,7 @@ impl Shard {
     }
 
     /// KNOWN or UNKNOWN, the reservation's classes, the classes that depend on them.
-    fn learn_reservation(
-        &self,
-        client: &mut Client<'_>,
-        given: &Given<'_>,
-        classifier: &mut Classifier,
-    ) -> Step<()> {
+    fn learn_reservation(&self, client: &Client<'_>, classifier: &mut Classifier) -> Step<()> {
         let plan = client.plan;
         let query = client.query;
         // Guards are asked with the classes known so far.
@@ -291,9 +285,9 @@ impl Shard {
         if let Some(host) = known.1
             && !plan.hosts.host(host).classes.is_empty()
         {
-            classifier.reserve(plan, query, given.interface_name, &plan.hosts.host(host).classes);
+            classifier.reserve(plan, query, host);
         }
-        classifier.known(plan, query, given.interface_name, if known.0 { KNOWN } else { UNKNOWN });
+        classifier.known(plan, query, known.0);
         if classifier.classes().contains(&DROP) {
             return Err(DropReason::ClassDropReserved);
         }
@@ -355,7 +349,7 @@ impl Shard {
             return self.v6_only(serving, given, client, MessageType::Offer, classifier, out);
         };
         let client = Client { subnet: place.subnet, ..client };
-        self.settle_classes(&client, given, place, classifier);
+        self.settle_classes(&client, place, classifier);
         let view = Client { classes: classifier.classes(), ..client };
         let times = self.times(serving, &view, place, None);
         let host = view.current_host();
@@ -418,7 +412,7 @@ impl Shard {
             allocation::client_lease(&self.leases, &view)
         };
         if init_reboot {
-            let authoritative = client.plan.subnet(client.subnet).authoritative;
+            let authoritative = client.plan.settings(client.subnet).authoritative;
             match own.map(|lease| self.leases.table.record(lease).address()) {
                 None if !authoritative => return Err(DropReason::InitRebootUnknown),
                 Some(address) if Some(address) == wanted => {}
@@ -449,7 +443,7 @@ impl Shard {
             Err(Refusal::UnknownAddress) => return Err(DropReason::UnknownAddress),
         };
         client.subnet = place.subnet;
-        self.settle_classes(&client, given, place, classifier);
+        self.settle_classes(&client, place, classifier);
         let view = Client { classes: classifier.classes(), ..client };
         let host = view.current_host();
         name_lease(&mut self.names, &view, host, place.pool, place.address);
@@ -461,7 +455,8 @@ impl Shard {
         let subnet = client.plan.subnet(place.subnet);
         let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.view(lease).user_context);
         let mut context = [0; super::context::CONTEXT_BYTES_MAX];
-        let context_len = super::context::of_query(subnet, query, context_kept, &mut context);
+        let context_len =
+            super::context::of_query(client.plan.settings(place.subnet), query, context_kept, &mut context);
         let lease = Lease4 {
             address: place.address,
             hw_addr: client.hw_addr,
@@ -482,7 +477,7 @@ impl Shard {
                 let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
                 let same = usable && same_but_times(&self.leases.table.view(old), &lease);
                 if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
-                    let (t1_s, t2_s) = subnet.timers.t1_t2_s(remaining);
+                    let (t1_s, t2_s) = client.plan.settings(place.subnet).timers.t1_t2_s(remaining);
                     times = Times { valid_s: remaining, t1_s, t2_s };
                     (old, self.leases.table.record(old).pending_lsn())
                 } else if same {
@@ -538,7 +533,7 @@ impl Shard {
             return None;
         }
         let age_s = client.now.wall_s.checked_sub(record.cltt())?;
-        if !client.plan.subnet(client.subnet).cache.covers(age_s, valid_s) {
+        if !client.plan.settings(client.subnet).cache.covers(age_s, valid_s) {
             return None;
         }
         for stats in [&*self.leases.totals, serving.subnet_stats(client.subnet)] {
@@ -559,7 +554,7 @@ impl Shard {
             let view = Client { classes: classifier.classes(), ..client };
             view.current_host()
         };
-        classifier.additional(client.plan, client.query, given.interface_name, client.subnet, None);
+        classifier.additional(client.plan, client.query, client.subnet, None);
         let view = Client { classes: classifier.classes(), ..client };
         name_lease(&mut self.names, &view, host, None, Ipv4Addr::UNSPECIFIED);
         let verdict = Verdict {
@@ -661,7 +656,7 @@ impl Shard {
         let matches = serving
             .plan
             .subnet_by_id(record.subnet_id())
-            .is_none_or(|subnet| serving.plan.subnet(subnet).match_client_id);
+            .is_none_or(|subnet| serving.plan.settings(subnet).match_client_id);
         self.leases.table.belongs(lease, &query.hw_addr(), if matches { client_id } else { &[] })
     }
 
@@ -693,13 +688,7 @@ impl Shard {
     }
 
     /// The classes that follow from where the lease is: the reservation's within a shared network, additional ones.
-    fn settle_classes(
-        &self,
-        client: &Client<'_>,
-        given: &Given<'_>,
-        place: Place,
-        classifier: &mut Classifier,
-    ) {
+    fn settle_classes(&self, client: &Client<'_>, place: Place, classifier: &mut Classifier) {
         let plan = client.plan;
         if plan.network(client.network).name.is_some() {
             let host = {
@@ -707,10 +696,10 @@ impl Shard {
                 view.host_in(place.subnet)
             };
             if let Some(host) = host {
-                classifier.add_all(&plan.hosts.host(host).classes);
+                classifier.add_host(plan, client.query, host);
             }
         }
-        classifier.additional(plan, client.query, given.interface_name, place.subnet, place.pool);
+        classifier.additional(plan, client.query, place.subnet, place.pool);
     }
 
     /// Lifetime and timers for a lease at `place`.
@@ -722,7 +711,7 @@ impl Shard {
         renewed: Option<LeaseRef>,
     ) -> Times {
         let plan = client.plan;
-        let subnet = plan.subnet(place.subnet);
+        let subnet = plan.settings(place.subnet);
         let lifetimes: Lifetimes = client
             .classes
             .iter()

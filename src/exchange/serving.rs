@@ -71,12 +71,6 @@ impl Serving {
         self.arrivals.get(usize::from(interface.0))?.as_ref()
     }
 
-    /// The name of an interface.
-    #[must_use]
-    pub fn interface_name(&self, interface: InterfaceId) -> &str {
-        self.plan.interfaces.get(usize::from(interface.0)).map_or("", |interface| &interface.name)
-    }
-
     /// Whether a released lease is kept for its client.
     #[must_use]
     pub const fn keeps_released(&self) -> bool {

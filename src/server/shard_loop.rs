@@ -413,13 +413,7 @@ impl<P: Port> ShardLoop<P> {
             interface: rx.interface,
             recovered_relay: &[],
         };
-        let given = Given {
-            now,
-            arrival: *arrival,
-            interface_name: serving.interface_name(rx.interface),
-            scope_classes: &[],
-            handed_over: false,
-        };
+        let given = Given { now, arrival: *arrival, scope_classes: &[], handed_over: false };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
@@ -520,13 +514,7 @@ impl<P: Port> ShardLoop<P> {
         let Some(out) = self.slab.take() else {
             return self.shard.counters.dropped(DropReason::FramesGone);
         };
-        let given = Given {
-            now,
-            arrival: *arrival,
-            interface_name: serving.interface_name(carrier.interface),
-            scope_classes: &[],
-            handed_over: true,
-        };
+        let given = Given { now, arrival: *arrival, scope_classes: &[], handed_over: true };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         self.act(outcome, out, carrier.interface);
     }
