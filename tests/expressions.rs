@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use aplomado::expr::{
     ClassSet, EvalError, Family, Field, Names, RelayLevel, Scratch, Short, Subject, Subject4, compile_bool,
-    compile_string,
+    compile_string, is_built_in_class,
 };
 use aplomado::ids::{ClassId, InterfaceId};
 use aplomado::wire::option::{OptionTable, Walk};
@@ -56,9 +56,7 @@ impl Names for Known {
         if let Some(index) = CLASSES.iter().position(|known| *known == name) {
             return Some(ClassId(u16::try_from(index).expect("few")));
         }
-        let ha = name.get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case("ha_")) && name.len() > 3;
-        let vendor = name.strip_prefix("VENDOR_CLASS_").is_some_and(|rest| !rest.is_empty());
-        (ha || vendor).then_some(ClassId(9))
+        is_built_in_class(name).then_some(ClassId(9))
     }
 }
 

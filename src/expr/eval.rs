@@ -397,12 +397,14 @@ impl Program {
             return Ok(Value::Borrowed(data));
         }
         let Steps { path, content, inner, .. } = steps;
+        let hidden = matches!((steps.root, &path[..]), (Root::Message, [code]) if !subject.interprets(*code));
+        let content = if hidden { Content::Octets } else { *content };
         let content_of = |path: &[u16]| {
             let known = path.last().and_then(|code| inner.iter().find(|(known, _)| known == code));
             known.map_or(Content::Octets, |(_, content)| *content)
         };
         make(scratch, |scratch| {
-            content::print(scratch, self.family, path, *content, data, &content_of)
+            content::print(scratch, self.family, path, content, data, &content_of)
                 .map_err(|_| EvalError::TooLong)
         })
     }

@@ -90,6 +90,18 @@ pub trait Names {
     }
 }
 
+/// Whether `name` is a class that exists without a definition: the server or a hook assigns it. A prefix counts only
+/// with something behind it; that of HA scopes in either case, because the guide of 2018 wrote it in lower case.
+#[must_use]
+pub fn is_built_in_class(name: &str) -> bool {
+    const EXACT: [&str; 4] = ["ALL", "KNOWN", "UNKNOWN", "BOOTP"];
+    const PREFIXES: [&str; 3] = ["VENDOR_CLASS_", "AFTER_", "EXTERNAL_"];
+    let is_scope = name.get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case("HA_")) && name.len() > 3;
+    is_scope
+        || EXACT.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
+}
+
 /// Why an expression cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExprError {
@@ -139,4 +151,31 @@ pub fn compile_string(text: &str, family: Family, names: &dyn Names) -> Result<P
     let error = |(span, reason): parse::Mistake| ExprError { text: text.into(), span, reason };
     let tree = parse::parse_string(text, family, names).map_err(error)?;
     compile::compile_string(&tree, family, names).map_err(|reason| error((lex::Span::START, reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_built_in_class;
+
+    #[test]
+    fn built_in_classes_need_no_definition() {
+        for name in [
+            "ALL",
+            "KNOWN",
+            "UNKNOWN",
+            "BOOTP",
+            "HA_a",
+            "ha_server1",
+            "VENDOR_CLASS_x",
+            "AFTER_b",
+            "EXTERNAL_c",
+        ] {
+            assert!(is_built_in_class(name), "{name}");
+        }
+        for name in
+            ["", "all", "HA_", "ha_", "VENDOR_CLASS_", "vendor_class_x", "DROP", "REJECT", "SPAWN_a_b", "é"]
+        {
+            assert!(!is_built_in_class(name), "{name}");
+        }
+    }
 }

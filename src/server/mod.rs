@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod control_loop;
+pub mod desk;
 pub mod engine;
 pub mod port;
 pub mod setup;

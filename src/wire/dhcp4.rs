@@ -200,7 +200,7 @@ pub struct Strictness {
 
 /// Checks the message in `payload` and notes its options in `table`. Options with a standard definition are judged by it:
 /// trailing NULs of text and surplus octets of scalars are cut off, empty text is as if absent, a cut vendor option
-/// (124, 125) ends the options, everything else that does not fit fails the message.
+/// (124, 125) ends the options, relay sub-options end at a cut one, everything else that does not fit fails the message.
 ///
 /// Options 52 (overload) and 57 (size) mean nothing here: `sname` and `file` are never read as options.
 ///
@@ -374,8 +374,11 @@ mod tests {
     #[test]
     fn broken_relay_sub_options_leave_the_message_alive() {
         let (_, table, message) = parsed(&[53, 1, 1, 82, 3, 1, 9, 0, 255]).expect("good");
+        assert_eq!(table.find(&message, 82), Some(&[][..]), "the option itself is there");
         let relay = super::super::relay::RelayAgent::new(table.find(&message, 82).expect("there"));
         assert_eq!((relay.circuit_id(), relay.sub_options().count()), (None, 0));
+        let (_, table, message) = parsed(&[53, 1, 1, 82, 6, 1, 1, 7, 2, 9, 0, 255]).expect("good");
+        assert_eq!(table.find(&message, 82), Some(&[1, 1, 7][..]));
     }
 
     #[test]

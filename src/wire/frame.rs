@@ -170,11 +170,11 @@ pub struct Addresses {
 /// # Errors
 /// [`DropReason::ReplyTooLong`] when `frame` does not hold that payload or IPv4 cannot carry it.
 pub fn emit(frame: &mut [u8], addresses: &Addresses, payload_len: usize) -> Result<usize, DropReason> {
-    let frame_len = PAYLOAD_OFFSET + payload_len;
+    let frame_len = PAYLOAD_OFFSET.saturating_add(payload_len);
     let total_len = frame_len - ETHERNET_BYTES;
     let frame = frame.get_mut(..frame_len).ok_or(DropReason::ReplyTooLong)?;
     let total = u16::try_from(total_len).map_err(|_| DropReason::ReplyTooLong)?.to_be_bytes();
-    let udp_len = u16::try_from(payload_len + UDP_BYTES).map_err(|_| DropReason::ReplyTooLong)?;
+    let udp_len = u16::try_from(total_len - IP_BYTES).map_err(|_| DropReason::ReplyTooLong)?;
     let Some((headers, payload)) = frame.split_first_chunk_mut::<PAYLOAD_OFFSET>() else {
         return Err(DropReason::ReplyTooLong);
     };

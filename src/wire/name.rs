@@ -1,8 +1,8 @@
 //! Domain names: labels on the wire (RFC 1035 3.1), dotted text, and the client FQDN option that carries either
 //! (RFC 4702).
 //!
-//! A name is at most 255 octets on the wire and a label at most 63; compression pointers are not followed, because a
-//! single option holds nothing that they could point at. Octets that are no letters pass unchanged: sanitising is a rule
+//! A name is at most 255 octets on the wire and a label at most 63. Compression pointers are never followed: no option
+//! that a rule reads may have them, and in lists of names they are only measured. Octets that are no letters pass unchanged: sanitising is a rule
 //! of the server, not of the codec. Text has no escapes, so a dot inside a label cannot be written and is refused.
 
 /// Most octets of a name on the wire, root label included.
@@ -24,6 +24,26 @@ pub fn wire_len(bytes: &[u8]) -> Option<usize> {
         }
         if len == 0 {
             return Some(at);
+        }
+    }
+}
+
+/// The length of the name that begins at `at` in `bytes`, where a name may end with a pointer to an earlier octet of
+/// `bytes` (RFC 1035 4.1.4, RFC 3397). Where the pointer leads is not looked at.
+pub(super) fn wire_len_within(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut end = at;
+    loop {
+        let len = usize::from(*bytes.get(end)?);
+        if len >= 0xc0 {
+            let target = (len & 0x3f) << 8 | usize::from(*bytes.get(end + 1)?);
+            return (target < end).then_some(end + 2 - at);
+        }
+        end += 1 + len;
+        if len > LABEL_BYTES_MAX || end - at > WIRE_BYTES_MAX || end > bytes.len() {
+            return None;
+        }
+        if len == 0 {
+            return Some(end - at);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! may be too many. What an option means is told by those who use it.
 
 use super::name;
+use super::option::Walk;
 
 /// The shape of one option's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) enum Shape {
     Names,
     /// One-octet lengths, each with as many octets.
     Tuples,
+    /// Sub-options; those from the first cut one on are as if absent.
+    SubOptions,
     /// RFC 4702.
     Fqdn,
     /// RFC 3925 3: enterprise numbers, each with a one-octet length and as many octets.
@@ -93,16 +96,19 @@ impl Shape {
                     if len == data.len() { Verdict::Fits } else { Verdict::Cut(len) }
                 })
             }
-            Self::Names => sequence(data, lenient, name::wire_len),
-            Self::Tuples => sequence(data, lenient, |rest| {
-                let (len, data) = rest.split_first()?;
-                (data.len() >= usize::from(*len)).then(|| 1 + usize::from(*len))
-            }),
+            Self::Names => sequence(data, lenient, |at| name::wire_len_within(data, at)),
+            Self::Tuples => sequence(data, lenient, |at| Some(1 + usize::from(*data.get(at)?))),
+            Self::SubOptions => {
+                let mut walk = Walk::<1>::new(data);
+                while walk.next().is_some() {}
+                match walk.rest().len() {
+                    0 => Verdict::Fits,
+                    broken => Verdict::Cut(data.len() - broken),
+                }
+            }
             Self::Fqdn => check_fqdn(data, lenient),
             Self::VendorClass => vendor_blocks(data, |_| true),
-            Self::VendorInformation => {
-                vendor_blocks(data, |options| super::option::Walk::<1>::new(options).is_whole())
-            }
+            Self::VendorInformation => vendor_blocks(data, |options| Walk::<1>::new(options).is_whole()),
         }
     }
 }
@@ -111,13 +117,14 @@ fn malformed_unless(fits: bool) -> Verdict {
     if fits { Verdict::Fits } else { Verdict::Malformed }
 }
 
-/// One item or more, each as long as `item` says, to the end. A lenient check keeps the good ones before a bad one.
-fn sequence(data: &[u8], lenient: bool, item: impl Fn(&[u8]) -> Option<usize>) -> Verdict {
-    let mut rest = data;
-    while !rest.is_empty() {
-        match item(rest).and_then(|len| rest.get(len..)) {
-            Some(after) => rest = after,
-            None if lenient && rest.len() < data.len() => return Verdict::Cut(data.len() - rest.len()),
+/// One item or more, each as long as `item` says of its position, to the end. A lenient check keeps the good ones before
+/// a bad one.
+fn sequence(data: &[u8], lenient: bool, item: impl Fn(usize) -> Option<usize>) -> Verdict {
+    let mut at = 0;
+    while at < data.len() {
+        match item(at).map(|len| at + len).filter(|end| *end <= data.len()) {
+            Some(end) => at = end,
+            None if lenient && at > 0 => return Verdict::Cut(at),
             None => return Verdict::Malformed,
         }
     }
@@ -216,6 +223,7 @@ const DEFINED: &[(u8, u8, Shape)] = &[
     (78, 78, Shape::Repeats { fixed: 1, field: 4 }),
     (79, 79, Shape::AtLeast(1)),
     (81, 81, Shape::Fqdn),
+    (82, 82, Shape::SubOptions),
     (85, 85, Shape::Addresses),
     (86, 87, Shape::Text),
     (88, 88, Shape::Names),
@@ -308,11 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn sub_options_before_a_cut_one_count() {
+        assert_eq!(check(82, &[1, 1, 7, 2, 9, 0]), Verdict::Cut(3));
+        assert_eq!(check(82, &[1, 9]), Verdict::Cut(0));
+        assert_eq!(check(82, &[1, 1, 7]), Verdict::Fits);
+    }
+
+    #[test]
     fn names_are_whole_or_leniently_cut() {
         let names = [1, b'a', 0, 1, b'b', 0];
         assert_eq!(check(119, &names), Verdict::Fits);
         assert_eq!(check(119, &names[..5]), Verdict::Malformed);
         assert_eq!(Shape::Names.check(&names[..5], true), Verdict::Cut(3));
+        assert_eq!(check(119, &[1, b'a', 0, 0xc0, 0]), Verdict::Fits, "a pointer back");
+        assert_eq!(check(119, &[1, b'a', 0, 0xc0, 3]), Verdict::Malformed, "a pointer to itself");
+        assert_eq!(check(119, &[1, b'a', 0, 0xc0]), Verdict::Malformed);
+        assert_eq!(check(119, &[]), Verdict::Malformed);
         assert_eq!(check(146, &[0; 10]), Verdict::Fits);
         assert_eq!(check(146, &[0; 9]), Verdict::Malformed);
     }

@@ -1,0 +1,567 @@
+//! The server as its control API sees it: facts answered at once, work handed to shards and finished later.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use crate::classify::subnet::{self, Origin as SelectOrigin};
+use crate::config::json::{Comments, Files, Value as Parsed, parse_wire, pretty};
+use crate::config::load::{Loaded, load_value};
+use crate::config::option::{self, Definitions};
+use crate::config::plan::{Plan, SubnetIndex};
+use crate::config::render;
+use crate::config::tree::{ControlAgent, Dhcp4, SharedNetwork, Subnet4};
+use crate::control::backend::{
+    Backend, Completion, ConfigAction, ConfigFailure, ConfigOrder, ConfigText, Daemon, Features, InterfaceFacts,
+    LfcStart, Order as Asked, SelectQuery, SocketsStatus, Status, SubnetFacts, Ticket, WrittenFile,
+};
+use crate::control::disabling::Disabling;
+use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
+use crate::exchange::stats::LeaseStats;
+use crate::ids::{InterfaceId, Lsn, ShardId, SubnetId};
+use crate::lease::Lease4Buf;
+use crate::lease::address::Owner;
+use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest};
+use crate::net::link;
+use crate::time::Now;
+use crate::wire::codes::MessageType;
+use crate::wire::drop::{DropKind, DropReason};
+
+use super::clock::Clock;
+use super::engine::Engine;
+use super::shard_loop::Order;
+
+/// A command's work that shards are busy with.
+struct Pending {
+    ticket: Ticket,
+    missing: usize,
+    replies: Vec<LeaseReply>,
+    gates: Vec<(ShardId, Lsn)>,
+    limit: Option<u32>,
+    one: bool,
+}
+
+/// What the control loop must do that the desk cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Apply a configuration; the ticket is completed with what became of it.
+    Configure(Ticket, ConfigOrder),
+    /// Clean up the lease file.
+    CleanUp(Ticket),
+    /// End with this value.
+    Shutdown(i64),
+    /// The set of disabling origins has changed.
+    Service,
+}
+
+/// What the control API works on.
+pub struct Desk {
+    /// The shards.
+    pub engine: Engine,
+    /// The clocks.
+    pub clock: Clock,
+    /// The running configuration.
+    pub tree: Dhcp4,
+    /// The running agent's configuration.
+    pub agent: Option<ControlAgent>,
+    /// The files that the server was started with.
+    pub files: Vec<PathBuf>,
+    /// Who has taken the DHCP service away.
+    pub disabling: Disabling,
+    /// What is to be done.
+    pub errands: Vec<Errand>,
+    /// Finished work, for the control loop to hand out.
+    pub done: Vec<(Ticket, Completion)>,
+    /// When the server started.
+    pub started: Now,
+    /// When the configuration was applied.
+    pub configured: Now,
+    /// Why DHCP sockets are not open.
+    pub socket_errors: Vec<String>,
+    /// Interfaces that are served.
+    pub served: Vec<String>,
+    pending: HashMap<u64, Pending>,
+    next: u64,
+}
+
+impl Desk {
+    /// A desk for these.
+    #[must_use]
+    pub fn new(engine: Engine, clock: Clock, tree: Dhcp4, agent: Option<ControlAgent>, files: Vec<PathBuf>) -> Self {
+        let now = clock.now();
+        Self {
+            engine,
+            clock,
+            tree,
+            agent,
+            files,
+            disabling: Disabling::default(),
+            errands: Vec::new(),
+            done: Vec::new(),
+            started: now,
+            configured: now,
+            socket_errors: Vec::new(),
+            served: Vec::new(),
+            pending: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Hands lease work to the shards that it concerns.
+    fn ask_shards(&mut self, ticket: Ticket, request: LeaseRequest) {
+        let limit = match &request {
+            LeaseRequest::List { limit, .. } => Some(*limit),
+            _ => None,
+        };
+        let target = match &request {
+            LeaseRequest::Put { lease, .. } => {
+                let view = lease.view();
+                if let Err(error) = self.engine.space.ensure(view.address, view.address) {
+                    let text: &'static str = "there is no room for addresses of another network";
+                    let _ = error;
+                    return self.done.push((ticket, Completion::Lease(LeaseReply::Full(text))));
+                }
+                Some(self.holder(view.address).unwrap_or_else(|| self.engine.steering.owner(&view.hw_addr)))
+            }
+            LeaseRequest::Delete { key: LeaseKey::Address(address), .. } | LeaseRequest::Get(LeaseKey::Address(address)) => {
+                Some(self.holder(*address).unwrap_or(ShardId(0)))
+            }
+            _ => None,
+        };
+        let one = matches!(request, LeaseRequest::Put { .. } | LeaseRequest::Delete { .. } | LeaseRequest::Get(_));
+        let number = self.next;
+        self.next += 1;
+        let shards: Vec<usize> = match target {
+            Some(shard) => vec![usize::from(shard.0)],
+            None => (0..self.engine.shards.len()).collect(),
+        };
+        let mut missing = 0;
+        for shard in shards {
+            if self.engine.shards[shard].order(Order::Leases(number, request.clone())).is_ok() {
+                missing += 1;
+            }
+        }
+        if missing == 0 {
+            return self.done.push((ticket, Completion::Lease(LeaseReply::Busy)));
+        }
+        let pending = Pending { ticket, missing, replies: Vec::new(), gates: Vec::new(), limit, one };
+        self.pending.insert(number, pending);
+    }
+
+    /// The shard that holds the lease on `address`.
+    fn holder(&self, address: Ipv4Addr) -> Option<ShardId> {
+        match self.engine.space.owner(address) {
+            Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => Some(shard),
+            Owner::Unknown | Owner::Free | Owner::Retiring { .. } => None,
+        }
+    }
+
+    /// Takes a shard's answer in.
+    pub fn answered(&mut self, number: u64, reply: LeaseReply, shard: ShardId, lsn: Lsn) {
+        if let Some(pending) = self.pending.get_mut(&number) {
+            pending.replies.push(reply);
+            pending.gates.push((shard, lsn));
+            pending.missing -= 1;
+        }
+    }
+
+    /// Finishes work whose answers are all there and durable.
+    pub fn settle(&mut self) {
+        let engine = &self.engine;
+        let ready: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| {
+                pending.missing == 0 && pending.gates.iter().all(|(shard, lsn)| engine.is_durable(*shard, *lsn))
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in ready {
+            let Some(pending) = self.pending.remove(&number) else { continue };
+            let reply = join(pending.replies, pending.limit, pending.one);
+            self.done.push((pending.ticket, Completion::Lease(reply)));
+        }
+    }
+
+    /// Whether any work waits.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn facts(&self, plan: &Plan, index: SubnetIndex) -> SubnetFacts {
+        let subnet = plan.subnet(index);
+        SubnetFacts {
+            id: subnet.id,
+            network: subnet.prefix,
+            prefix_len: subnet.prefix_len,
+            valid_lft_s: plan.settings(index).lifetimes.default_s,
+            shared_network: plan.network(subnet.network).name.as_deref().map(str::to_owned),
+        }
+    }
+
+    fn definitions(&self) -> Definitions {
+        let mut definitions = Definitions::new(option::Family::V4);
+        let mut report = crate::config::finding::Report::default();
+        definitions.add_all(&self.tree.option_defs, &mut report);
+        definitions
+    }
+
+    /// The running configuration as `config-get` shows it.
+    #[must_use]
+    pub fn rendered(&self, daemon: Daemon) -> serde_json::Value {
+        match daemon {
+            Daemon::Dhcp4 => {
+                let definitions = self.definitions();
+                render::dhcp4(&self.tree, &|option| option::scope::identify(&definitions, option))
+            }
+            Daemon::Agent => {
+                self.agent.as_ref().map_or(serde_json::Value::Null, render::control_agent)
+            }
+            Daemon::Dhcp6 => serde_json::Value::Null,
+        }
+    }
+
+    fn find_subnet(&self, id: SubnetId) -> Option<(Option<&SharedNetwork>, &Subnet4)> {
+        let inside = self
+            .tree
+            .shared_networks
+            .iter()
+            .flat_map(|network| network.subnets.iter().map(move |subnet| (Some(network), subnet)));
+        inside.chain(self.tree.subnets.iter().map(|subnet| (None, subnet))).find(|(_, subnet)| subnet.id == id)
+    }
+
+    /// Reads the configuration inside a command.
+    ///
+    /// # Errors
+    /// The first thing wrong with it, with its place.
+    pub fn read_command(
+        &self,
+        daemon: Daemon,
+        text: &ConfigText,
+        interfaces: &[crate::config::load::SystemInterface],
+    ) -> Result<Loaded, String> {
+        let block = text.command.get(text.block.clone()).unwrap_or(&[]);
+        let block = String::from_utf8_lossy(block);
+        let wrapped = format!("{{ \"{}\": {block} }}", daemon.block());
+        let mut files = Files::default();
+        let value: Parsed =
+            parse_wire(&mut files, "<wire>", &wrapped, Comments::Refuse).map_err(|finding| finding.kea_text())?;
+        let loaded = load_value(files, &value, Some(interfaces));
+        match loaded.first_error() {
+            Some(finding) => Err(finding.kea_text()),
+            None => Ok(loaded),
+        }
+    }
+
+    /// Writes the running configuration to `file`, or to the start-up file.
+    fn write_config(&self, daemon: Daemon, file: Option<String>) -> Result<WrittenFile, String> {
+        let file = match file {
+            Some(file) => file,
+            None => match self.files.as_slice() {
+                [only] => only.display().to_string(),
+                _ => return Err("Error during config-write: the server was started with several files: name one".to_owned()),
+            },
+        };
+        let text = pretty(&self.rendered(daemon));
+        std::fs::write(&file, &text).map_err(|error| format!("Error during config-write: Unable to open file {file} for writing: {error}"))?;
+        Ok(WrittenFile { file, bytes: text.len() as u64 })
+    }
+}
+
+/// The answers of several shards as one.
+fn join(mut replies: Vec<LeaseReply>, limit: Option<u32>, one: bool) -> LeaseReply {
+    if let Some(limit) = limit {
+        let mut leases: Vec<Lease4Buf> = Vec::new();
+        for reply in replies {
+            if let LeaseReply::Leases(more) = reply {
+                leases.extend(more);
+            }
+        }
+        leases.sort_by_key(|lease| lease.view().address);
+        leases.truncate(limit as usize);
+        return LeaseReply::Leases(leases);
+    }
+    if one {
+        let found = replies.iter().position(|reply| *reply != LeaseReply::NotFound).unwrap_or(0);
+        return replies.swap_remove(found);
+    }
+    let count = replies
+        .iter()
+        .map(|reply| if let LeaseReply::Count(count) = reply { *count } else { 0 })
+        .sum();
+    LeaseReply::Count(count)
+}
+
+fn set(array: &mut [u64], index: usize, value: i64) {
+    array[index] = u64::try_from(value).unwrap_or(0);
+}
+
+fn subnet_values(stats: &LeaseStats, total: u64) -> [u64; SubnetCounter::COUNT] {
+    let read = |counter: &std::sync::atomic::AtomicI64| counter.load(Ordering::Relaxed);
+    let mut values = [0; SubnetCounter::COUNT];
+    values[SubnetCounter::Total.index()] = total;
+    set(&mut values, SubnetCounter::Assigned.index(), read(&stats.assigned));
+    set(&mut values, SubnetCounter::CumulativeAssigned.index(), read(&stats.cumulative_assigned));
+    set(&mut values, SubnetCounter::Declined.index(), read(&stats.declined));
+    set(&mut values, SubnetCounter::Reclaimed.index(), read(&stats.reclaimed));
+    set(&mut values, SubnetCounter::ReclaimedDeclined.index(), read(&stats.reclaimed_declined));
+    set(&mut values, SubnetCounter::AllocationFail.index(), read(&stats.fail));
+    set(&mut values, SubnetCounter::AllocationFailSharedNetwork.index(), read(&stats.fail_shared_network));
+    set(&mut values, SubnetCounter::AllocationFailSubnet.index(), read(&stats.fail_subnet));
+    set(&mut values, SubnetCounter::AllocationFailNoPools.index(), read(&stats.fail_no_pools));
+    set(&mut values, SubnetCounter::AllocationFailClasses.index(), read(&stats.fail_classes));
+    set(&mut values, SubnetCounter::LeaseReuses.index(), read(&stats.reuses));
+    set(&mut values, SubnetCounter::ReservationConflicts.index(), read(&stats.reservation_conflicts));
+    values
+}
+
+impl Backend for Desk {
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    fn wall_us(&mut self) -> u64 {
+        self.clock.wall_us()
+    }
+
+    fn submit(&mut self, ticket: Ticket, order: Asked) {
+        match order {
+            Asked::Lease(request) => self.ask_shards(ticket, request),
+            Asked::Config(ConfigOrder { daemon, action: ConfigAction::Write(file) }) => {
+                let written = self.write_config(daemon, file);
+                self.done.push((ticket, Completion::Written(written)));
+            }
+            Asked::Config(order) => self.errands.push(Errand::Configure(ticket, order)),
+            Asked::WriteLeases(_) => {
+                let text = "lease4-write is not served: the lease file is always current, copy it".to_owned();
+                self.done.push((ticket, Completion::LeasesWritten(Err(text))));
+            }
+            Asked::CleanLeaseFile if self.engine.files.is_none() => {
+                self.done.push((ticket, Completion::LeaseFile(LfcStart::NotPersisted)));
+            }
+            Asked::CleanLeaseFile => self.errands.push(Errand::CleanUp(ticket)),
+        }
+    }
+
+    fn features(&self) -> Features {
+        let has = |name: &str| self.tree.hooks.iter().any(|hook| hook.path.ends_with(name));
+        Features { lease_cmds: has("libdhcp_lease_cmds.so"), ha: has("libdhcp_ha.so") }
+    }
+
+    fn subnet(&self, id: SubnetId) -> Option<SubnetFacts> {
+        let serving = self.engine.serving();
+        let index = serving.plan.subnet_by_id(id)?;
+        Some(self.facts(&serving.plan, index))
+    }
+
+    fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetFacts> {
+        let serving = self.engine.serving();
+        let index = serving.plan.lookup.by_address(address, |_| true)?;
+        Some(self.facts(&serving.plan, index))
+    }
+
+    fn subnets(&self) -> Vec<SubnetFacts> {
+        let serving = self.engine.serving();
+        let count = u32::try_from(serving.plan.subnets.len()).unwrap_or(u32::MAX);
+        (0..count).map(|index| self.facts(&serving.plan, SubnetIndex(index))).collect()
+    }
+
+    fn subnet_config(&self, id: SubnetId) -> Option<Vec<u8>> {
+        let (network, subnet) = self.find_subnet(id)?;
+        let definitions = self.definitions();
+        let value = render::subnet4(&self.tree, network, subnet, &|option| option::scope::identify(&definitions, option));
+        Some(crate::config::json::compact(&value).into_bytes())
+    }
+
+    fn shared_networks(&self) -> Vec<String> {
+        self.tree.shared_networks.iter().map(|network| network.name.clone()).collect()
+    }
+
+    fn shared_network_config(&self, name: &str) -> Option<Vec<u8>> {
+        let rendered = self.rendered(Daemon::Dhcp4);
+        let networks = rendered.get("Dhcp4")?.get("shared-networks")?.as_array()?;
+        let network = networks.iter().find(|network| network.get("name").and_then(|value| value.as_str()) == Some(name))?;
+        Some(crate::config::json::compact(network).into_bytes())
+    }
+
+    fn select_subnet(&self, query: &SelectQuery) -> Option<SubnetFacts> {
+        let serving = self.engine.serving();
+        let plan = &serving.plan;
+        let interface = query
+            .interface
+            .as_ref()
+            .and_then(|name| plan.interfaces.iter().position(|interface| *interface.name == **name))
+            .and_then(|position| u16::try_from(position).ok())
+            .map_or(InterfaceId(u16::MAX), InterfaceId);
+        let address = |address: Option<Ipv4Addr>| address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let origin = SelectOrigin {
+            link_selection: query.link,
+            subnet_selection: query.subnet,
+            giaddr: address(query.relay),
+            ciaddr: address(query.address),
+            source: address(query.remote),
+            to_broadcast: query.local.is_none_or(|local| local.is_broadcast()),
+            interface,
+        };
+        let classes: Vec<_> = query.classes.iter().filter_map(|name| plan.class_names.find(name)).collect();
+        let index = subnet::select(plan, &origin, &classes)?;
+        Some(self.facts(plan, index))
+    }
+
+    fn config(&self, daemon: Daemon) -> Vec<u8> {
+        let rendered = self.rendered(daemon);
+        let block = rendered.get(daemon.block()).unwrap_or(&serde_json::Value::Null);
+        crate::config::json::compact(block).into_bytes()
+    }
+
+    fn server_tag(&self) -> String {
+        self.tree.server_tag.clone()
+    }
+
+    fn status(&mut self) -> Status {
+        let now = self.clock.now();
+        Status {
+            uptime_s: now.wall_s.saturating_sub(self.started.wall_s),
+            reload_s: now.wall_s.saturating_sub(self.configured.wall_s),
+            thread_count: u32::try_from(self.engine.shards.len()).unwrap_or(0),
+            packet_queue_size: u32::from(self.tree.multi_threading.packet_queue_size),
+            packet_queue_means: [0.0; 3],
+            lease_file: self.engine.files.as_ref().map(|files| files.live.display().to_string()),
+            sockets: if self.socket_errors.is_empty() {
+                SocketsStatus::Ready
+            } else {
+                SocketsStatus::Retrying(self.socket_errors.clone())
+            },
+            disabled_by: self.disabling.origins().collect(),
+            high_availability: None,
+        }
+    }
+
+    fn interfaces(&mut self, _scan: bool) -> Vec<InterfaceFacts> {
+        let Ok(snapshot) = link::Snapshot::read() else { return Vec::new() };
+        snapshot
+            .links
+            .iter()
+            .map(|link| InterfaceFacts {
+                name: link.name.clone(),
+                index: link.index,
+                mac: link.mac.map(|mac| crate::ids::ColonHex(&mac).to_string()).unwrap_or_default(),
+                hw_type: if link.loopback { 772 } else { 1 },
+                loopback: link.loopback,
+                up: link.up,
+                running: link.running,
+                multicast: !link.loopback,
+                broadcast: !link.loopback,
+                in_use: self.served.contains(&link.name),
+                addresses: link.addresses.iter().map(|(address, _)| address.to_string()).collect(),
+            })
+            .collect()
+    }
+
+    fn sample(&mut self, into: &mut Snapshot) {
+        let serving = self.engine.serving();
+        let server = &mut into.server;
+        *server = [0; ServerCounter::COUNT];
+        for shard in &self.engine.shards {
+            let counters = &shard.counters;
+            let mut add = |counter: ServerCounter, value: u64| server[counter.index()] += value;
+            add(ServerCounter::Received, counters.received_count());
+            for (kind, counter) in [
+                (MessageType::Discover, ServerCounter::DiscoverReceived),
+                (MessageType::Offer, ServerCounter::OfferReceived),
+                (MessageType::Request, ServerCounter::RequestReceived),
+                (MessageType::Ack, ServerCounter::AckReceived),
+                (MessageType::Nak, ServerCounter::NakReceived),
+                (MessageType::Release, ServerCounter::ReleaseReceived),
+                (MessageType::Decline, ServerCounter::DeclineReceived),
+                (MessageType::Inform, ServerCounter::InformReceived),
+                (MessageType::LeaseQuery, ServerCounter::LeaseQueryReceived),
+            ] {
+                add(counter, counters.received_type_count(Some(kind)));
+            }
+            add(ServerCounter::UnknownReceived, counters.received_type_count(None));
+            add(ServerCounter::Sent, counters.sent_count());
+            for (kind, counter) in [
+                (MessageType::Offer, ServerCounter::OfferSent),
+                (MessageType::Ack, ServerCounter::AckSent),
+                (MessageType::Nak, ServerCounter::NakSent),
+            ] {
+                add(counter, counters.sent_type_count(kind));
+            }
+            for &reason in DropReason::ALL {
+                let count = counters.drop_count(reason);
+                if reason.kind() == DropKind::Refused {
+                    add(ServerCounter::ReceiveDrop, count);
+                }
+                let known = reason
+                    .statistic()
+                    .and_then(|name| ServerCounter::ALL.iter().copied().find(|counter| counter.name() == name));
+                if let Some(counter) = known {
+                    add(counter, count);
+                }
+            }
+        }
+        let totals = subnet_values(&self.engine.book.totals, 0);
+        for (from, to) in [
+            (SubnetCounter::Assigned, ServerCounter::Assigned),
+            (SubnetCounter::CumulativeAssigned, ServerCounter::CumulativeAssigned),
+            (SubnetCounter::Declined, ServerCounter::Declined),
+            (SubnetCounter::Reclaimed, ServerCounter::Reclaimed),
+            (SubnetCounter::ReclaimedDeclined, ServerCounter::ReclaimedDeclined),
+            (SubnetCounter::AllocationFail, ServerCounter::AllocationFail),
+            (SubnetCounter::AllocationFailSharedNetwork, ServerCounter::AllocationFailSharedNetwork),
+            (SubnetCounter::AllocationFailSubnet, ServerCounter::AllocationFailSubnet),
+            (SubnetCounter::AllocationFailNoPools, ServerCounter::AllocationFailNoPools),
+            (SubnetCounter::AllocationFailClasses, ServerCounter::AllocationFailClasses),
+            (SubnetCounter::LeaseReuses, ServerCounter::LeaseReuses),
+            (SubnetCounter::ReservationConflicts, ServerCounter::ReservationConflicts),
+        ] {
+            server[to.index()] = totals[from.index()];
+        }
+        into.subnets.clear();
+        let plan = &serving.plan;
+        for (position, subnet) in plan.subnets.iter().enumerate() {
+            let index = SubnetIndex(u32::try_from(position).unwrap_or(u32::MAX));
+            let mut pools: Vec<(u32, [u64; PoolCounter::COUNT])> = Vec::new();
+            for (offset, pool) in plan.pools_of(index).iter().enumerate() {
+                if let Some((_, values)) = pools.iter_mut().find(|(id, _)| *id == pool.pool_id) {
+                    values[PoolCounter::Total.index()] += pool.capacity();
+                    continue;
+                }
+                let place = subnet.pools.start + u32::try_from(offset).unwrap_or(0);
+                let of = subnet_values(serving.pool_stats(crate::config::plan::PoolIndex(place)), pool.capacity());
+                let mut values = [0; PoolCounter::COUNT];
+                for counter in PoolCounter::ALL {
+                    let from = SubnetCounter::ALL.iter().find(|other| other.name() == counter.name());
+                    values[counter.index()] = from.map_or(0, |from| of[from.index()]);
+                }
+                pools.push((pool.pool_id, values));
+            }
+            let values = subnet_values(serving.subnet_stats(index), subnet.pool_addresses);
+            into.subnets.push(SubnetSample { id: subnet.id, values, pools });
+        }
+    }
+
+    fn dhcp_disable(&mut self, origin: u32, max_period_s: Option<u64>) {
+        let now = self.clock.now().mono;
+        self.disabling.disable(origin, max_period_s, now);
+        self.errands.push(Errand::Service);
+    }
+
+    fn dhcp_enable(&mut self, origin: u32) {
+        self.disabling.enable(origin);
+        self.errands.push(Errand::Service);
+    }
+
+    fn shutdown(&mut self, exit_value: i64) {
+        self.errands.push(Errand::Shutdown(exit_value));
+    }
+}
+
+/// Why a configuration is not taken, for the one who sent it.
+#[must_use]
+pub fn failure(text: impl Into<String>) -> Completion {
+    Completion::Config(Err(ConfigFailure { fatal: false, text: text.into() }))
+}
