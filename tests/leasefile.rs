@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use aplomado::journal::{Family, V4};
+use aplomado::journal::{Family, V4, V6};
 use aplomado::lease::{Lease4Buf, LeaseState};
 use aplomado::store::{
     Cleaned, Compaction, CrashDisk, Error, Fault, Finding, GroupCommit, LeaseFiles, Opened, RealDisk,
@@ -110,6 +110,24 @@ fn the_files_of_real_kea_pairs_are_read_without_a_bad_row() {
             let found = leases.values().filter(|lease| lease.view().state == LeaseState::Declined).count();
             assert_eq!((leases.len(), found), (count, declined), "{name}");
         }
+    }
+}
+
+#[test]
+fn files_of_dhcpv6_are_cleaned_up_by_the_same_code() {
+    for (name, lease_count) in [("v6-hs-s1", 9), ("v6-hs-s2", 9), ("v6-sample-all-kinds", 4)] {
+        let path = format!("{}/tests/data/leasefile/{name}.csv", env!("CARGO_MANIFEST_DIR"));
+        let disk = CrashDisk::new();
+        disk.put(&live(), &std::fs::read(path).expect("a file of this repository"));
+        let opened = open::<V6>(Arc::new(disk.clone()), &live(), PID).expect("a file of DHCPv6");
+        assert!(opened.needs_cleanup, "it has 17 columns");
+        let mut commit = GroupCommit::new(Some(opened.live), Vec::new(), Vec::new(), SyncMode::Group);
+        assert!(matches!(commit.rotate().expect("no fault"), Rotation::Done));
+        let run = Compaction::<V6>::new(&disk, LeaseFiles::new(&live()), PID).run(&mut |_| true);
+        assert_eq!(run.expect("no fault"), Cleaned::Done { lease_count, bad_count: 0 }, "{name}");
+        let columns =
+            content(&disk, ".2").expect("the result").lines().map(|row| row.split(',').count()).max();
+        assert_eq!(columns, Some(18));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod ctl;
 pub mod exit;
+pub mod leases;
 pub mod run;
 
 use std::path::PathBuf;

@@ -26,12 +26,14 @@ pub mod replay;
 mod ring;
 pub mod row;
 pub mod row4;
+pub mod row6;
 mod text;
 
 pub use record::{RECORD_BYTES_MAX, SLOT_BYTES};
 pub use ring::{AppendError, LogRx, LogTx, RING_SLOTS_MIN, Tap, log_ring};
 pub use row::{Family, HeaderError, ROW_BYTES_MAX, RowReader, RowReason, Schema};
 pub use row4::V4;
+pub use row6::V6;
 
 use crate::lease::Lease4;
 

@@ -89,6 +89,18 @@ impl fmt::Debug for LiveFile {
     }
 }
 
+impl LiveFile {
+    /// Appends whole rows and syncs them, without rings: for offline tools.
+    ///
+    /// # Errors
+    /// When the disk refuses; any part of the rows may be there then.
+    pub fn append_rows(&mut self, rows: &[u8]) -> Result<(), Error> {
+        self.is_dirty |= !rows.is_empty();
+        self.file.append(rows).map_err(Error::io("write", &self.files.live))?;
+        self.file.sync().map_err(Error::io("sync", &self.files.live))
+    }
+}
+
 struct Log {
     rx: LogRx,
     durable: Arc<Watermark>,

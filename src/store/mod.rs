@@ -24,4 +24,4 @@ pub use disk::{Disk, DiskFile, DiskLock, DiskRead, OpenMode, RealDisk};
 pub use doorbell::{Doorbell, Sleeper, doorbell};
 pub use error::Error;
 pub use files::LeaseFiles;
-pub use open::{Finding, Image, LoadReport, Opened, open};
+pub use open::{Finding, Image, LoadReport, Opened, RowCounts, open};

@@ -11,7 +11,7 @@ use super::commit::{LiveFile, renew};
 use super::disk::{Disk, OpenMode};
 use super::error::Error;
 use super::files::LeaseFiles;
-use crate::journal::replay::{Body, LastWins, Line, Part, RowError};
+use crate::journal::replay::{Body, LastWins, Line, Part, Place, RowError};
 use crate::journal::row::{SchemaClass, excerpt};
 use crate::journal::{Family, RowReader, RowReason};
 
@@ -351,6 +351,17 @@ pub struct LoadReport {
     pub findings: Vec<Finding>,
 }
 
+/// How many rows a look at some lease files saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Rows, good and bad.
+    pub rows: u64,
+    /// Bad rows.
+    pub bad: u64,
+    /// Leases that remain.
+    pub leases: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct BadRow {
     file: usize,
@@ -380,6 +391,91 @@ impl BadRows {
 }
 
 impl<F: Family> Image<F> {
+    /// Reads what is there without taking it or changing anything, also while a server works on it.
+    ///
+    /// # Errors
+    /// A file is not a lease file of this family, there is none at all, or the disk refuses.
+    pub fn read(disk: Arc<dyn Disk>, live: &Path) -> Result<Self, Error> {
+        let files = LeaseFiles::new(live);
+        let found = loop {
+            // Against the direction in which rows travel: what moves on meanwhile is read twice, not missed, and to
+            // read a row twice changes nothing.
+            let live = read_file(&*disk, &files.live)?;
+            let copy = read_file(&*disk, &files.copy)?;
+            let previous = read_file(&*disk, &files.previous)?;
+            let completed = read_file(&*disk, &files.completed)?.filter(|bytes| !bytes.is_empty());
+            let is_missed = previous.is_none() && completed.is_none();
+            if is_missed && disk.exists(&files.previous).map_err(Error::io("look for", &files.previous))? {
+                continue;
+            }
+            let older = if completed.is_some() { (None, None) } else { (previous, copy) };
+            break [
+                (&files.completed, completed),
+                (&files.previous, older.0),
+                (&files.copy, older.1),
+                (&files.live, live),
+            ];
+        };
+        let mut images = Vec::new();
+        for (path, bytes) in found {
+            let Some(bytes) = bytes else { continue };
+            if !bytes.is_empty() {
+                check_header::<F>(path, &bytes)?;
+            }
+            images.push(ImageFile { path: path.clone(), bytes });
+        }
+        if images.is_empty() {
+            return Err(Error::io("open", live)(io::ErrorKind::NotFound.into()));
+        }
+        images.retain(|image| !image.bytes.is_empty());
+        Ok(Self { disk, rejected: files.rejected, files: images, family: PhantomData })
+    }
+
+    /// Hands out the leases that remain by ascending address; bad rows go to `refuse` with their file.
+    pub fn for_each(
+        &self,
+        mut refuse: impl FnMut(&Path, RowError),
+        mut take: impl FnMut(&F::Lease<'_>),
+    ) -> RowCounts {
+        let mut counts = RowCounts::default();
+        let mut leases = LastWins::<F>::new(Part::WHOLE, 0);
+        let mut readers = self.readers();
+        for ((number, file), reader) in (0u8..).zip(&self.files).zip(&mut readers) {
+            let body = Body::new::<F>(&file.bytes).expect("the header was checked when the file was read");
+            for line in body.lines {
+                counts.rows += 1;
+                if let Err(reason) = leases.apply(number, line, reader) {
+                    counts.bad += 1;
+                    refuse(&file.path, RowError { line: line.number, offset: line.offset, reason });
+                }
+            }
+        }
+        for (_, place) in leases.into_sorted() {
+            let text = self.row(place);
+            take(&readers[place.file()].read(text).expect("the same octets were read before"));
+            counts.leases += 1;
+        }
+        counts
+    }
+
+    /// The files, in the order of replay.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
+    fn readers(&self) -> Vec<RowReader<F>> {
+        let reader = |file: &ImageFile| {
+            let body = Body::new::<F>(&file.bytes).expect("the header was checked when the file was read");
+            RowReader::<F>::new(body.schema)
+        };
+        self.files.iter().map(reader).collect()
+    }
+
+    fn row(&self, place: Place) -> &[u8] {
+        let start = usize::try_from(place.offset()).expect("an offset into memory");
+        &self.files[place.file()].bytes[start..start + place.row_bytes()]
+    }
+
     /// Octets read.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -400,11 +496,11 @@ impl<F: Family> Image<F> {
         let thread_count = thread_count.clamp(1, 64);
         let (parts, bad) = self.index(thread_count)?;
         let findings = self.settle(bad, errors_max)?;
-        let (files, take) = (&self.files, &take);
+        let (image, take) = (&self, &take);
         let lease_count = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..)
                 .zip(parts)
-                .map(|(index, part)| scope.spawn(move || hand_out(files, part, &|lease| take(index, lease))))
+                .map(|(index, part)| scope.spawn(move || image.hand_out(part, &|lease| take(index, lease))))
                 .collect();
             threads
                 .into_iter()
@@ -412,6 +508,17 @@ impl<F: Family> Image<F> {
                 .sum()
         });
         Ok(LoadReport { lease_count, findings })
+    }
+
+    fn hand_out(&self, part: LastWins<F>, take: &impl Fn(&F::Lease<'_>)) -> u64 {
+        let mut readers = self.readers();
+        let places = part.into_places();
+        for place in &places {
+            let lease =
+                readers[place.file()].read(self.row(*place)).expect("the same octets were read before");
+            take(&lease);
+        }
+        places.len() as u64
     }
 
     #[expect(clippy::type_complexity, reason = "two results of one pass, named where they are used")]
@@ -473,24 +580,6 @@ impl<F: Family> Image<F> {
         keep_rejected(&*self.disk, &self.rejected, texts)?;
         Ok(findings)
     }
-}
-
-fn hand_out<F: Family>(files: &[ImageFile], part: LastWins<F>, take: &impl Fn(&F::Lease<'_>)) -> u64 {
-    let mut readers: Vec<_> = files
-        .iter()
-        .map(|file| {
-            let body = Body::new::<F>(&file.bytes).expect("the header was checked when the file was read");
-            RowReader::<F>::new(body.schema)
-        })
-        .collect();
-    let places = part.into_places();
-    for place in &places {
-        let start = usize::try_from(place.offset()).expect("an offset into memory");
-        let text = &files[place.file()].bytes[start..start + place.row_bytes()];
-        let lease = readers[place.file()].read(text).expect("the same octets were read before");
-        take(&lease);
-    }
-    places.len() as u64
 }
 
 /// Appends rows to `X.rejected` unless the same row is there already (the same file may be opened many times before a
