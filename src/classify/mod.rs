@@ -1,1 +1,3 @@
 //! Room `classify`.
+
+pub mod steer;

@@ -2,8 +2,21 @@
 //!
 //! [`Lease4`] is how the rest of the program speaks of a lease: the journal writes it, commands and peers exchange
 //! it, the table stores it in a packed record of 64 bytes.
+//!
+//! | module | what | threads |
+//! |---|---|---|
+//! | [`table`] | leases of one shard by client, their ends | its shard only |
+//! | [`address`] | who holds an address; the index by address | all shards, lock-free |
+//! | [`directory`] | which other shard may hold a client's lease | all shards, lock-free |
+//! | [`request`] | what the control thread asks of shards | values |
+//!
+//! Promises: what a shard calls neither allocates nor locks nor panics on any lease or address; memory is made by the control
+//! thread and handed in. Every structure has its bound, given at construction.
 
+pub mod address;
+pub mod directory;
 pub mod request;
+pub mod table;
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -1,0 +1,95 @@
+//! In ascending order: after the address given last, through the pools, and round again.
+//!
+//! The order is Kea's, address by address: each pool remembers the address given last, the subnet remembers it too and so which
+//! pool is being worked through. A pool that comes to its end is spent until all open pools are; then they all start again.
+
+use std::net::Ipv4Addr;
+
+use super::{Layout, PoolRange, Start};
+use crate::lease::address::AddressSpace;
+
+#[derive(Debug)]
+pub(super) struct Iterative {
+    /// The address given last, of whichever pool.
+    last: Option<Ipv4Addr>,
+    pools: Box<[Progress]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing given in this round: its first address is next.
+    Fresh,
+    /// This one was given last.
+    After(Ipv4Addr),
+    /// Its last address was given.
+    Spent,
+}
+
+impl Iterative {
+    pub(super) fn new(pools: &[PoolRange], start: Start) -> Self {
+        let mut own = Self { last: None, pools: vec![Progress::Fresh; pools.len()].into_boxed_slice() };
+        let layout = Layout::new(pools);
+        let position = start.within(layout.len());
+        if position > 0 {
+            let (pool, address) = layout.place(pools, position);
+            own.last = Some(address);
+            if address != pools[pool].first {
+                own.pools[pool] = Progress::After(Ipv4Addr::from_bits(address.to_bits() - 1));
+            }
+        }
+        own
+    }
+
+    pub(super) fn pick(
+        &mut self,
+        pools: &[PoolRange],
+        space: &AddressSpace,
+        allowed: &impl Fn(usize) -> bool,
+    ) -> Option<(usize, Ipv4Addr)> {
+        let open = |pool: &usize| allowed(*pool) && !pools[*pool].is_empty();
+        let first_open = (0..pools.len()).find(open)?;
+        let current = self
+            .last
+            .and_then(|last| (0..pools.len()).filter(open).find(|pool| pools[*pool].contains(last)))
+            .unwrap_or(first_open);
+        let found = self.rest(pools, space, open, current).or_else(|| {
+            // All open pools start again. When there is nothing at all, what is remembered does not matter:
+            // the next address to become available is found from anywhere.
+            for pool in (first_open..pools.len()).filter(open) {
+                self.pools[pool] = Progress::Fresh;
+            }
+            self.rest(pools, space, open, first_open)
+        });
+        if let Some((_, address)) = found {
+            self.last = Some(address);
+        }
+        found
+    }
+
+    /// The next address of this round, from the pool `current` on.
+    fn rest(
+        &mut self,
+        pools: &[PoolRange],
+        space: &AddressSpace,
+        open: impl Fn(&usize) -> bool,
+        current: usize,
+    ) -> Option<(usize, Ipv4Addr)> {
+        for pool in (current..pools.len()).filter(open) {
+            let from = match self.pools[pool] {
+                Progress::Fresh => Some(pools[pool].first),
+                Progress::After(last) => last
+                    .to_bits()
+                    .checked_add(1)
+                    .map(Ipv4Addr::from_bits)
+                    .filter(|next| *next <= pools[pool].last),
+                Progress::Spent => None,
+            };
+            if let Some(found) = from.and_then(|from| space.next_available(from, pools[pool].last)) {
+                self.pools[pool] = Progress::After(found);
+                return Some((pool, found));
+            }
+            self.pools[pool] = Progress::Spent;
+        }
+        None
+    }
+}
