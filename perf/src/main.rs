@@ -7,6 +7,7 @@ mod clients;
 mod clock;
 mod codec;
 mod exchange;
+mod generator;
 mod load;
 mod reflect;
 mod report;

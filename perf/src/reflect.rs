@@ -6,6 +6,7 @@
 //! With `--answer` it is the emptiest DHCP server there could be, which has no state and no rules: the ceiling of four-way exchanges,
 //! and what generators are compared against.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,7 +57,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     let link = wire::interface(&arguments.interface)?;
     let sets = wire::open(&link, 67, arguments.shards, arguments.ring_slots, arguments.bypass_queue)?;
-    eprintln!("reflecting on {} with {} thread(s)", link.name, sets.len());
+    // Whoever started us may not listen.
+    let _ = writeln!(std::io::stderr(), "reflecting on {} with {} thread(s)", link.name, sets.len());
     let answer_from = arguments.answer.then(|| link.addresses.first().copied().unwrap_or(SERVER));
     let work = Work { own_mac: link.mac, answer_from };
     let begin_ns = clock::now_ns();
