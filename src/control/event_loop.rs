@@ -421,8 +421,9 @@ impl ControlLoop {
     fn client_turn(&mut self, token: Token, backend: &mut dyn Backend) {
         let Some(mut client) = self.clients.remove(&token) else { return };
         let now = backend.now();
+        let mut moved = true;
         for _ in 0..STEPS_PER_TURN {
-            let mut moved = client.write(now.mono);
+            moved = client.write(now.mono);
             moved |= self.advance(&mut client, backend, now);
             moved |= client.read(now.mono);
             moved |= match client.next_wanted() {
@@ -461,7 +462,8 @@ impl ControlLoop {
         if client.phase == Phase::Gone {
             return self.forget(client);
         }
-        if client.wants_turn() || (client.writable && client.waiting_bytes() > 0) {
+        // Still moving after that many steps: others first, then on.
+        if moved || client.wants_turn() || (client.writable && client.waiting_bytes() > 0) {
             self.ready.insert(token);
         }
         self.clients.insert(token, client);

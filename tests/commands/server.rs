@@ -314,8 +314,9 @@ impl Running {
                 sender.send((control.tcp_addresses(), control.waker())).expect("the test waits");
                 let mut held = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
+                    // Longer than any client waits: a turn that is missed fails its test.
                     let timeout =
-                        if server.orders.is_empty() { Duration::from_secs(5) } else { Duration::ZERO };
+                        if server.orders.is_empty() { Duration::from_secs(90) } else { Duration::ZERO };
                     control.poll(Some(timeout), &mut server).expect("polls");
                     if !server.stalled.load(Ordering::SeqCst) {
                         server.orders.extend(held.drain(..));
