@@ -108,6 +108,15 @@ impl Client {
         self.out.len() - self.sent
     }
 
+    /// Octets of a request that is not complete.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match &self.protocol {
+            Protocol::Unix { framer, .. } if self.reply.is_none() => framer.received_bytes(),
+            Protocol::Unix { .. } => 0,
+            Protocol::Http(http) => http.buffered_bytes(),
+        }
+    }
+
     /// Whether nobody would miss it: no request begun, nothing to send.
     pub(super) fn is_idle(&self) -> bool {
         let idle = match &self.protocol {
@@ -240,7 +249,7 @@ impl Client {
             _ => std::mem::replace(&mut self.wanted, Wanted::Nothing),
         };
         if self.ended && matches!(wanted, Wanted::Nothing) {
-            self.phase = Phase::Gone;
+            self.phase = Phase::Closing;
         }
         wanted
     }

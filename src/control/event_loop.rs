@@ -4,7 +4,7 @@
 //! loop through [`ControlLoop::waker`]. Nothing here waits for a shard, a disk or a client: reading and writing stop where the
 //! kernel says so, commands that wait are continuations, and a client that reads slowly holds back only its own listing.
 //!
-//! Bounds: [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes its longest idle client for a new one, and refuses
+//! Bounds: [`REQUEST_BYTES_TOTAL_MAX`], [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes its longest idle client for a new one, and refuses
 //! when none is idle.
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +35,10 @@ use crate::{log, log_limited};
 
 /// Most clients of one listener: nobody who floods one keeps clients of another out.
 pub const CLIENTS_PER_LISTENER_MAX: usize = 256;
+/// Most octets of incomplete requests, of all clients together.
+pub const REQUEST_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Only requests beyond this are counted against it.
+const LARGE_REQUEST_BYTES: usize = 1 << 20;
 /// Most daemons that one command names.
 const SERVICES_MAX: usize = 8;
 const FORWARD_TIMEOUT_MS: u64 = 60_000;
@@ -417,8 +421,9 @@ impl ControlLoop {
     fn client_turn(&mut self, token: Token, backend: &mut dyn Backend) {
         let Some(mut client) = self.clients.remove(&token) else { return };
         let now = backend.now();
+        let mut moved = true;
         for _ in 0..STEPS_PER_TURN {
-            let mut moved = client.write(now.mono);
+            moved = client.write(now.mono);
             moved |= self.advance(&mut client, backend, now);
             moved |= client.read(now.mono);
             moved |= match client.next_wanted() {
@@ -441,10 +446,24 @@ impl ControlLoop {
                 break;
             }
         }
+        if client.buffered_bytes() > LARGE_REQUEST_BYTES {
+            let others: usize = self.clients.values().map(Client::buffered_bytes).sum();
+            if others + client.buffered_bytes() > REQUEST_BYTES_TOTAL_MAX {
+                log_limited!(
+                    Severity::Warn,
+                    LOGGER,
+                    COMMAND_REQUESTS_TOO_LARGE,
+                    "requests of all clients together exceed {REQUEST_BYTES_TOTAL_MAX} bytes: the one from {} is closed",
+                    client.remote
+                );
+                client.phase = Phase::Gone;
+            }
+        }
         if client.phase == Phase::Gone {
             return self.forget(client);
         }
-        if client.wants_turn() || (client.writable && client.waiting_bytes() > 0) {
+        // Still moving after that many steps: others first, then on.
+        if moved || client.wants_turn() || (client.writable && client.waiting_bytes() > 0) {
             self.ready.insert(token);
         }
         self.clients.insert(token, client);
@@ -765,5 +784,53 @@ fn own_service(command: &Command, daemon: Daemon) -> Result<(), Answer> {
         }
         [_] => Err(Answer::error("service name must be a string")),
         _ => Err(Answer::error("service value has more than one item")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::http::HttpSettings;
+    use crate::control::listener::HttpListenerSpec;
+
+    fn unix(path: &Path) -> ListenerSpec {
+        ListenerSpec::Unix { daemon: Daemon::Dhcp4, path: path.to_owned() }
+    }
+
+    fn http(address: SocketAddr) -> ListenerSpec {
+        ListenerSpec::Http(HttpListenerSpec {
+            address,
+            role: Role::Server(Daemon::Dhcp4),
+            settings: HttpSettings::default(),
+            tls: None,
+        })
+    }
+
+    #[test]
+    fn listeners_change_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, other) = (folder.path().join("1.sock"), folder.path().join("2.sock"));
+        let mut control = ControlLoop::new([CommandTable::dhcp4()]).expect("a loop");
+        let port_free = SocketAddr::from(([127, 0, 0, 1], 0));
+        control.listen(vec![unix(&one), http(port_free)]).expect("opens");
+        let address = control.tcp_addresses()[0];
+        let there = |path: &Path| std::os::unix::net::UnixStream::connect(path).is_ok();
+        assert!(there(&one));
+
+        let errors = control.listen(vec![unix(&other), unix(&folder.path().join("none/3.sock"))]);
+        let errors = errors.expect_err("is refused");
+        assert!(errors[0].contains("none/3.sock: "), "{errors:?}");
+        assert!(there(&one) && !there(&other), "nothing has changed");
+        let taken = http(address);
+        assert_eq!(
+            ControlLoop::new([]).expect("a loop").listen(vec![taken]).expect_err("is refused").len(),
+            1
+        );
+
+        control.listen(vec![unix(&one), unix(&other)]).expect("opens");
+        assert!(there(&one) && there(&other));
+        assert!(std::net::TcpStream::connect(address).is_err(), "the port is closed");
+        control.listen(Vec::new()).expect("closes");
+        assert!(!one.exists() && !other.exists());
     }
 }

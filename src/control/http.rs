@@ -21,6 +21,8 @@ use crate::time::Mono;
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most header lines of a request.
 pub const HEADERS_MAX: usize = 64;
+/// Longest body that is read of somebody whose credentials are wrong; Kea reads it before it looks at them.
+pub const UNAUTHORIZED_BYTES_MAX: usize = 64 << 10;
 /// Time to receive a complete request, and for each MiB of it a second more.
 pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// Time between two requests.
@@ -148,6 +150,12 @@ impl HttpConnection {
             idle_since: now,
             remote: remote.to_owned(),
         }
+    }
+
+    /// Octets that wait for the rest of their request.
+    #[must_use]
+    pub const fn buffered_bytes(&self) -> usize {
+        self.input.len()
     }
 
     /// Whether octets are welcome now.
@@ -314,6 +322,10 @@ impl HttpConnection {
             return Err(HttpError::BadRequest);
         }
         let authorized = settings.auth.as_ref().is_none_or(|auth| auth.accepts(authorization));
+        if !authorized && bytes > UNAUTHORIZED_BYTES_MAX {
+            self.keep_alive = false;
+            return Err(HttpError::Unauthorized);
+        }
         self.state = State::Body { bytes, authorized };
         Ok(())
     }

@@ -117,14 +117,6 @@ pub fn complete_lease(backend: &mut dyn Backend, fields: &LeaseFields) -> Result
     .to_owned())
 }
 
-/// Whether the sender says that it is an HA partner; then crossing changes are judged as in [`Origin::Partner`].
-fn origin(text: &[u8]) -> Origin {
-    let is_partner = json::parse(text)
-        .ok()
-        .is_some_and(|arguments| arguments.get("origin").and_then(Value::as_str) == Some("ha-partner"));
-    if is_partner { Origin::Partner { partner_wins: false } } else { Origin::Command }
-}
-
 fn put(context: &mut Context<'_>, command: &Command, add: bool) -> Result<Outcome, Answer> {
     let Some(range) = command.arguments.clone() else {
         return Err(Answer::error("no parameters specified for the command"));
@@ -150,7 +142,8 @@ fn put(context: &mut Context<'_>, command: &Command, add: bool) -> Result<Outcom
         (false, true) => PutMode::Upsert,
         (false, false) => PutMode::Update,
     };
-    let origin = if add { Origin::Command } else { origin(&command.text[range]) };
+    // A partner that does not say so (before 2.4) cannot be told from an administrator by the command alone.
+    let origin = if fields.from_partner { Origin::Partner { partner_wins: false } } else { Origin::Command };
     let order = Order::Lease(LeaseRequest::Put { lease, mode, origin });
     Ok(context
         .submit_then(order, move |_, completion| put_answer(&completion, add, address, subnet_id).into()))

@@ -125,6 +125,8 @@ pub struct LeaseFields {
     pub user_context: Option<Vec<u8>>,
     /// `force-create`.
     pub force_create: Option<bool>,
+    /// Whether `origin` is `ha-partner` (Kea sends it from 2.4 on).
+    pub from_partner: bool,
 }
 
 impl LeaseFields {
@@ -157,6 +159,10 @@ impl LeaseFields {
                 b"force-create" => fields.force_create = Some(read_bool(reader, "force-create")?),
                 b"hostname" => fields.hostname = Some(read_hostname(reader)?),
                 b"state" => fields.state = Some(read_state(reader)?),
+                // Kea ignores it whatever it is, so it may be of any type.
+                b"origin" if reader.peek() == Some(b'"') => {
+                    fields.from_partner = read_string(reader, "origin")?.as_ref() == b"ha-partner";
+                }
                 b"user-context" => {
                     let place = reader.fault("");
                     let value = reader.value().map_err(json_fault)?;

@@ -97,7 +97,7 @@ mod tests {
         notifier.reloading(Mono(5_000));
         notifier.watchdog();
         notifier.stopping();
-        let mut heard = || {
+        let heard = || {
             let mut buffer = [0; 200];
             let count = manager.recv(&mut buffer).expect("a datagram");
             String::from_utf8(buffer[..count].to_vec()).expect("text")
