@@ -30,7 +30,7 @@ fn config(mode: Mode, this: &str, seed: u32) -> RelationshipConfig {
     let map = json!({ "this-server-name": this, "mode": mode.name(), "peers": peers, "heartbeat-delay": 1000,
         "max-response-delay": 3000, "max-unacked-clients": seed % 4, "max-rejected-lease-updates": seed % 5,
         "delayed-updates-limit": if mode == Mode::LoadBalancing { seed % 7 } else { 0 },
-        "sync-leases": seed % 4 != 0, "send-lease-updates": seed % 5 != 0,
+        "sync-leases": !seed.is_multiple_of(4), "send-lease-updates": !seed.is_multiple_of(5),
         "state-machine": { "states": [{ "state": state, "pause": pause }] } });
     parse(&json!([map]), &mut |_| Ok(String::new())).expect("valid").relationships.remove(0)
 }
@@ -121,7 +121,7 @@ fn command(number: u8, state: State) -> HaCommand {
         3 => HaCommand::Continue,
         4 => HaCommand::Reset,
         5 => HaCommand::MaintenanceStart,
-        6 => HaCommand::MaintenanceNotify { cancel: state.index() % 2 == 0, state },
+        6 => HaCommand::MaintenanceNotify { cancel: state.index().is_multiple_of(2), state },
         7 => HaCommand::MaintenanceCancel,
         _ => HaCommand::SyncCompleteNotify { origin: None },
     }
