@@ -194,7 +194,7 @@ fn source_that_is_an_aplomado_goes_on_serving_while_it_is_copied() {
     let off_ms = |aplomado: bool| {
         let mut world = World::new("hot-standby", json!({ "sync-page-limit": 4 }), 9);
         world.nodes.iter_mut().for_each(|node| node.aplomado = aplomado);
-        world.latency_ms = 20;
+        world.latency_ms = 10;
         world.clients(200);
         world.await_states(normal("hot-standby"), 60_000);
         world.run(2000);
@@ -208,8 +208,8 @@ fn source_that_is_an_aplomado_goes_on_serving_while_it_is_copied() {
         world.nodes[0].off_ms_max
     };
     let (plain, in_service) = (off_ms(false), off_ms(true));
-    assert!(plain > 2000, "{plain}");
-    assert!(in_service < 600, "{in_service} instead of {plain}");
+    assert!(plain > 1000, "{plain}");
+    assert!(in_service <= 200, "{in_service} instead of {plain}");
 }
 
 #[test]
@@ -299,10 +299,20 @@ fn storm(seed: u64) {
     assert_agreement(&mut world);
 }
 
-#[test]
-fn pair_comes_back_from_anything() {
-    for seed in 0..150 {
+fn storms(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
         let result = std::panic::catch_unwind(|| storm(seed));
         assert!(result.is_ok(), "seed {seed}");
     }
+}
+
+#[test]
+fn pair_comes_back_from_anything() {
+    storms(0..60);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn pair_comes_back_from_anything_at_length() {
+    storms(0..3000);
 }

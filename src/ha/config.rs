@@ -15,6 +15,7 @@ pub use url::{PeerUrl, UrlError};
 
 use super::partner::Version;
 use super::states::{Mode, Role, STATE_COUNT, State};
+use super::view::Scope;
 
 /// One problem (or remark) about the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +229,18 @@ impl RelationshipConfig {
             (0..self.peers.len()).filter(|&position| position != self.this).collect();
         others.sort_by(|&left, &right| self.peers[left].name.cmp(&self.peers[right].name));
         others
+    }
+
+    /// The classes that a query of this scope gets: `HA_` and the server's name, and the spelling of the first guide. None when there
+    /// is no such server.
+    #[must_use]
+    pub fn class_names(&self, scope: Scope) -> Option<[String; 2]> {
+        let role = match scope {
+            Scope::Primary => Role::Primary,
+            Scope::Secondary => Role::Secondary,
+        };
+        let name = &self.peers[self.with_role(role)?].name;
+        Some([format!("HA_{name}"), format!("ha_{name}")])
     }
 
     /// When the state `state` pauses.

@@ -10,19 +10,19 @@
 mod commands;
 mod communication;
 mod messages;
+mod report;
 mod transitions;
 
 use std::collections::VecDeque;
 
 use super::backlog::{Backlog, Delayed, Operation};
 use super::command::request::HaCommand;
-use super::command::status::{LocalStatus, RelationshipStatus, RemoteStatus};
 use super::command::{Answer, HeartbeatAnswer, PeerAnswer, PeerError, Verdict};
 use super::config::RelationshipConfig;
 use super::rejected::RejectedClients;
-use super::states::{Mode, Role, STATE_COUNT, State, Updates};
+use super::states::{STATE_COUNT, State};
 use super::unacked::{ClientFingerprint, Traffic};
-use super::view::{ScopeParts, ScopeWord};
+use super::view::ScopeWord;
 use crate::lease::Lease4Buf;
 use crate::time::{Mono, Now};
 use communication::Communication;
@@ -94,6 +94,8 @@ pub enum Event {
     },
     /// The DHCP service is on or off, by all origins.
     Service(bool),
+    /// The service was kept off by the partner's origin, and now is not, for another reason than the partner's word.
+    HoldLost,
     /// What the shards see of the partner's clients ([`super::unacked::UnackedCounts::sum`]); told before a timer or heartbeat.
     Observed(Traffic),
     /// So many client transactions changed leases and were not sent to the partner.
@@ -165,6 +167,14 @@ struct RunningSync {
     command: Option<CommandToken>,
 }
 
+/// In `partner-down` after a completion notice: the service is off until the pair has settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SyncHold {
+    since: Mono,
+    /// Heartbeats answered meanwhile.
+    answered: u8,
+}
+
 /// A question to the partner about maintenance in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RunningMaintenance {
@@ -196,8 +206,10 @@ pub struct Relationship {
     flush: Option<Ticket>,
     reset: Option<Ticket>,
     maintenance: Option<RunningMaintenance>,
-    /// In `partner-down` after a completion notice: heartbeats answered since. The service is off meanwhile.
-    sync_hold: Option<u8>,
+    sync_hold: Option<SyncHold>,
+    /// The count of unsent updates when a partner's hold on the service ended otherwise than by the partner: what changed since
+    /// is missing in the copy that it may still finish.
+    copy_spoiled: Option<u64>,
     epoch: u16,
     /// For which moment of interruption the machine has run.
     interruption_seen: Option<Mono>,
@@ -232,6 +244,7 @@ impl Relationship {
             reset: None,
             maintenance: None,
             sync_hold: None,
+            copy_spoiled: None,
             epoch: 0,
             interruption_seen: None,
             tickets: 0,
@@ -257,6 +270,7 @@ impl Relationship {
             Event::MaintenanceAnswered { ticket, answer } => self.maintenance_ended(now, ticket, answer),
             Event::Command { token, command } => self.command(now, token, command),
             Event::Service(on) => self.service = on,
+            Event::HoldLost => self.copy_spoiled = Some(self.unsent),
             Event::Observed(traffic) => self.communication.traffic = traffic,
             Event::Unsent(count) => self.count_unsent(count),
         }
@@ -361,65 +375,6 @@ impl Relationship {
         self.epoch
     }
 
-    /// Names of the scopes served, sorted.
-    #[must_use]
-    pub fn scope_names(&self) -> Vec<String> {
-        let served =
-            self.config.peers.iter().enumerate().filter(|(position, _)| self.scopes & bit(*position) != 0);
-        let mut names: Vec<String> = served.map(|(_, peer)| peer.name.clone()).collect();
-        names.sort();
-        names
-    }
-
-    /// What a heartbeat is answered.
-    #[must_use]
-    pub fn heartbeat_answer(&self, now: Now) -> HeartbeatAnswer {
-        HeartbeatAnswer {
-            state: self.state,
-            date_time_s: now.wall_s,
-            scopes: Some(self.scope_names()),
-            unsent_update_count: Some(self.unsent),
-        }
-    }
-
-    /// The element of `status-get`.
-    #[must_use]
-    pub fn status(&self, now: Now) -> RelationshipStatus {
-        let communication = &self.communication;
-        let local = LocalStatus {
-            role: self.config.own().role,
-            server_name: self.config.own().name.clone(),
-            scopes: self.scope_names(),
-            state: self.state,
-            system_time_s: communication.own_time_s,
-        };
-        let remote = self.partner.map(|partner| {
-            let traffic = communication.traffic;
-            let max = u64::from(self.config.max_unacked_clients);
-            let interrupted = self.is_interrupted(now);
-            let left = if interrupted && traffic.unacked_clients <= max {
-                max - traffic.unacked_clients + 1
-            } else {
-                0
-            };
-            RemoteStatus {
-                role: self.config.peers[partner].role,
-                server_name: self.config.peers[partner].name.clone(),
-                last_state: communication.partner_state,
-                age_s: now.mono.ms_since(communication.last_contact) / 1000,
-                last_scopes: communication.partner_scopes.clone(),
-                communication_interrupted: interrupted,
-                connecting_clients: traffic.connecting_clients,
-                unacked_clients: traffic.unacked_clients,
-                unacked_clients_left: left,
-                analyzed_packets: traffic.analyzed_packets,
-                system_time_s: communication.partner_time_s,
-                clock_skew_s: communication.skew_s,
-            }
-        });
-        RelationshipStatus { mode: self.config.mode, local, remote }
-    }
-
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
@@ -481,24 +436,30 @@ impl Relationship {
             }
         }
         if self.state == State::PartnerDown
-            && let Some(answered) = self.sync_hold
+            && let Some(hold) = &mut self.sync_hold
         {
             if success {
-                self.sync_hold = Some(answered.saturating_add(1));
+                hold.answered = hold.answered.saturating_add(1);
             } else {
                 self.end_sync_hold();
             }
         }
         self.run(now);
-        // The first answer after the notice may still be of a moment before it. A second one that does not let the
-        // pair go on means that the partner began anew: clients must not wait for it.
-        if self.state == State::PartnerDown && self.sync_hold.is_some_and(|answered| answered >= 2) {
-            self.end_sync_hold();
+        if self.state == State::PartnerDown
+            && let Some(hold) = self.sync_hold
+        {
+            // The first answer after the notice may still be of a moment before it. A partner that is waiting at the second
+            // begins anew; one that has not got on for so long may have stopped. Clients must wait for neither.
+            let waiting = self.communication.partner_state == Some(State::Waiting) && hold.answered >= 2;
+            if waiting || now.mono.ms_since(hold.since) > self.config.max_response_delay_ms {
+                self.end_sync_hold();
+            }
         }
     }
 
     fn end_sync_hold(&mut self) {
         if self.sync_hold.take().is_some() {
+            self.copy_spoiled = Some(self.unsent);
             self.actions.push_back(Action::LocalService(true));
         }
     }
@@ -508,6 +469,10 @@ impl Relationship {
         if self.is_interrupted(now) || self.communication.traffic != Traffic::default() {
             // What shards counted is void; they see it by the epoch.
             self.epoch = self.epoch.wrapping_add(1);
+        }
+        if answer.state == State::Waiting {
+            // It copies from the beginning.
+            self.copy_spoiled = None;
         }
         self.communication.contact(now, answer);
         if regained {
@@ -577,10 +542,12 @@ impl Relationship {
             return;
         }
         match answer {
-            Ok(answer) if answer.is_success() => {
+            Ok(answer) if answer.is_success() && self.state == State::CommunicationRecovery => {
                 self.transition(State::Waiting);
                 self.run(now);
             }
+            // In `partner-down`: the partner copies again. One that does not know the command cannot be made to.
+            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => self.copy_spoiled = None,
             // Again at the next heartbeat: the synchronisation is still owed.
             Ok(answer) => self.log(Message::ResetFailed { reason: answer.text.clone() }),
             Err(error) => self.log(Message::ResetFailed { reason: error.to_string() }),
@@ -601,43 +568,6 @@ impl Relationship {
             self.published = Some(word);
             self.actions.push_back(Action::Publish(word));
         }
-    }
-
-    /// What shards see now.
-    fn word(&self, now: Now) -> ScopeWord {
-        let config = &self.config;
-        let serves =
-            |role: Role| config.with_role(role).is_some_and(|position| self.scopes & bit(position) != 0);
-        let to_partner = self.state.behaviour().to_partner;
-        let (mut awaited, mut sent) = (0, 0);
-        if config.send_lease_updates {
-            for position in config.others() {
-                if Some(position) == self.partner {
-                    if to_partner == Updates::Send {
-                        awaited |= bit(position);
-                        sent |= bit(position);
-                    }
-                } else if config.peers[position].role == Role::Backup {
-                    sent |= bit(position);
-                    if config.wait_backup_ack {
-                        awaited |= bit(position);
-                    }
-                }
-            }
-        }
-        let partner_updates = self.partner.is_some() && config.send_lease_updates;
-        ScopeWord::new(ScopeParts {
-            balanced: config.mode == Mode::LoadBalancing,
-            serves_primary: serves(Role::Primary),
-            serves_secondary: serves(Role::Secondary),
-            analyse: self.is_interrupted(now),
-            service: self.service,
-            queue: partner_updates && to_partner == Updates::Queue,
-            count_unsent: partner_updates && to_partner == Updates::Count,
-            epoch: self.epoch,
-            awaited,
-            sent,
-        })
     }
 }
 

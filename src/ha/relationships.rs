@@ -84,7 +84,9 @@ impl Relationships {
 
     /// Time has passed.
     pub fn timer(&mut self, now: Now) {
-        self.origins.expire(now);
+        if self.origins.expire(now) {
+            self.hold_lost(now);
+        }
         for relationship in &mut self.list {
             relationship.handle(now, Event::Timer);
         }
@@ -200,15 +202,23 @@ impl Relationships {
     }
 
     /// A partner that disabled this server to copy its leases and then fell silent will not enable it. Its `max-period` would, but
-    /// clients would wait for that long. What changes from now on is counted as unsent: should the partner be alive and go on
-    /// with its copy, it is made to begin anew. An origin does not tell which partner it is of: all must be silent.
+    /// clients would wait for that long. Should it be alive all the same and finish its copy, it is made to begin anew if
+    /// anything changed ([`Event::HoldLost`]). An origin does not tell which partner it is of: all must be silent.
     fn release_orphans(&mut self, now: Now) {
         let active = || self.list.iter().filter(|relationship| relationship.partner().is_some());
-        if active().all(|relationship| relationship.partner_is_silent(now))
-            && let Some(silence_ms) =
-                active().map(|relationship| relationship.config().max_response_delay_ms).max()
+        let silence_ms = active().map(|relationship| relationship.config().max_response_delay_ms).max();
+        let all_silent = active().all(|relationship| relationship.partner_is_silent(now));
+        if let Some(silence_ms) = silence_ms.filter(|_| all_silent)
+            && self.origins.release_partners(now, silence_ms)
         {
-            self.origins.release_partners(now, silence_ms);
+            self.hold_lost(now);
+        }
+    }
+
+    /// An origin does not tell which partner it is of: all relationships take note.
+    fn hold_lost(&mut self, now: Now) {
+        for relationship in &mut self.list {
+            relationship.handle(now, Event::HoldLost);
         }
     }
 

@@ -66,17 +66,27 @@ impl ServiceOrigins {
         self.disabled.contains_key(&origin)
     }
 
-    /// Ends what has lasted its period.
-    pub fn expire(&mut self, now: Now) {
-        self.disabled.retain(|_, entry| entry.until.is_none_or(|until| until > now.mono));
+    /// Ends what has lasted its period; true when something of a partner was among it.
+    pub fn expire(&mut self, now: Now) -> bool {
+        self.retain(|_, entry| entry.until.is_none_or(|until| until > now.mono))
     }
 
     /// Ends what partners asked for with a period and have not repeated for longer than `silence_ms`: they have died over it.
-    pub fn release_partners(&mut self, now: Now, silence_ms: u64) {
+    /// True when there was something.
+    pub fn release_partners(&mut self, now: Now, silence_ms: u64) -> bool {
+        self.retain(|origin, entry| {
+            !is_partners(origin) || entry.until.is_none() || now.mono.ms_since(entry.since) <= silence_ms
+        })
+    }
+
+    fn retain(&mut self, keep: impl Fn(u32, &Disabled) -> bool) -> bool {
+        let mut partners = false;
         self.disabled.retain(|&origin, entry| {
-            let is_partner = (ORIGIN_HA_PARTNER..ORIGIN_DATABASE).contains(&origin);
-            !is_partner || entry.until.is_none() || now.mono.ms_since(entry.since) <= silence_ms
+            let kept = keep(origin, entry);
+            partners |= !kept && is_partners(origin);
+            kept
         });
+        partners
     }
 
     /// When the next period ends.
@@ -98,6 +108,10 @@ impl ServiceOrigins {
             "disabled-by-db-connection": between(ORIGIN_DATABASE, u32::MAX),
         })
     }
+}
+
+const fn is_partners(origin: u32) -> bool {
+    origin >= ORIGIN_HA_PARTNER && origin < ORIGIN_DATABASE
 }
 
 /// The arguments of `dhcp-disable` and `dhcp-enable`.

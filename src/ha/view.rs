@@ -4,12 +4,13 @@
 //! [`ScopeView`], only the thread that drives the relationship publishes.
 //!
 //! ```text
-//!  63      56 55             40 39             24 23              8 7 6 5 4 3 2 1 0
-//! +----------+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
-//! | unused   | peers sent to   | peers awaited   | contact epoch   |U|Q|V|A|S|P|B|H|
-//! +----------+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
+//!  63   57 56 55             40 39             24 23              8 7 6 5 4 3 2 1 0
+//! +-------+--+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
+//! | unused| G| peers sent to   | peers awaited   | contact epoch   |U|Q|V|A|S|P|B|H|
+//! +-------+--+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
 //!  H relationship present   B balanced by hash   P, S primary's, secondary's scope served
 //!  A analyse what is out of scope   V service on   Q queue for the partner   U count as unsent
+//!  G reclaim only what is in scope
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ const ANALYSE: u64 = 1 << 4;
 const SERVICE: u64 = 1 << 5;
 const QUEUE: u64 = 1 << 6;
 const COUNT_UNSENT: u64 = 1 << 7;
+const GUARD_RECLAMATION: u64 = 1 << 56;
 const EPOCH_SHIFT: u32 = 8;
 const AWAITED_SHIFT: u32 = 24;
 const SENT_SHIFT: u32 = 40;
@@ -68,6 +70,8 @@ pub struct ScopeParts {
     pub queue: bool,
     /// Changed transactions count as unsent to the partner.
     pub count_unsent: bool,
+    /// Expired leases out of scope are left alone: the pair has ended (`terminated`), and the other server serves them.
+    pub guard_reclamation: bool,
     /// Changes (wrapping) with every contact: what shards know of unacked clients is void then.
     pub epoch: u16,
     /// Peers, by position, whose acknowledgement an answer waits for.
@@ -96,6 +100,7 @@ impl ScopeWord {
             (parts.service, SERVICE),
             (parts.queue, QUEUE),
             (parts.count_unsent, COUNT_UNSENT),
+            (parts.guard_reclamation, GUARD_RECLAMATION),
         ] {
             if set {
                 word |= bit;
@@ -118,6 +123,7 @@ impl ScopeWord {
             service: self.0 & SERVICE != 0,
             queue: self.0 & QUEUE != 0,
             count_unsent: self.0 & COUNT_UNSENT != 0,
+            guard_reclamation: self.0 & GUARD_RECLAMATION != 0,
             epoch: field(self.0, EPOCH_SHIFT),
             awaited: self.awaited(),
             sent: field(self.0, SENT_SHIFT),
@@ -140,6 +146,12 @@ impl ScopeWord {
     #[must_use]
     pub const fn epoch(self) -> u16 {
         field(self.0, EPOCH_SHIFT)
+    }
+
+    /// Whether an expired lease is reclaimed here; `bucket` is that of the lease's client identifier, else hardware address.
+    #[must_use]
+    pub const fn reclaims(self, bucket: Option<u8>) -> bool {
+        self.0 & GUARD_RECLAMATION == 0 || self.decide(bucket, true).in_scope
     }
 
     /// What to do with a query. `bucket` is its RFC 3074 bucket, none without a usable key; `balanced` whether its message
@@ -238,6 +250,7 @@ mod tests {
             service: true,
             queue: true,
             count_unsent: false,
+            guard_reclamation: true,
             epoch: 0xabcd,
             awaited: 0x8001,
             sent: 0x4002,

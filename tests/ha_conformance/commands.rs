@@ -1,9 +1,14 @@
 //! Behaviours 86 to 95, as far as the machine and the commands show them.
 
-use aplomado::ha::command::request::{HA_COMMANDS, HaRequest, is_listener_command};
-use aplomado::ha::command::{Answer, PeerAnswer};
+use aplomado::ha::command::json::Scanner;
+use aplomado::ha::command::lease::{LeaseReader, parse_delete4};
+use aplomado::ha::command::page::{PageAnswer, PageRequest};
+use aplomado::ha::command::request::{HA_COMMANDS, HaRequest, Head, is_listener_command};
+use aplomado::ha::command::{Answer, HeartbeatAnswer, PeerAnswer};
 use aplomado::ha::relationship::Event;
 use aplomado::ha::service::ServiceRequest;
+use aplomado::ids::SubnetId;
+use aplomado::lease::request::LeaseKey;
 use serde_json::{Value, json};
 
 use crate::rig::{Server, no_answer, peer_answer, relationship, valid};
@@ -319,6 +324,25 @@ fn partner_down_rests_between_the_notice_and_the_next_heartbeat() {
 }
 
 #[test]
+fn copy_that_missed_changes_is_made_again() {
+    let extra = json!({ "max-response-delay": 15_000 });
+    let mut server = Server::reach("load-balancing", "alpha", "partner-down", extra);
+    server.partner("syncing");
+    disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 5 }));
+    server.advance(5000);
+    assert!(server.service, "the period is over before the copy");
+    server.event(Event::Unsent(1));
+    server.partner("ready");
+    assert_eq!(server.state(), "partner-down");
+    let ticket = server.reset_sent().expect("a reset");
+    server.event(Event::ResetAnswered { ticket, answer: peer_answer(0, None) });
+    assert_eq!(server.state(), "partner-down");
+    server.partner("waiting");
+    server.partner("ready");
+    assert_eq!(server.state(), "load-balancing");
+}
+
+#[test]
 fn partner_that_dies_over_its_copy_does_not_keep_the_service_off() {
     let extra = json!({ "max-response-delay": 15_000 });
     let mut server = Server::reach("load-balancing", "alpha", "partner-down", extra);
@@ -422,4 +446,102 @@ fn all_ha_commands_are_known_by_name() {
         assert!(HaRequest::parse(name, None).is_some());
     }
     assert!(HaRequest::parse("lease4-get", None).is_none());
+}
+
+/// What a Kea 2.2 and its partner said to each other, said to us: every request reads, every answer reads, and where our answer does
+/// not depend on what happened before, its code is the same.
+#[test]
+fn captured_requests_and_answers_read() {
+    let text = include_str!("../data/ha/captured-2.2.txt");
+    let requests = text.lines().filter_map(|line| line.strip_prefix(">> "));
+    let answers = text.lines().filter_map(|line| line.strip_prefix("<< "));
+    let mut seen = 0;
+    for (request, answer) in requests.zip(answers) {
+        seen += 1;
+        let head = Head::scan(request.as_bytes()).expect(request);
+        let arguments: Option<Value> =
+            head.arguments.map(|arguments| serde_json::from_slice(arguments).expect("JSON"));
+        let theirs = PeerAnswer::parse(answer.as_bytes());
+        if answer.starts_with('{') {
+            assert!(theirs.is_err(), "a bare map: {answer}");
+            continue;
+        }
+        let theirs = theirs.expect(answer);
+        let ours = match head.command.as_str() {
+            "dhcp-disable" | "dhcp-enable" => {
+                ServiceRequest::parse(arguments.as_ref()).map_or_else(|answer| answer.result, |_| 0)
+            }
+            "lease4-del" => {
+                parse_delete4(arguments.as_ref()).expect(request);
+                continue;
+            }
+            "lease4-update" => {
+                let mut reader = LeaseReader::default();
+                let arguments = head.arguments.expect("arguments");
+                let read = reader.update4(&mut Scanner::new(arguments)).expect("JSON").is_ok();
+                assert_eq!(read, !theirs.text.starts_with("missing parameter"), "{request}");
+                continue;
+            }
+            "lease4-get-page" => {
+                PageRequest::parse(arguments.as_ref()).expect(request);
+                assert_eq!(PageAnswer::scan(answer.as_bytes()).expect(answer).result, theirs.result);
+                continue;
+            }
+            "ha-heartbeat" => {
+                let read = HeartbeatAnswer::parse(Ok(theirs.clone()));
+                assert_eq!(read.is_ok(), theirs.result == 0, "{answer}");
+                continue;
+            }
+            "ha-sync" | "ha-maintenance-start" | "ha-maintenance-cancel" => {
+                HaRequest::parse(&head.command, arguments.as_ref()).expect("known").expect("valid");
+                continue;
+            }
+            name => {
+                let renamed = arguments.map(|arguments| {
+                    let text = arguments.to_string().replace("server1", "alpha").replace("server2", "beta");
+                    serde_json::from_str(&text).expect("JSON")
+                });
+                Server::reach("load-balancing", "alpha", "load-balancing", json!({})).result(name, renamed)
+            }
+        };
+        assert_eq!(i64::from(ours), theirs.result, "{request}");
+    }
+    assert_eq!(seen, 45);
+}
+
+#[test]
+fn requests_with_strange_outsides_are_refused() {
+    for body in ["[]", "7", "{}", r#"{"command":7}"#, r#"{"command":"x","foo":1}"#, r#"{"command":"x""#, ""] {
+        assert_eq!(Head::scan(body.as_bytes()).expect_err("refused").result, 1, "{body}");
+    }
+    let body = br#"{"service":["dhcp4"],"command":"ha-\u0072eset","remote-address":"10.0.0.1"}"#;
+    let head = Head::scan(body).expect("valid");
+    assert_eq!(
+        (head.command.as_str(), head.arguments, head.service),
+        ("ha-reset", None, Some(&br#"["dhcp4"]"#[..]))
+    );
+}
+
+#[test]
+fn deletions_by_address_or_client() {
+    let key = |arguments: Value| parse_delete4(Some(&arguments));
+    let address = key(json!({ "ip-address": "10.0.0.1", "hw-address": 7 }));
+    assert_eq!(address, Ok(LeaseKey::Address([10, 0, 0, 1].into())));
+    let by = |kind: &str, identifier: &str| {
+        key(json!({ "subnet-id": 3, "identifier-type": kind, "identifier": identifier }))
+    };
+    assert_eq!(by("client-id", "01:02"), Ok(LeaseKey::ClientId(SubnetId(3), [1, 2].into())));
+    assert!(matches!(by("hw-address", "02:00:00:00:00:01"), Ok(LeaseKey::HwAddr(SubnetId(3), _))));
+    let refused = [
+        by("duid", "01"),
+        by("client-id", ""),
+        by("client-id", "zz"),
+        key(json!({})),
+        key(json!([])),
+        key(json!({ "ip-address": "::1" })),
+        parse_delete4(None),
+    ];
+    for refused in refused {
+        assert_eq!(refused.expect_err("refused").result, 1);
+    }
 }

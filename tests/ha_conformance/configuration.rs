@@ -282,3 +282,12 @@ fn timeouts_never_outlast_detection() {
     assert_eq!((timeouts(300).heartbeat_ms, timeouts(60_000).heartbeat_ms), (200, 10_000));
     assert_eq!((timeouts(60_000).update_ms, timeouts(1000).page_ms), (10_000, 60_000));
 }
+
+#[test]
+fn partner_of_2018_is_spared_what_it_does_not_know() {
+    let limit = |version: &str| {
+        valid(second_peer(json!({ "compatibility": version }), json!({}))).delayed_updates_limit
+    };
+    assert_eq!((limit("1.4"), limit("1.8.2"), limit("2.2"), limit("3.0")), (0, 0, 100, 100));
+    refused(second_peer(json!({ "compatibility": "old" }), json!({})), "compatibility");
+}

@@ -221,3 +221,26 @@ fn b61_relationships_are_found_by_any_peers_name() {
     assert_eq!(server.ha.find(Some("e")), None);
     assert_eq!(server.ha.find(None), Some(0));
 }
+
+#[test]
+fn terminated_servers_reclaim_only_what_they_serve() {
+    let (primary, standby) = (
+        Server::reach("load-balancing", "alpha", "terminated", json!({})),
+        Server::reach("hot-standby", "beta", "terminated", json!({})),
+    );
+    assert!(primary.word.reclaims(Some(0)) && !primary.word.reclaims(Some(1)));
+    assert!(!standby.word.reclaims(Some(0)) && !standby.word.reclaims(Some(1)));
+    for state in ["waiting", "load-balancing", "partner-down", "in-maintenance"] {
+        let server = Server::reach("load-balancing", "alpha", state, json!({}));
+        assert!(server.word.reclaims(Some(0)) && server.word.reclaims(Some(1)) && server.word.reclaims(None));
+    }
+}
+
+#[test]
+fn queries_get_the_class_of_both_spellings() {
+    let server = normal("load-balancing", "beta");
+    let config = server.relationship().config();
+    assert_eq!(config.class_names(Scope::Primary), Some(["HA_alpha".to_owned(), "ha_alpha".to_owned()]));
+    assert_eq!(config.class_names(Scope::Secondary), Some(["HA_beta".to_owned(), "ha_beta".to_owned()]));
+    assert_eq!(normal("hot-standby", "beta").relationship().config().class_names(Scope::Secondary), None);
+}

@@ -11,7 +11,7 @@ use aplomado::ha::command::outgoing::{self, Family};
 use aplomado::ha::command::page::{
     PageAnswer, PageLeases, PageRequest, write_changes, write_page_end, write_page_lease, write_page_start,
 };
-use aplomado::ha::command::request::HaRequest;
+use aplomado::ha::command::request::{HaRequest, Head};
 use aplomado::ha::command::{Answer, HeartbeatAnswer, PeerAnswer, PeerError, Verdict, verdict};
 use aplomado::ha::config::{RelationshipConfig, parse};
 use aplomado::ha::feed::{ChangeFeed, ChangesRequest};
@@ -705,11 +705,10 @@ impl Node {
                 Ok(out)
             }
             "lease4-update" => {
-                let start =
-                    body.windows(12).position(|window| window == b"\"arguments\":").expect("arguments") + 12;
+                let head = Head::scan(body)?;
                 let mut reader = LeaseReader::default();
-                let update =
-                    reader.update4(&mut Scanner::resume(body, start)).expect("JSON").expect("a lease");
+                let arguments = head.arguments.expect("arguments");
+                let update = reader.update4(&mut Scanner::new(arguments)).expect("JSON").expect("a lease");
                 let lease = update.complete(now.wall_s, update.lease.subnet_id, 0);
                 self.leases.insert(lease.address, lease.to_owned());
                 self.feed.note(lease.address);

@@ -3,9 +3,13 @@
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 
+use serde_json::Value;
+
+use super::Answer;
 use super::json::{self, Kind, Malformed, Scanner};
 use crate::ha::backlog::Operation;
 use crate::ids::{CLIENT_ID_BYTES_MAX, HwAddr, SubnetId};
+use crate::lease::request::LeaseKey;
 use crate::lease::{Lease4, LeaseState};
 
 /// What a partner's program needs of the updates that it gets.
@@ -115,7 +119,7 @@ fn write_fields(out: &mut Vec<u8>, lease: &Lease4<'_>, form: &Form) {
 }
 
 fn is_map(text: &[u8]) -> bool {
-    matches!(serde_json::from_slice::<serde_json::Value>(text), Ok(serde_json::Value::Object(_)))
+    matches!(serde_json::from_slice::<Value>(text), Ok(Value::Object(_)))
 }
 
 fn push_flag(out: &mut Vec<u8>, key: &[u8], set: bool) {
@@ -428,6 +432,39 @@ impl LeaseReader {
                 }
             }
         })
+    }
+}
+
+/// Reads the arguments of `lease4-del`: with an address the rest does not matter.
+///
+/// # Errors
+/// The answer (result 1) to give.
+pub fn parse_delete4(arguments: Option<&Value>) -> Result<LeaseKey, Answer> {
+    let Some(Value::Object(map)) = arguments else {
+        return Err(Answer::error("Parameters missing or are not a map."));
+    };
+    let text = |key: &str| match map.get(key) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(_) => Err(Answer::error(format!("'{key}' is not a string."))),
+        None => Err(Answer::error(format!("Mandatory '{key}' parameter missing."))),
+    };
+    if map.contains_key("ip-address") {
+        let address = text("ip-address")?;
+        let address =
+            address.parse().map_err(|_| Answer::error(format!("Invalid IPv4 address: {address}")))?;
+        return Ok(LeaseKey::Address(address));
+    }
+    let subnet = map.get("subnet-id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    let subnet = SubnetId(subnet.ok_or_else(|| Answer::error("Mandatory 'subnet-id' parameter missing."))?);
+    let (kind, identifier) = (text("identifier-type")?, text("identifier")?);
+    let mut octets = [0; CLIENT_ID_BYTES_MAX];
+    let invalid = || Answer::error(format!("Invalid identifier: {identifier}"));
+    let octets =
+        hex(identifier.as_bytes(), &mut octets).filter(|octets| !octets.is_empty()).ok_or_else(invalid)?;
+    match kind {
+        "hw-address" => Ok(LeaseKey::HwAddr(subnet, HwAddr::new(1, octets).ok_or_else(invalid)?)),
+        "client-id" => Ok(LeaseKey::ClientId(subnet, octets.into())),
+        _ => Err(Answer::error(format!("Identifier type {kind} is not supported"))),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Answer;
+use super::json::{Kind, Malformed, Scanner};
 use crate::ha::states::State;
 
 /// The HA commands, as `list-commands` names them.
@@ -47,6 +48,62 @@ pub const LISTENER_COMMANDS: [&str; 21] = [
 #[must_use]
 pub fn is_listener_command(command: &str) -> bool {
     LISTENER_COMMANDS.binary_search(&command).is_ok()
+}
+
+/// The outer parts of a command, found without building values: bulk commands are large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// `command`.
+    pub command: String,
+    /// The text of `arguments`; none when there are none.
+    pub arguments: Option<&'b [u8]>,
+    /// The text of `service`; none when there is none.
+    pub service: Option<&'b [u8]>,
+}
+
+impl<'b> Head<'b> {
+    /// Looks over the body of a request.
+    ///
+    /// # Errors
+    /// The answer (result 1) to give.
+    pub fn scan(body: &'b [u8]) -> Result<Self, Answer> {
+        let mut scanner = Scanner::new(body);
+        let malformed = |error: Malformed| {
+            Answer::error(format!("expected JSON, found something else at octet {}", error.offset))
+        };
+        if scanner.kind().map_err(malformed)? != Kind::Map {
+            return Err(Answer::error("invalid command: expected a map"));
+        }
+        let (mut command, mut arguments, mut service) = (None, None, None);
+        scanner.expect(b'{').map_err(malformed)?;
+        let mut first = true;
+        while let Some(key) = scanner.next_key(first).map_err(malformed)? {
+            first = false;
+            match key {
+                b"command" => {
+                    if scanner.kind().map_err(malformed)? != Kind::Text {
+                        return Err(Answer::error("invalid command: 'command' must be a string"));
+                    }
+                    let mut text = Vec::new();
+                    scanner.string(&mut text).map_err(malformed)?;
+                    command = String::from_utf8(text).ok();
+                }
+                b"arguments" => arguments = Some(scanner.skip().map_err(malformed)?),
+                b"service" => service = Some(scanner.skip().map_err(malformed)?),
+                b"remote-address" => {
+                    scanner.skip().map_err(malformed)?;
+                }
+                other => {
+                    let other = String::from_utf8_lossy(other);
+                    return Err(Answer::error(format!(
+                        "received command contains unsupported key '{other}'"
+                    )));
+                }
+            }
+        }
+        let command = command.ok_or_else(|| Answer::error("invalid command: 'command' is missing"))?;
+        Ok(Self { command, arguments, service })
+    }
 }
 
 /// What a command asks of a relationship.

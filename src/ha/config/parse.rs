@@ -13,6 +13,8 @@ use crate::ha::view::PEERS_MAX;
 
 /// The largest delay that could be seconds of the guide of 2018: nobody means so few milliseconds.
 const SECONDS_MAX: u64 = 199;
+/// Partners before this take a server in `communication-recovery` for unavailable.
+const RECOVERY_SINCE: Version = Version::new(1, 9);
 /// Most relationships: their origins are 1000 to 1999.
 const RELATIONSHIPS_MAX: usize = 1000;
 
@@ -278,7 +280,7 @@ fn relationship(
     let pauses = pauses(&entry, notes);
 
     let (mode, peers, this) = (mode?, peers?, this.unwrap_or(usize::MAX));
-    let config = RelationshipConfig {
+    let mut config = RelationshipConfig {
         index,
         mode,
         this,
@@ -300,6 +302,15 @@ fn relationship(
         pauses,
     };
     check_relationship(&config, &entry.path, notes);
+    let partner = (this < config.peers.len()).then(|| config.partner()).flatten();
+    let partner = partner.and_then(|partner| config.peers[partner].compatibility);
+    if config.delayed_updates_limit > 0 && partner.is_some_and(|version| version < RECOVERY_SINCE) {
+        notes.warn(
+            &entry.at("delayed-updates-limit"),
+            format!("taken as 0: a partner before {RECOVERY_SINCE} does not know communication-recovery"),
+        );
+        config.delayed_updates_limit = 0;
+    }
     (notes.errors.len() == errors_before).then_some(config)
 }
 

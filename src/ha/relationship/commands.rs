@@ -5,7 +5,7 @@ use serde_json::json;
 use super::transitions::Trigger;
 use super::{
     Action, Answer, CommandToken, HaCommand, Message, PeerAnswer, PeerError, Relationship,
-    RunningMaintenance, RunningSync, State, Ticket, bit,
+    RunningMaintenance, RunningSync, State, SyncHold, Ticket, bit,
 };
 use crate::ha::command::{RESULT_ERROR, RESULT_MAINTENANCE_NOT_ALLOWED};
 use crate::ha::states::Role;
@@ -25,7 +25,7 @@ impl Relationship {
             HaCommand::MaintenanceCancel => return self.maintenance_cancel(token),
             HaCommand::MaintenanceNotify { cancel: false, .. } => self.maintenance_began(now),
             HaCommand::MaintenanceNotify { cancel: true, state } => self.maintenance_cancelled(now, state),
-            HaCommand::SyncCompleteNotify { origin } => self.sync_completed(origin),
+            HaCommand::SyncCompleteNotify { origin } => self.sync_completed(now, origin),
         };
         self.answer(token, answer);
     }
@@ -93,7 +93,9 @@ impl Relationship {
 
     /// The partner's administrator wants to shut this server down.
     fn maintenance_began(&mut self, now: Now) -> Answer {
-        if matches!(self.state, State::Backup | State::PartnerInMaintenance | State::Terminated) {
+        // A backup that is paused before it gets to `backup` serves nobody either.
+        let forbidden = matches!(self.state, State::Backup | State::PartnerInMaintenance | State::Terminated);
+        if forbidden || self.config.own().role == Role::Backup {
             return Answer {
                 result: RESULT_MAINTENANCE_NOT_ALLOWED,
                 text: format!(
@@ -253,22 +255,17 @@ impl Relationship {
     }
 
     /// The partner has copied our leases.
-    fn sync_completed(&mut self, origin: Option<u32>) -> Answer {
+    fn sync_completed(&mut self, now: Now, origin: Option<u32>) -> Answer {
         if self.state == State::PartnerDown {
             // No new leases until the pair has settled: the next heartbeats decide.
-            self.sync_hold = Some(0);
+            self.sync_hold = Some(SyncHold { since: now.mono, answered: 0 });
             self.service = false;
             self.actions.push_back(Action::LocalService(false));
+            self.hasten_heartbeat(now);
         }
         // A partner that names no origin disabled us as `ha-partner`.
         let origin = origin.unwrap_or_else(|| self.config.remote_origin());
         self.actions.push_back(Action::ReleaseOrigin(origin));
         Answer::success("Server successfully notified about the synchronization completion.")
-    }
-
-    /// Whether this server is one that never leaves its state by itself.
-    #[must_use]
-    pub fn is_passive(&self) -> bool {
-        self.config.own().role == Role::Backup
     }
 }

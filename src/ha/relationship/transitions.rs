@@ -8,6 +8,9 @@ use crate::time::Now;
 /// More handlers than this never run in one go: no chain of the table is as long.
 const STEPS_MAX: usize = 16;
 
+/// After a completion notice the next heartbeat is sent so soon: clients wait for its answer.
+const HOLD_HEARTBEAT_MS: u64 = 20;
+
 /// Why a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trigger {
@@ -48,8 +51,9 @@ impl Relationship {
             self.backlog.clear();
             self.resync_owed = false;
             self.flush = None;
-            self.reset = None;
         }
+        self.reset = None;
+        self.copy_spoiled = None;
         if old == State::Syncing
             && let Some(sync) = self.sync.take_if(|sync| sync.command.is_none())
         {
@@ -120,7 +124,18 @@ impl Relationship {
             && self.state.behaviour().heartbeats
             && !self.is_copying();
         if wanted && self.heartbeat == Heartbeat::Stopped {
-            self.heartbeat = Heartbeat::Due(now.mono.plus_ms(self.config.heartbeat_delay_ms));
+            // Twice as long after every answer that does not end the hold.
+            let soon_ms = self.sync_hold.map(|hold| HOLD_HEARTBEAT_MS << hold.answered.min(16));
+            let delay_ms = self.config.heartbeat_delay_ms.min(soon_ms.unwrap_or(u64::MAX));
+            self.heartbeat = Heartbeat::Due(now.mono.plus_ms(delay_ms));
+        }
+    }
+
+    /// The next heartbeat goes out as soon as [`Relationship::arm_heartbeat`] allows.
+    pub(super) fn hasten_heartbeat(&mut self, now: Now) {
+        if let Heartbeat::Due(_) = self.heartbeat {
+            self.heartbeat = Heartbeat::Stopped;
+            self.arm_heartbeat(now);
         }
     }
 
@@ -279,6 +294,10 @@ impl Relationship {
             (CommunicationRecovery, _) => (!self.is_interrupted(now)).then_some(Waiting),
 
             (PartnerDown, CommunicationRecovery | PartnerDown | PartnerInMaintenance) => Some(Waiting),
+            (PartnerDown, Ready) if self.copy_spoiled.is_some_and(|unsent| unsent != self.unsent) => {
+                self.send_reset();
+                None
+            }
             (PartnerDown, Ready) => Some(if self.communication.has_new_unsent() { Waiting } else { normal }),
             _ => None,
         }
@@ -304,6 +323,14 @@ impl Relationship {
         });
     }
 
+    fn send_reset(&mut self) {
+        if self.reset.is_none() {
+            let ticket = self.ticket();
+            self.reset = Some(ticket);
+            self.actions.push_back(Action::SendReset(ticket));
+        }
+    }
+
     /// The partner answers again: send what was kept, or make it copy everything.
     fn flush(&mut self, now: Now) -> Option<State> {
         if self.is_interrupted(now) || self.flush.is_some() || self.reset.is_some() {
@@ -311,9 +338,7 @@ impl Relationship {
         }
         if self.backlog.was_overflown() || self.resync_owed {
             self.resync_owed = true;
-            let ticket = self.ticket();
-            self.reset = Some(ticket);
-            self.actions.push_back(Action::SendReset(ticket));
+            self.send_reset();
             return None;
         }
         if self.backlog.is_empty() {
