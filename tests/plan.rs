@@ -355,7 +355,7 @@ fn lifetimes_and_timers_follow_class_then_subnet() {
     );
     let short = plan.lifetimes(SUBNET, &[ALL, class(&plan, "short")]);
     assert_eq!(short.granted_s(Some(4000)), 60);
-    let timers = &plan.settings(SUBNET).timers;
+    let timers = &plan.subnet(SUBNET).timers;
     assert_eq!(timers.t1_t2_s(8000), (Some(4000), Some(5000)));
     assert_eq!(timers.t1_t2_s(4000), (Some(2000), None), "T2 would not come before the end");
 }

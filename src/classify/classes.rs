@@ -79,7 +79,7 @@ impl Classifier<'_> {
         let plan = self.plan;
         let network = plan.network(plan.subnet(subnet).network);
         let of_pool = pool.map_or(&[][..], |pool| &plan.pool(pool).additional_classes);
-        for list in [of_pool, &plan.settings(subnet).additional_classes, &network.additional_classes] {
+        for list in [of_pool, &plan.subnet(subnet).additional_classes, &network.additional_classes] {
             for &id in list {
                 // A name without definition is not assigned: the configuration asks to evaluate it.
                 if let Some(class) = plan.class(id) {

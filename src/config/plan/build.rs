@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::classes::{Class, ClassNames, Guard, KNOWN, Stage, Test, UNKNOWN};
 use super::expression::Surrounding;
@@ -15,7 +16,7 @@ use super::names::{NameRules, ReplaceName, unwanted_octets};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
 use super::{
     AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
-    Pool, ReservationFlags, Settings, SettingsIndex, Subnet, SubnetIndex, Timers,
+    Pool, ReservationFlags, Settings, Subnet, SubnetIndex, Timers,
 };
 use crate::config::finding::{Report, Style};
 use crate::config::json::{Placed, Span};
@@ -50,7 +51,6 @@ pub fn build(tree: &tree::Dhcp4, surroundings: Surroundings, report: &mut Report
         interfaces: surroundings.interfaces,
         class_names: ClassNames::default(),
         options: OptionStoreBuilder::default(),
-        settings: Vec::new(),
         settings_known: HashMap::new(),
         name_rules: Vec::new(),
         name_rules_known: HashMap::new(),
@@ -70,8 +70,7 @@ struct Builder<'a> {
     interfaces: Vec<SystemInterface>,
     class_names: ClassNames,
     options: OptionStoreBuilder,
-    settings: Vec<Settings>,
-    settings_known: HashMap<String, SettingsIndex>,
+    settings_known: HashMap<String, Arc<Settings>>,
     name_rules: Vec<NameRules>,
     name_rules_known: HashMap<NameRules, NameRulesIndex>,
     character_sets: HashMap<String, [u64; 4]>,
@@ -144,7 +143,6 @@ impl Builder<'_> {
             },
             lookup: SubnetLookup::new(&subnets, relays, bound),
             subnets,
-            settings: std::mem::take(&mut self.settings),
             networks,
             network_subnets,
             pools,
@@ -465,16 +463,9 @@ impl Builder<'_> {
     }
 
     /// Stores settings, equal ones once.
-    fn share(&mut self, settings: Settings) -> SettingsIndex {
+    fn share(&mut self, settings: Settings) -> Arc<Settings> {
         // Floats have no hash; their printed form tells every two of them apart.
-        let key = format!("{settings:?}");
-        if let Some(&known) = self.settings_known.get(&key) {
-            return known;
-        }
-        let index = SettingsIndex(count(self.settings.len()));
-        self.settings.push(settings);
-        self.settings_known.insert(key, index);
-        index
+        Arc::clone(self.settings_known.entry(format!("{settings:?}")).or_insert_with(|| Arc::new(settings)))
     }
 
     fn hosts(&mut self, tree: &tree::Dhcp4, placements: &[Placement<'_>]) -> Vec<Host> {

@@ -21,7 +21,8 @@ pub mod options;
 pub mod resolve;
 
 use std::net::Ipv4Addr;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use crate::config::load::SystemInterface;
 use crate::ids::{ClassId, InterfaceId, SubnetId};
@@ -49,10 +50,6 @@ pub struct PoolIndex(pub u32);
 /// A reservation by its position among [`Hosts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostIndex(pub u32);
-
-/// What holds in a subnet, by its position among the plan's settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SettingsIndex(pub u32);
 
 /// A set of name rules by its position in [`Plan::name_rules`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,8 +245,8 @@ pub struct Subnet {
     pub network: NetworkIndex,
     /// Its pools, as positions in [`Plan::pools`].
     pub pools: Range<u32>,
-    /// What holds in it; [`Plan::settings`] looks it up.
-    pub settings: SettingsIndex,
+    /// What holds in it, shared with all subnets of which the same is true.
+    pub settings: Arc<Settings>,
     /// Options of subnet and network merged, the subnet's first: for answers without an address of a pool.
     pub options: ScopeIndex,
     /// `interface`, own or the network's, as far as the server has it.
@@ -265,6 +262,15 @@ pub struct Subnet {
 }
 
 const _: () = assert!(size_of::<Subnet>() == 64, "a subnet is one cache line");
+
+/// What holds in a subnet reads as if it were its own.
+impl Deref for Subnet {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
 
 impl Subnet {
     /// Whether `address` lies in the prefix.
@@ -368,8 +374,6 @@ pub struct Plan {
     pub globals: Globals,
     /// All subnets, ascending by id.
     pub subnets: Vec<Subnet>,
-    /// What holds in subnets, each combination once.
-    pub settings: Vec<Settings>,
     /// All networks.
     pub networks: Vec<Network>,
     /// The subnets of each network side by side, ascending by id within each.
@@ -405,12 +409,6 @@ impl Plan {
     #[must_use]
     pub fn subnet(&self, index: SubnetIndex) -> &Subnet {
         &self.subnets[at(index.0)]
-    }
-
-    /// What holds in the subnet at `index`.
-    #[must_use]
-    pub fn settings(&self, index: SubnetIndex) -> &Settings {
-        &self.settings[at(self.subnet(index).settings.0)]
     }
 
     /// The network at `index`.
@@ -465,8 +463,7 @@ impl Plan {
     pub fn subnet_allowed(&self, index: SubnetIndex, classes: &[ClassId]) -> bool {
         let subnet = self.subnet(index);
         subnet.is_open
-            || self.settings(index).guard.admits(classes)
-                && self.network(subnet.network).guard.admits(classes)
+            || self.subnet(index).guard.admits(classes) && self.network(subnet.network).guard.admits(classes)
     }
 
     /// The reservation of the subnet at `index` for the client that has `identifiers`, where the subnet's reservations
@@ -474,7 +471,7 @@ impl Plan {
     #[must_use]
     pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
         let subnet = self.subnet(index);
-        if !subnet.has_hosts || !self.settings(index).reservations.in_subnet {
+        if !subnet.has_hosts || !self.subnet(index).reservations.in_subnet {
             return None;
         }
         self.hosts.find(Some(index), &self.globals.identifier_order, identifiers)
@@ -499,7 +496,7 @@ impl Plan {
         if !self.subnet(index).has_hosts {
             return false;
         }
-        let flags = &self.settings(index).reservations;
+        let flags = &self.subnet(index).reservations;
         flags.in_subnet
             && !(flags.out_of_pool && self.pool_of(index, address).is_some())
             && self.hosts.is_reserved_for_other(index, address, identifiers)
@@ -522,7 +519,7 @@ impl Plan {
         classes
             .iter()
             .find_map(|&class| self.class(class)?.lifetimes)
-            .unwrap_or_else(|| self.settings(index).lifetimes)
+            .unwrap_or_else(|| self.subnet(index).lifetimes)
     }
 
     /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.
@@ -533,7 +530,7 @@ impl Plan {
         classes: &[ClassId],
         host: Option<HostIndex>,
     ) -> BootView<'_> {
-        let subnet = &self.settings(index).boot;
+        let subnet = &self.subnet(index).boot;
         let host = host.and_then(|host| self.hosts.host(host).boot.as_deref());
         let mut view = BootView::default();
         let of_classes = classes.iter().filter_map(|&class| self.class(class)).map(|class| &class.boot);
