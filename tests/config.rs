@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use aplomado::config::finding::Severity;
 use aplomado::config::json::{
     Comments, DEPTH_MAX, Files, INCLUDE_DEPTH_MAX, Value, compact, parse_wire, pretty,
 };
 use aplomado::config::load::{Loaded, Source, SystemInterface, load, load_value};
-use aplomado::config::render::{self, OptionIdentity};
-use aplomado::config::tree::{self, Dhcp4, IdentifierKind, OptionData, Settings};
+use aplomado::config::render;
+use aplomado::config::tree::{self, Dhcp4, IdentifierKind, Settings};
 use proptest::prelude::*;
 
 fn data(folder: &str) -> PathBuf {
@@ -56,21 +57,9 @@ fn errors(loaded: &Loaded) -> Vec<String> {
     errors.map(|finding| finding.kea_text().replace('\n', "\\n").replace('\t', "\\t")).collect()
 }
 
-/// What definitions would know of the options in the test data.
-fn identify(option: &OptionData) -> OptionIdentity {
-    let known = [(3, "routers"), (6, "domain-name-servers"), (77, "user-class"), (222, "foo")];
-    let by_name = |name: &str| known.iter().find(|(_, known)| *known == name);
-    let by_code = |code: u16| known.iter().find(|(known, _)| *known == code);
-    let found = match (&option.name, &option.code) {
-        (Some(name), _) => by_name(&name.value),
-        (None, Some(code)) => by_code(code.value),
-        (None, None) => None,
-    };
-    OptionIdentity {
-        code: found.map(|(code, _)| *code).or_else(|| option.code.as_ref().map(|code| code.value)),
-        name: found.map(|(_, name)| (*name).to_owned()),
-        defined: found.is_some(),
-    }
+/// What `config-get` shows of a tree.
+fn shown(tree: &Dhcp4) -> serde_json::Value {
+    render::dhcp4(tree, &render::definitions(tree))
 }
 
 #[test]
@@ -112,9 +101,9 @@ fn configurations_that_are_good_load_and_their_output_is_a_fixed_point() {
         let loaded = load_text(&read(&path));
         assert!(loaded.is_good(), "{}: {:?}", path.display(), texts(&loaded));
         if let Some(tree) = &loaded.dhcp4 {
-            let first = render::dhcp4(tree, &identify);
+            let first = shown(tree);
             let again = tree_of(&pretty(&first));
-            assert_eq!(compact(&render::dhcp4(&again, &identify)), compact(&first), "{}", path.display());
+            assert_eq!(compact(&shown(&again)), compact(&first), "{}", path.display());
         }
         if let Some(tree) = &loaded.control_agent {
             let first = render::control_agent(tree);
@@ -129,10 +118,10 @@ fn configurations_that_are_good_load_and_their_output_is_a_fixed_point() {
 fn config_get_is_what_kea_answers() {
     let everything = tree_of(&read(&data("good/everything.json")));
     let kea = read(&data("config-get/everything.kea-2.2.json"));
-    assert_eq!(compact(&render::dhcp4(&everything, &identify)), kea, "what Kea made of the same file");
+    assert_eq!(compact(&shown(&everything)), kea, "what Kea made of the same file");
     for name in ["load-balancing", "hot-standby"] {
         let kea = read(&data(&format!("config-get/{name}.kea-2.2.json")));
-        assert_eq!(compact(&render::dhcp4(&tree_of(&kea), &identify)), kea, "{name}");
+        assert_eq!(compact(&shown(&tree_of(&kea))), kea, "{name}");
     }
     let kea = read(&data("config-get/control-agent.kea-2.2.json"));
     let agent = load_text(&kea).control_agent.expect("it is good");
@@ -185,7 +174,7 @@ fn kea_2_2_accepts_what_we_print() {
     // What it says of its own releases' keys, of libraries and interfaces that this machine lacks, is not ours.
     for name in ["everything.json", "lenient.json", "one-file-of-1.6.json"] {
         let tree = tree_of(&read(&data(&format!("good/{name}"))));
-        let mut value = render::dhcp4(&tree, &identify);
+        let mut value = shown(&tree);
         if name == "lenient.json" {
             value["Dhcp4"]["interfaces-config"]["interfaces"] = serde_json::json!([]);
         }
@@ -628,8 +617,11 @@ proptest! {
     fn no_value_in_a_good_file_makes_the_builder_panic(
         at in 0_usize..100_000, with in token(), which in 0_usize..20,
     ) {
-        let paths: Vec<PathBuf> = files("good").into_iter().chain(files("guide-2018")).collect();
-        let text = read(&paths[which % paths.len()]);
+        static TEXTS: OnceLock<Vec<String>> = OnceLock::new();
+        let texts = TEXTS.get_or_init(|| {
+            files("good").into_iter().chain(files("guide-2018")).map(|path| read(&path)).collect()
+        });
+        let text = &texts[which % texts.len()];
         let mut at = at % text.len();
         while !text.is_char_boundary(at) {
             at -= 1;
@@ -640,7 +632,7 @@ proptest! {
         }
         let loaded = load_text(&format!("{}{with}{}", &text[..at], &text[end..]));
         if let Some(tree) = &loaded.dhcp4 {
-            tree_of(&pretty(&render::dhcp4(tree, &render::as_written)));
+            tree_of(&pretty(&shown(tree)));
         }
     }
 

@@ -311,3 +311,52 @@ fn distance(left: &str, right: &str) -> usize {
     }
     last[right.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::DHCP4;
+    use super::*;
+
+    fn near(key: &str) -> Option<&'static str> {
+        nearest(key, DHCP4.keys.iter().flat_map(|group| group.iter()).map(|key| key.name))
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_key() {
+        assert_eq!(near("valid-lifetme"), Some("valid-lifetime"));
+        assert_eq!(near("vaild-lifetime"), Some("valid-lifetime"), "two letters swapped are one slip");
+        assert_eq!(near("Subnet4"), Some("subnet4"));
+        assert_eq!(near("shared_networks"), Some("shared-networks"));
+        assert_eq!(near("subnets4"), Some("subnet4"));
+    }
+
+    #[test]
+    fn what_is_like_nothing_finds_nothing() {
+        assert_eq!(near("foo"), None);
+        assert_eq!(near(""), None);
+        assert_eq!(near(&"valid-lifetime".repeat(5)), None);
+    }
+
+    #[test]
+    fn no_context_names_a_key_twice_and_all_mandatory_keys_exist() {
+        fn walk(context: &'static Context, depth: usize) {
+            let mut names: Vec<&str> =
+                context.keys.iter().flat_map(|group| group.iter()).map(|key| key.name).collect();
+            for name in context.mandatory {
+                assert!(names.contains(name), "{name} of {}", context.name);
+            }
+            names.sort_unstable();
+            let count = names.len();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}", context.name);
+            assert!(depth < 8, "{} is its own ancestor", context.name);
+            for key in context.keys.iter().flat_map(|group| group.iter()) {
+                if let Shape::Map(inner) | Shape::Maps(inner) = &key.shape {
+                    walk(inner, depth + 1);
+                }
+            }
+        }
+        walk(&DHCP4, 0);
+        walk(&super::super::schema::AGENT, 0);
+    }
+}

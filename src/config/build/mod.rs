@@ -48,7 +48,7 @@ impl<'r> Builder<'r> {
         let classes = self.classes(map);
         let dhcp_ddns = self.dhcp_ddns(map);
         let mut own = self.scope_settings(map);
-        Self::inherit_ddns_legacy(map, &mut own);
+        self.inherit_ddns_legacy(map, &mut own);
         let global = self.global_settings(map, &own);
         let unique = map.flag("ip-reservations-unique").unwrap_or(true);
         let (shared_networks, subnets) = self.subnets(map, &global, unique);

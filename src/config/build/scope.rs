@@ -325,7 +325,7 @@ impl Builder<'_> {
     }
 
     /// Members that lived in `dhcp-ddns` up to 2.4 speak for the global `ddns-*` where these are silent.
-    pub(super) fn inherit_ddns_legacy(map: &Map, own: &mut ScopeSettings) {
+    pub(super) fn inherit_ddns_legacy(&mut self, map: &Map, own: &mut ScopeSettings) {
         let Some(legacy) = map.child("dhcp-ddns") else {
             return;
         };
@@ -341,10 +341,10 @@ impl Builder<'_> {
                 .map(|always| if always { ReplaceClientName::WhenPresent } else { ReplaceClientName::Never });
             old.or_else(|| replace_client_name(&legacy.string("replace-client-name")?))
         });
-        let hostname = &mut own.hostname_char;
-        hostname.set = hostname.set.take().or_else(|| legacy.string("hostname-char-set"));
-        hostname.replacement =
-            hostname.replacement.take().or_else(|| legacy.string("hostname-char-replacement"));
+        let hostname = self.hostname_char(legacy);
+        let own = &mut own.hostname_char;
+        own.set = own.set.take().or(hostname.set);
+        own.replacement = own.replacement.take().or(hostname.replacement);
     }
 
     /// The guard of a scope: `client-classes`, or the older `client-class`.

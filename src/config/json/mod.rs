@@ -43,7 +43,7 @@ impl Files {
         if usize::from(index) == self.names.len() {
             self.names.push(Arc::from(name));
         }
-        FileId(index.min(u16::MAX - 1))
+        FileId(index)
     }
 
     /// The name of `file`; `?` when it is none of these.

@@ -7,32 +7,29 @@ mod infra;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::finding::Report;
 use super::hex;
 use super::json::{Placed, compact};
+use super::option::{Definitions, Family};
 use super::tree::{
     Allocator, ClassTest, ClientClass, ControlAgent, DdnsSettings, Dhcp4, Host, HostnameChar, OptionData,
     OptionDef, Pool4, Prefix4, ReplaceClientName, ScopeSettings, SharedNetwork, Subnet4, Triplet,
 };
 use crate::ids::ColonHex;
 
-/// What the definitions know about an option of the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OptionIdentity {
-    /// Its code.
-    pub code: Option<u16>,
-    /// Its name.
-    pub name: Option<String>,
-    /// Whether there is a definition: without one its data is hex.
-    pub defined: bool,
+/// The definitions that hold for `tree`: the standard ones and its own.
+#[must_use]
+pub fn definitions(tree: &Dhcp4) -> Definitions {
+    let mut definitions = Definitions::new(Family::V4);
+    // A tree that is shown has been loaded: what is wrong with a definition was reported then.
+    definitions.add_all(&tree.option_defs, &mut Report::default());
+    definitions
 }
-
-/// Finds an option of the configuration among the definitions.
-pub type Identify<'a> = dyn Fn(&OptionData) -> OptionIdentity + 'a;
 
 /// `{ "Dhcp4": … }`, the argument of `config-get` without its hash and the content of `config-write`.
 #[must_use]
-pub fn dhcp4(tree: &Dhcp4, identify: &Identify<'_>) -> Value {
-    json!({ "Dhcp4": Value::Object(Render { identify }.dhcp4(tree)) })
+pub fn dhcp4(tree: &Dhcp4, definitions: &Definitions) -> Value {
+    json!({ "Dhcp4": Value::Object(Render { definitions }.dhcp4(tree)) })
 }
 
 /// One subnet, as `subnet4-get` shows it.
@@ -41,9 +38,9 @@ pub fn subnet4(
     tree: &Dhcp4,
     network: Option<&SharedNetwork>,
     subnet: &Subnet4,
-    identify: &Identify<'_>,
+    definitions: &Definitions,
 ) -> Value {
-    Value::Object(Render { identify }.subnet(tree, network, subnet))
+    Value::Object(Render { definitions }.subnet(tree, network, subnet))
 }
 
 /// `{ "Control-agent": … }`.
@@ -58,18 +55,8 @@ pub fn hash(configuration: &Value) -> String {
     upper_hex(&Sha256::digest(compact(configuration).as_bytes()))
 }
 
-/// An identity for those who have no definitions: what was written.
-#[must_use]
-pub fn as_written(option: &OptionData) -> OptionIdentity {
-    OptionIdentity {
-        code: option.code.as_ref().map(|code| code.value),
-        name: option.name.as_ref().map(|name| name.value.clone()),
-        defined: option.csv_format != Some(false) && option.name.is_some(),
-    }
-}
-
 struct Render<'a> {
-    identify: &'a Identify<'a>,
+    definitions: &'a Definitions,
 }
 
 /// Adds members, those that are there.
@@ -259,7 +246,9 @@ impl Render<'_> {
             "next-server",
             class.next_server.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string()),
         );
-        map.put("option-data", self.options(&class.options));
+        // A class may define options of its own: they hold for its option-data alone.
+        let definitions = self.definitions.for_class(&class.option_defs, &mut Report::default());
+        map.put("option-data", Render { definitions: &definitions }.options(&class.options));
         map.put("option-def", option_defs(&class.option_defs));
         map.put_some("valid-lifetime", class.valid_lifetime.default);
         map.put_some("min-valid-lifetime", class.valid_lifetime.min);
@@ -300,17 +289,24 @@ impl Render<'_> {
     }
 
     fn option(&self, option: &OptionData) -> Value {
-        let OptionIdentity { code, name, defined } = (self.identify)(option);
+        let space = option.space.as_ref().map_or("dhcp4", |space| &space.value);
+        let definition = match (&option.code, &option.name) {
+            (Some(code), _) => self.definitions.by_code(space, code.value),
+            (None, Some(name)) => self.definitions.by_name(space, &name.value),
+            (None, None) => None,
+        };
+        let code = option.code.as_ref().map(|code| code.value);
+        let name = option.name.as_ref().map(|name| name.value.as_str());
         let text = &option.data.value;
+        let csv = definition.is_some() && option.csv_format != Some(false);
         let mut map = Map::new();
-        let csv = defined && option.csv_format != Some(false);
-        map.put_some("code", code);
-        map.put_some("name", name);
+        map.put_some("code", code.or_else(|| definition.map(|definition| definition.code)));
+        map.put_some("name", definition.map(|definition| &*definition.name).or(name));
         map.put("csv-format", csv);
         let octets = || hex::quoted(text).map(<[u8]>::to_vec).or_else(|| hex::hex(text));
         let data = if csv { None } else { octets() };
         map.put("data", data.map_or_else(|| text.clone(), |octets| upper_hex(&octets)));
-        map.put("space", option.space.as_ref().map_or("dhcp4", |space| &space.value));
+        map.put("space", space);
         map.put("always-send", option.always_send);
         if option.never_send {
             map.put("never-send", true);
