@@ -54,7 +54,7 @@ pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<Lease
         let own = client.plan.subnet(subnet);
         (own.network == network
             && record.state() != LeaseState::Declined
-            && (client.plan.settings(subnet).match_client_id || !by_client_id))
+            && (client.plan.subnet(subnet).match_client_id || !by_client_id))
             .then_some(subnet.0)
     };
     if !client.client_id.is_empty() {
@@ -171,7 +171,7 @@ pub(super) fn unreserved(
 /// The preferred subnet counts only among subnets with the same class list as the selected one.
 fn same_guard(client: &Client<'_>, other: SubnetIndex) -> bool {
     client.plan.subnet(other).network == client.network
-        && client.plan.settings(other).guard == client.plan.settings(client.subnet).guard
+        && client.plan.subnet(other).guard == client.plan.subnet(client.subnet).guard
 }
 
 /// What a REQUEST for `wanted` (option 50, else `ciaddr`) leads to; `own` is the client's lease.

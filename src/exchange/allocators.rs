@@ -27,7 +27,7 @@ impl Allocators {
                     .iter()
                     .map(|pool| PoolRange { first: pool.first, last: pool.last })
                     .collect();
-                let kind = match plan.settings(index).allocator {
+                let kind = match plan.subnet(index).allocator {
                     Configured::Iterative => AllocatorKind::Iterative,
                     Configured::Random => AllocatorKind::Random,
                     Configured::Flq => AllocatorKind::Flq,

@@ -122,7 +122,7 @@ pub(super) fn write(
     }
     let sources = sources(plan, verdict, classes);
     if !nak && let Some(subnet) = verdict.subnet {
-        let boot = &plan.settings(subnet).boot;
+        let boot = &plan.subnet(subnet).boot;
         let host = verdict.host.and_then(|host| plan.hosts.host(host).boot.as_deref());
         let class = |pick: fn(&BootFields) -> bool| {
             classes

@@ -53,7 +53,7 @@ pub(super) struct Reserved {
 impl<'a> Client<'a> {
     /// The client identifier as leases of `subnet` are stored and found with.
     pub(super) fn client_id_in(&self, subnet: SubnetIndex) -> &'a [u8] {
-        if self.plan.settings(subnet).match_client_id { self.client_id } else { &[] }
+        if self.plan.subnet(subnet).match_client_id { self.client_id } else { &[] }
     }
 
     /// Whether the classes allow the subnet.
@@ -85,7 +85,7 @@ impl<'a> Client<'a> {
     /// The reservation of this client in `subnet`.
     pub(super) fn host_in(&self, subnet: SubnetIndex) -> Option<HostIndex> {
         let own = self.plan.subnet(subnet);
-        if !own.has_hosts || !self.plan.settings(subnet).reservations.in_subnet {
+        if !own.has_hosts || !self.plan.subnet(subnet).reservations.in_subnet {
             return None;
         }
         self.plan.hosts.find(Some(subnet), &self.plan.globals.identifier_order, &self.identifiers)
@@ -93,7 +93,7 @@ impl<'a> Client<'a> {
 
     /// The global reservation of this client, if `subnet` looks at those.
     pub(super) fn global_host(&self, subnet: SubnetIndex) -> Option<HostIndex> {
-        if !self.plan.settings(subnet).reservations.global {
+        if !self.plan.subnet(subnet).reservations.global {
             return None;
         }
         self.plan.hosts.find(None, &self.plan.globals.identifier_order, &self.identifiers)
@@ -128,7 +128,7 @@ impl<'a> Client<'a> {
                 let Some(host) = self.host_in(subnet) else { continue };
                 let address = self.plan.hosts.host(host).address;
                 self.subnet = subnet;
-                let unusable = self.plan.settings(subnet).reservations.out_of_pool
+                let unusable = self.plan.subnet(subnet).reservations.out_of_pool
                     && self.plan.pool_of(subnet, address).is_some();
                 return (!address.is_unspecified() && !unusable).then_some(Reserved { subnet, address });
             }
@@ -140,7 +140,7 @@ impl<'a> Client<'a> {
         }
         let subnet = members.iter().copied().find(|&subnet| {
             let own = self.plan.subnet(subnet);
-            self.plan.settings(subnet).reservations.global
+            self.plan.subnet(subnet).reservations.global
                 && own.contains(address)
                 && self.allows_subnet(subnet)
         })?;
@@ -150,7 +150,7 @@ impl<'a> Client<'a> {
     /// Whether `address` of `subnet` is reserved for somebody else.
     pub(super) fn reserved_for_other(&self, subnet: SubnetIndex, address: Ipv4Addr) -> bool {
         let own = self.plan.subnet(subnet);
-        let flags = self.plan.settings(subnet).reservations;
+        let flags = self.plan.subnet(subnet).reservations;
         own.has_hosts
             && flags.in_subnet
             && (!flags.out_of_pool || self.plan.pool_of(subnet, address).is_none())

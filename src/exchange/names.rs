@@ -82,7 +82,7 @@ pub(super) fn name_lease(
     names.flags = None;
     let rules = plan.name_rules(match pool {
         Some(pool) => plan.pool(pool).name_rules,
-        None => plan.settings(client.subnet).name_rules,
+        None => plan.subnet(client.subnet).name_rules,
     });
     let reserved = host.map_or(&[][..], |host| &plan.hosts.host(host).hostname);
     if let Some(fqdn) = client.query.fqdn() {

@@ -200,7 +200,7 @@ impl Shard {
         let Some(selected) = selected else {
             return self.without_subnet(serving, given, query, kind, classifier, out);
         };
-        let mut client = Client {
+        let client = Client {
             plan,
             query,
             now: given.now,
@@ -412,7 +412,7 @@ impl Shard {
             allocation::client_lease(&self.leases, &view)
         };
         if init_reboot {
-            let authoritative = client.plan.settings(client.subnet).authoritative;
+            let authoritative = client.plan.subnet(client.subnet).authoritative;
             match own.map(|lease| self.leases.table.record(lease).address()) {
                 None if !authoritative => return Err(DropReason::InitRebootUnknown),
                 Some(address) if Some(address) == wanted => {}
@@ -456,7 +456,7 @@ impl Shard {
         let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.view(lease).user_context);
         let mut context = [0; super::context::CONTEXT_BYTES_MAX];
         let context_len =
-            super::context::of_query(client.plan.settings(place.subnet), query, context_kept, &mut context);
+            super::context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut context);
         let lease = Lease4 {
             address: place.address,
             hw_addr: client.hw_addr,
@@ -477,7 +477,7 @@ impl Shard {
                 let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
                 let same = usable && same_but_times(&self.leases.table.view(old), &lease);
                 if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
-                    let (t1_s, t2_s) = client.plan.settings(place.subnet).timers.t1_t2_s(remaining);
+                    let (t1_s, t2_s) = client.plan.subnet(place.subnet).timers.t1_t2_s(remaining);
                     times = Times { valid_s: remaining, t1_s, t2_s };
                     (old, self.leases.table.record(old).pending_lsn())
                 } else if same {
@@ -533,7 +533,7 @@ impl Shard {
             return None;
         }
         let age_s = client.now.wall_s.checked_sub(record.cltt())?;
-        if !client.plan.settings(client.subnet).cache.covers(age_s, valid_s) {
+        if !client.plan.subnet(client.subnet).cache.covers(age_s, valid_s) {
             return None;
         }
         for stats in [&*self.leases.totals, serving.subnet_stats(client.subnet)] {
@@ -656,7 +656,7 @@ impl Shard {
         let matches = serving
             .plan
             .subnet_by_id(record.subnet_id())
-            .is_none_or(|subnet| serving.plan.settings(subnet).match_client_id);
+            .is_none_or(|subnet| serving.plan.subnet(subnet).match_client_id);
         self.leases.table.belongs(lease, &query.hw_addr(), if matches { client_id } else { &[] })
     }
 
@@ -711,7 +711,7 @@ impl Shard {
         renewed: Option<LeaseRef>,
     ) -> Times {
         let plan = client.plan;
-        let subnet = plan.settings(place.subnet);
+        let subnet = plan.subnet(place.subnet);
         let lifetimes: Lifetimes = client
             .classes
             .iter()

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use crate::classify::subnet::{self, Origin as SelectOrigin};
 use crate::config::json::{Comments, Files, Value as Parsed, parse_wire, pretty};
 use crate::config::load::{Loaded, load_value};
-use crate::config::option::{self, Definitions};
 use crate::config::plan::{Plan, SubnetIndex};
 use crate::config::render;
 use crate::config::tree::{ControlAgent, Dhcp4, SharedNetwork, Subnet4};
 use crate::control::backend::{
-    Backend, Completion, ConfigAction, ConfigFailure, ConfigOrder, ConfigText, Daemon, Features, InterfaceFacts,
-    LfcStart, Order as Asked, SelectQuery, SocketsStatus, Status, SubnetFacts, Ticket, WrittenFile,
+    Backend, Completion, ConfigAction, ConfigFailure, ConfigOrder, ConfigText, Daemon, Features,
+    InterfaceFacts, LfcStart, Order as Asked, SelectQuery, SocketsStatus, Status, SubnetFacts, Ticket,
+    WrittenFile,
 };
 use crate::control::disabling::Disabling;
 use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
@@ -88,7 +88,13 @@ pub struct Desk {
 impl Desk {
     /// A desk for these.
     #[must_use]
-    pub fn new(engine: Engine, clock: Clock, tree: Dhcp4, agent: Option<ControlAgent>, files: Vec<PathBuf>) -> Self {
+    pub fn new(
+        engine: Engine,
+        clock: Clock,
+        tree: Dhcp4,
+        agent: Option<ControlAgent>,
+        files: Vec<PathBuf>,
+    ) -> Self {
         let now = clock.now();
         Self {
             engine,
@@ -124,12 +130,14 @@ impl Desk {
                 }
                 Some(self.holder(view.address).unwrap_or_else(|| self.engine.steering.owner(&view.hw_addr)))
             }
-            LeaseRequest::Delete { key: LeaseKey::Address(address), .. } | LeaseRequest::Get(LeaseKey::Address(address)) => {
+            LeaseRequest::Delete { key: LeaseKey::Address(address), .. }
+            | LeaseRequest::Get(LeaseKey::Address(address)) => {
                 Some(self.holder(*address).unwrap_or(ShardId(0)))
             }
             _ => None,
         };
-        let one = matches!(request, LeaseRequest::Put { .. } | LeaseRequest::Delete { .. } | LeaseRequest::Get(_));
+        let one =
+            matches!(request, LeaseRequest::Put { .. } | LeaseRequest::Delete { .. } | LeaseRequest::Get(_));
         let number = self.next;
         self.next += 1;
         let shards: Vec<usize> = match target {
@@ -173,7 +181,8 @@ impl Desk {
             .pending
             .iter()
             .filter(|(_, pending)| {
-                pending.missing == 0 && pending.gates.iter().all(|(shard, lsn)| engine.is_durable(*shard, *lsn))
+                pending.missing == 0
+                    && pending.gates.iter().all(|(shard, lsn)| engine.is_durable(*shard, *lsn))
             })
             .map(|(number, _)| *number)
             .collect();
@@ -196,29 +205,17 @@ impl Desk {
             id: subnet.id,
             network: subnet.prefix,
             prefix_len: subnet.prefix_len,
-            valid_lft_s: plan.settings(index).lifetimes.default_s,
+            valid_lft_s: plan.subnet(index).lifetimes.default_s,
             shared_network: plan.network(subnet.network).name.as_deref().map(str::to_owned),
         }
-    }
-
-    fn definitions(&self) -> Definitions {
-        let mut definitions = Definitions::new(option::Family::V4);
-        let mut report = crate::config::finding::Report::default();
-        definitions.add_all(&self.tree.option_defs, &mut report);
-        definitions
     }
 
     /// The running configuration as `config-get` shows it.
     #[must_use]
     pub fn rendered(&self, daemon: Daemon) -> serde_json::Value {
         match daemon {
-            Daemon::Dhcp4 => {
-                let definitions = self.definitions();
-                render::dhcp4(&self.tree, &|option| option::scope::identify(&definitions, option))
-            }
-            Daemon::Agent => {
-                self.agent.as_ref().map_or(serde_json::Value::Null, render::control_agent)
-            }
+            Daemon::Dhcp4 => render::dhcp4(&self.tree, &render::definitions(&self.tree)),
+            Daemon::Agent => self.agent.as_ref().map_or(serde_json::Value::Null, render::control_agent),
             Daemon::Dhcp6 => serde_json::Value::Null,
         }
     }
@@ -229,7 +226,9 @@ impl Desk {
             .shared_networks
             .iter()
             .flat_map(|network| network.subnets.iter().map(move |subnet| (Some(network), subnet)));
-        inside.chain(self.tree.subnets.iter().map(|subnet| (None, subnet))).find(|(_, subnet)| subnet.id == id)
+        inside
+            .chain(self.tree.subnets.iter().map(|subnet| (None, subnet)))
+            .find(|(_, subnet)| subnet.id == id)
     }
 
     /// Reads the configuration inside a command.
@@ -246,8 +245,8 @@ impl Desk {
         let block = String::from_utf8_lossy(block);
         let wrapped = format!("{{ \"{}\": {block} }}", daemon.block());
         let mut files = Files::default();
-        let value: Parsed =
-            parse_wire(&mut files, "<wire>", &wrapped, Comments::Refuse).map_err(|finding| finding.kea_text())?;
+        let value: Parsed = parse_wire(&mut files, "<wire>", &wrapped, Comments::Refuse)
+            .map_err(|finding| finding.kea_text())?;
         let loaded = load_value(files, &value, Some(interfaces));
         match loaded.first_error() {
             Some(finding) => Err(finding.kea_text()),
@@ -261,11 +260,18 @@ impl Desk {
             Some(file) => file,
             None => match self.files.as_slice() {
                 [only] => only.display().to_string(),
-                _ => return Err("Error during config-write: the server was started with several files: name one".to_owned()),
+                _ => {
+                    return Err(
+                        "Error during config-write: the server was started with several files: name one"
+                            .to_owned(),
+                    );
+                }
             },
         };
         let text = pretty(&self.rendered(daemon));
-        std::fs::write(&file, &text).map_err(|error| format!("Error during config-write: Unable to open file {file} for writing: {error}"))?;
+        std::fs::write(&file, &text).map_err(|error| {
+            format!("Error during config-write: Unable to open file {file} for writing: {error}")
+        })?;
         Ok(WrittenFile { file, bytes: text.len() as u64 })
     }
 }
@@ -287,10 +293,8 @@ fn join(mut replies: Vec<LeaseReply>, limit: Option<u32>, one: bool) -> LeaseRep
         let found = replies.iter().position(|reply| *reply != LeaseReply::NotFound).unwrap_or(0);
         return replies.swap_remove(found);
     }
-    let count = replies
-        .iter()
-        .map(|reply| if let LeaseReply::Count(count) = reply { *count } else { 0 })
-        .sum();
+    let count =
+        replies.iter().map(|reply| if let LeaseReply::Count(count) = reply { *count } else { 0 }).sum();
     LeaseReply::Count(count)
 }
 
@@ -370,8 +374,7 @@ impl Backend for Desk {
 
     fn subnet_config(&self, id: SubnetId) -> Option<Vec<u8>> {
         let (network, subnet) = self.find_subnet(id)?;
-        let definitions = self.definitions();
-        let value = render::subnet4(&self.tree, network, subnet, &|option| option::scope::identify(&definitions, option));
+        let value = render::subnet4(&self.tree, network, subnet, &render::definitions(&self.tree));
         Some(crate::config::json::compact(&value).into_bytes())
     }
 
@@ -382,7 +385,9 @@ impl Backend for Desk {
     fn shared_network_config(&self, name: &str) -> Option<Vec<u8>> {
         let rendered = self.rendered(Daemon::Dhcp4);
         let networks = rendered.get("Dhcp4")?.get("shared-networks")?.as_array()?;
-        let network = networks.iter().find(|network| network.get("name").and_then(|value| value.as_str()) == Some(name))?;
+        let network = networks
+            .iter()
+            .find(|network| network.get("name").and_then(|value| value.as_str()) == Some(name))?;
         Some(crate::config::json::compact(network).into_bytes())
     }
 
@@ -495,9 +500,9 @@ impl Backend for Desk {
                 if reason.kind() == DropKind::Refused {
                     add(ServerCounter::ReceiveDrop, count);
                 }
-                let known = reason
-                    .statistic()
-                    .and_then(|name| ServerCounter::ALL.iter().copied().find(|counter| counter.name() == name));
+                let known = reason.statistic().and_then(|name| {
+                    ServerCounter::ALL.iter().copied().find(|counter| counter.name() == name)
+                });
                 if let Some(counter) = known {
                     add(counter, count);
                 }
@@ -531,7 +536,8 @@ impl Backend for Desk {
                     continue;
                 }
                 let place = subnet.pools.start + u32::try_from(offset).unwrap_or(0);
-                let of = subnet_values(serving.pool_stats(crate::config::plan::PoolIndex(place)), pool.capacity());
+                let of =
+                    subnet_values(serving.pool_stats(crate::config::plan::PoolIndex(place)), pool.capacity());
                 let mut values = [0; PoolCounter::COUNT];
                 for counter in PoolCounter::ALL {
                     let from = SubnetCounter::ALL.iter().find(|other| other.name() == counter.name());

@@ -162,7 +162,7 @@ pub fn prepare_space(space: &AddressSpace, plan: &Plan, old: Option<&Plan>) -> R
     }
     for host in plan.hosts.all() {
         let honoured = host.subnet.is_some_and(|subnet| {
-            let flags = plan.settings(subnet).reservations;
+            let flags = plan.subnet(subnet).reservations;
             flags.in_subnet && !flags.out_of_pool
         });
         if honoured && !host.address.is_unspecified() {

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 pub use definitions::Definitions;
 pub use encode::{Family, check, encode};
 pub use hex::parse_hex;
-pub use scope::{EncodedOption, encode_scope, identify};
+pub use scope::{EncodedOption, encode_scope};
 
 /// The type of an option's value or of one of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

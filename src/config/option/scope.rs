@@ -6,7 +6,6 @@ use super::hex::parse_hex;
 use super::{Definition, Definitions};
 use crate::config::finding::{Report, Style};
 use crate::config::json::Span;
-use crate::config::render::{OptionIdentity, as_written};
 use crate::config::tree::OptionData;
 
 /// Vendor-identifying vendor class (RFC 3925 3).
@@ -116,25 +115,6 @@ where
         return Err((option.data.at, text));
     }
     Ok(Entry { from: option, space, code, definition, value })
-}
-
-/// What `definitions` know of `option`, for whoever prints it; what was written where it is wrong.
-#[must_use]
-pub fn identify(definitions: &Definitions, option: &OptionData) -> OptionIdentity {
-    let space = option.space.as_ref().map_or_else(|| definitions.main_space(), |space| &space.value);
-    let definition = match (&option.code, &option.name) {
-        (Some(code), _) => definitions.by_code(space, code.value),
-        (None, Some(name)) => definitions.by_name(space, &name.value),
-        (None, None) => None,
-    };
-    definition.map_or_else(
-        || as_written(option),
-        |definition| OptionIdentity {
-            code: Some(definition.code),
-            name: Some(definition.name.to_string()),
-            defined: true,
-        },
-    )
 }
 
 /// The options of one scope in the order of the configuration. What is wrong with one is reported and it is left
