@@ -15,6 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aplomado::classify::steer::Steering;
 use aplomado::ids::InterfaceId;
 use aplomado::net::link::{self, Change, Monitor, Obstacle, Selected, Snapshot, SocketType, Table};
 use aplomado::net::packet::{self, Hear, PacketOptions};
@@ -28,7 +29,7 @@ const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const KEYS: (u32, u32) = (0x9e37_79b1, 0x85eb_ca6b);
+const SEED: u64 = 42;
 const IFACE: InterfaceId = InterfaceId(0);
 /// Longest wait for a frame that must come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,14 +77,14 @@ impl Wire {
     /// Opens packet ports at the server's end, by what the kernel says about the interface.
     fn server_ports(&self, shards: u8, options: &PacketOptions) -> Vec<PacketPort> {
         self.enter_server();
-        packet::open(&selected("srv0"), IFACE, shards, KEYS, options).expect("root may open packet sockets")
+        packet::open(&selected("srv0"), IFACE, shards, keys(), options).expect("root may open packet sockets")
     }
 
     /// A client's end: sends any frame and hears port 68.
     fn client(&self) -> Client {
         self.enter_client();
         let options = PacketOptions { udp_port: 68, hear: Hear::All, ..PacketOptions::default() };
-        let port = packet::open(&selected("cli0"), IFACE, 1, KEYS, &options).expect("a client's port");
+        let port = packet::open(&selected("cli0"), IFACE, 1, keys(), &options).expect("a client's port");
         Client { set: set_of(port), slab: FrameSlab::new(64), batch: TxBatch::new() }
     }
 }
@@ -218,12 +219,15 @@ fn tagged(bytes: &[u8], vlan: u16) -> Vec<u8> {
     tagged
 }
 
-/// The shard of a client: the formula written a third time, beside the programs and the server's own.
-fn shard_of(chaddr: [u8; 6], shards: u32) -> u32 {
-    let last = u64::from(u32::from_be_bytes([chaddr[2], chaddr[3], chaddr[4], chaddr[5]]));
-    let first = u64::from(u16::from_be_bytes([chaddr[0], chaddr[1]]));
-    let hash = (last * u64::from(KEYS.0) + first * u64::from(KEYS.1)) % (1 << 32);
-    u32::try_from(((hash >> 16) * u64::from(shards)) >> 16).expect("below the count")
+/// The shard of a client, as the server computes it.
+fn shard_of(chaddr: [u8; 6], shards: u8) -> u8 {
+    let steering = Steering::new(SEED, usize::from(shards));
+    assert_eq!(steering.multipliers(), keys(), "they do not depend on the count");
+    steering.owner_of_six(chaddr).0
+}
+
+fn keys() -> (u32, u32) {
+    Steering::new(SEED, 1).multipliers()
 }
 
 /// 200 hardware addresses as vendors give them: few prefixes, running numbers, and some of anything.
@@ -299,11 +303,9 @@ fn fan_out_agrees_with_the_function_for_one_two_and_four_shards() {
             clients.iter().map(|chaddr| frame([255; 6], Ipv4Addr::BROADCAST, 67, *chaddr)).collect();
         client.send(&frames);
         let mut heard = 0;
-        for (shard, set) in sets.iter_mut().enumerate() {
-            let expected: Vec<_> = clients
-                .iter()
-                .filter(|chaddr| usize::try_from(shard_of(**chaddr, shards.into())).expect("small") == shard)
-                .collect();
+        for (shard, set) in (0..).zip(&mut sets) {
+            let expected: Vec<_> =
+                clients.iter().filter(|chaddr| shard_of(**chaddr, shards) == shard).collect();
             let seen = receive(set, expected.len());
             assert!(seen.iter().zip(&expected).all(|((bytes, _), chaddr)| bytes[70..76] == chaddr[..]));
             assert!(expected.len() > 100 / usize::from(shards), "shard {shard} of {shards} has its share");
@@ -336,7 +338,8 @@ fn vlan_device_serves_its_vlan_and_the_device_below_does_not() {
     run_ip(&["-n", &wire.server, "addr", "add", "192.0.2.1/24", "dev", "srv0.10"]);
     let mut below = set_of(wire.server_ports(1, &PacketOptions::default()));
     let mut vlan = set_of(
-        packet::open(&selected("srv0.10"), IFACE, 1, KEYS, &PacketOptions::default()).expect("a VLAN's port"),
+        packet::open(&selected("srv0.10"), IFACE, 1, keys(), &PacketOptions::default())
+            .expect("a VLAN's port"),
     );
     let mut client = wire.client();
     client.send(&[tagged(&broadcast(1), 20), tagged(&broadcast(2), 10), broadcast(3)]);
@@ -464,7 +467,7 @@ fn interfaces_that_appear_vanish_and_change_address_are_followed() {
     };
     assert_eq!((first.name.as_str(), first.mac, &first.addresses[..]), ("srv0", SERVER_MAC, &[SERVER][..]));
     assert!(!monitor.drain().expect("readable"), "nothing has changed yet");
-    let mut server = set_of(packet::open(&first, id, 1, KEYS, &PacketOptions::default()).expect("a port"));
+    let mut server = set_of(packet::open(&first, id, 1, keys(), &PacketOptions::default()).expect("a port"));
     let mut client = wire.client();
 
     run_ip(&["-n", &wire.server, "addr", "add", "198.18.0.99/24", "dev", "srv0"]);
@@ -506,7 +509,7 @@ fn udp_socket_hears_unicast_to_its_address_and_no_broadcast() {
     let Some(wire) = Wire::new("udp") else { return };
     wire.enter_server();
     let mut server =
-        set_of(udp::open(&selected("srv0"), IFACE, 1, KEYS, &UdpOptions::default()).expect("free"));
+        set_of(udp::open(&selected("srv0"), IFACE, 1, keys(), &UdpOptions::default()).expect("free"));
     wire.enter_client();
     let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
     socket.set_broadcast(true).expect("allowed");
@@ -540,7 +543,7 @@ fn udp_sockets_of_several_shards_and_addresses_are_steered_by_chaddr() {
     run_ip(&["-n", &wire.server, "addr", "add", "192.0.2.11/24", "dev", "srv0"]);
     wire.enter_server();
     let ports: Vec<UdpPort> =
-        udp::open(&selected("srv0"), IFACE, 4, KEYS, &UdpOptions::default()).expect("free");
+        udp::open(&selected("srv0"), IFACE, 4, keys(), &UdpOptions::default()).expect("free");
     let mut sets: Vec<_> = ports.into_iter().map(|port| set_of([port])).collect();
     wire.enter_client();
     let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
@@ -592,11 +595,11 @@ fn relayed_reply_follows_the_routing_table_where_it_is_told_to() {
     ] {
         wire.enter_server();
         let options = UdpOptions { outbound, ..UdpOptions::default() };
-        let mut server = set_of(udp::open(&selected("srv0"), IFACE, 1, KEYS, &options).expect("free"));
+        let mut server = set_of(udp::open(&selected("srv0"), IFACE, 1, keys(), &options).expect("free"));
         wire.enter_client();
         let options = PacketOptions { hear: Hear::All, ..PacketOptions::default() };
         let mut relay =
-            set_of(packet::open(&selected(arrives_by), IFACE, 1, KEYS, &options).expect("a relay's port"));
+            set_of(packet::open(&selected(arrives_by), IFACE, 1, keys(), &options).expect("a relay's port"));
         let mut reply = frame(CLIENT_MAC, Ipv4Addr::new(203, 0, 113, 9), 67, [2, 1, 0, 0, 0, 1]);
         reply[26..30].copy_from_slice(&SERVER.octets());
         reply[66..70].copy_from_slice(&giaddr);
@@ -638,6 +641,6 @@ fn port_of_an_interface_that_is_not_there_says_so() {
     wire.enter_server();
     let mut gone = selected("srv0");
     gone.index = 4_000_000;
-    let error = packet::open(&gone, IFACE, 1, KEYS, &PacketOptions::default()).expect_err("no such device");
+    let error = packet::open(&gone, IFACE, 1, keys(), &PacketOptions::default()).expect_err("no such device");
     assert_eq!(error.source.raw_os_error(), Some(19), "{error}: {}", error.source);
 }
