@@ -920,7 +920,10 @@ impl NaiveIterative {
     fn pick(&mut self, pools: &[PoolRange], allowed: &[bool], space: &AddressSpace) -> Option<(usize, u32)> {
         let capacity: u64 =
             pools.iter().zip(allowed).filter(|(_, open)| **open).map(|(pool, _)| pool.len()).sum();
-        (0..capacity).find_map(|_| {
+        // Kea stops after as many candidates as there are addresses. When classes opened other pools before, the rest of this
+        // round and the start of the next can name some twice, so that it misses a free one. Here the search goes on until
+        // a whole round was seen.
+        (0..capacity * 2).find_map(|_| {
             let candidate = self.candidate(pools, allowed)?;
             space.is_available(ip(candidate.1)).then_some(candidate)
         })

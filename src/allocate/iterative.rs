@@ -2,6 +2,9 @@
 //!
 //! The order is Kea's, address by address: each pool remembers the address given last, the subnet remembers it too and so which
 //! pool is being worked through. A pool that comes to its end is spent until all open pools are; then they all start again.
+//!
+//! One difference: Kea gives up after as many candidates as the open pools have addresses. Where clients of different classes
+//! have left the pools at different places, it can count some addresses twice and miss a free one; here it is found.
 
 use std::net::Ipv4Addr;
 
