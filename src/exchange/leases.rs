@@ -309,12 +309,15 @@ impl Leases {
     ) -> Result<Lsn, DropReason> {
         let view = self.table.view(lease);
         let (address, before) = (view.address, (view.state, view.subnet_id));
+        // The word first: once it says Retiring nobody else can take the address and write a row before this one.
+        let Some(ticket) = self.space.begin_retire(address, self.shard, lease) else {
+            self.drop_stale(serving, lease);
+            return Ok(Lsn(0));
+        };
+        let view = self.table.view(lease);
         let lsn = self.log.append(&Change::Delete(view), origin).map_err(|_| DropReason::LogFull)?;
-        let ticket = self.space.begin_retire(address, self.shard, lease);
         self.forget(lease);
-        if let Some(ticket) = ticket {
-            self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull)?;
-        }
+        self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull)?;
         self.transition(serving, address, before, (LeaseState::Reclaimed, before.1), false);
         Ok(lsn)
     }
@@ -333,6 +336,13 @@ impl Leases {
         let record = self.table.record(lease);
         let before = (record.state(), record.subnet_id());
         let address = record.address();
+        // A lease that others may claim is taken back before its row is written: rows of one address stay in order.
+        if record.is_loose() {
+            if !self.space.reactivate(address, self.shard, lease) {
+                return Err(DropReason::NoLease);
+            }
+            self.table.set_loose(lease, false);
+        }
         let origin = match how {
             LetGo::Reclaim => {
                 self.table.reclaim(lease);
@@ -360,11 +370,11 @@ impl Leases {
         if record.is_loose() {
             return Ok(());
         }
-        if let Some(ticket) = self.space.begin_lend(address, self.shard, lease) {
-            self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull)?;
-            self.table.set_loose(lease, true);
+        self.table.set_loose(lease, true);
+        match self.space.begin_lend(address, self.shard, lease) {
+            Some(ticket) => self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Puts a lease in probation.
@@ -382,6 +392,13 @@ impl Leases {
         let record = self.table.record(lease);
         let before = (record.state(), record.subnet_id());
         let address = record.address();
+        // A lease that others may claim is taken back before its row is written: rows of one address stay in order.
+        if record.is_loose() {
+            if !self.space.reactivate(address, self.shard, lease) {
+                return Err(DropReason::NoLease);
+            }
+            self.table.set_loose(lease, false);
+        }
         self.unlearn(lease);
         self.table.decline(lease, wall_s, probation_s);
         self.transition(serving, address, before, (LeaseState::Declined, before.1), false);

@@ -8,6 +8,7 @@ use crate::journal::ChangeOrigin;
 use crate::lease::LeaseState;
 use crate::lease::table::Due;
 use crate::time::{Mono, Now};
+use crate::wire::drop::DropReason;
 
 /// Leases that one turn looks at when time has moved on.
 const DUE_PER_TURN_MAX: u32 = 64;
@@ -143,6 +144,9 @@ impl Shard {
             return;
         }
         let state = record.state();
+        if self.leases.ready().is_err() {
+            return;
+        }
         self.leases.count_reclaimed(serving, lease);
         let keep = !remove && matches!(state, LeaseState::Assigned | LeaseState::Released);
         let done = if keep {
@@ -150,8 +154,10 @@ impl Shard {
         } else {
             self.leases.delete(serving, lease, ChangeOrigin::Expiry)
         };
-        // No room now: the lease comes round again.
-        let _ = done;
+        if done == Err(DropReason::NoLease) {
+            self.leases.drop_stale(serving, lease);
+        }
+        // Without room now the lease comes round again.
     }
 
     fn flush_some(&mut self, serving: &Serving, now: Now) -> bool {

@@ -11,7 +11,6 @@ use std::os::fd::AsRawFd;
 
 use super::clock::Clock;
 use super::engine::{Engine, LoadedLeases, Start};
-use super::port::AnyPort;
 use super::setup;
 use super::shard_loop::{Event, Order};
 use crate::allocate::Share;
@@ -19,6 +18,7 @@ use crate::config::finding::Finding;
 use crate::config::tree::{Dhcp4, SyncMode as Configured};
 use crate::exchange::serving::StatsBook;
 use crate::ids::InterfaceId;
+use crate::net::AnyPort;
 use crate::net::link::{Change, Monitor, Selected, Snapshot, SocketType, Table};
 use crate::net::udp::{Fallback, Outbound, UdpOptions};
 use crate::net::{packet, udp};

@@ -12,7 +12,6 @@ use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use super::clock::Clock;
-use super::port::AnyPort;
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
@@ -29,6 +28,7 @@ use crate::lease::Lease4;
 use crate::lease::address::{AddressSpace, Retiring};
 use crate::lease::directory::Directory;
 use crate::lease::table::{LeaseTable, TableLimits};
+use crate::net::AnyPort;
 use crate::net::{Doorbell, PortSet};
 use crate::store::{self, Compaction, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
 use crate::sync::{PlanCell, Watermark};

@@ -13,6 +13,5 @@ pub mod clock;
 pub mod control_loop;
 pub mod desk;
 pub mod engine;
-pub mod port;
 pub mod setup;
 pub mod shard_loop;
