@@ -3,6 +3,7 @@
 pub mod ctl;
 pub mod exit;
 pub mod leases;
+pub mod offline;
 pub mod run;
 
 use std::path::PathBuf;
@@ -58,6 +59,14 @@ enum Command {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Send one command to a running server and print the answer.
+    Ctl(ctl::CtlArgs),
+    /// Work on a lease file while no server has it.
+    Leases {
+        /// What to do.
+        #[command(subcommand)]
+        action: offline::Action,
+    },
 }
 
 /// Runs the command line.
@@ -74,5 +83,14 @@ pub fn main() -> Exit {
     match arguments.command {
         Command::Run { config, log_format } => run::run(&config, log_format),
         Command::Check { files } => run::check(&files),
+        Command::Ctl(arguments) => match ctl::run(&arguments, &mut std::io::stdout()) {
+            Ok(0) => Exit::Well,
+            Ok(code) => Exit::Asked(code),
+            Err(error) => {
+                eprintln!("aplomado: {error}");
+                Exit::Asked(ctl::EXIT_NOT_ASKED)
+            }
+        },
+        Command::Leases { action } => offline::run(&action),
     }
 }
