@@ -28,6 +28,7 @@ pub mod lease_json;
 pub mod listener;
 pub mod log;
 pub mod notify;
+pub mod peer;
 pub mod server_commands;
 pub mod statistics;
 mod stream;

@@ -16,6 +16,7 @@ use mio::unix::SourceFd;
 use super::clock::Clock;
 use super::desk::{Desk, Errand, failure};
 use super::engine::{self, Engine, LoadedLeases, Start};
+use super::ha;
 use super::listeners;
 use super::setup;
 use super::shard_loop::{Event, Order};
@@ -28,7 +29,7 @@ use crate::control::clock::Zone;
 use crate::control::event_loop::ControlLoop;
 use crate::control::log::{self, LogFormat, Severity};
 use crate::control::notify::Notifier;
-use crate::control::table::CommandTable;
+use crate::control::table::{CommandTable, Presence};
 use crate::exchange::serving::StatsBook;
 use crate::ids::InterfaceId;
 use crate::log;
@@ -94,7 +95,11 @@ fn start_and_serve(
     warn(&findings);
 
     let refused = |error: std::io::Error| Failure::Start(error.to_string());
-    let mut api = ControlLoop::new([CommandTable::dhcp4(), CommandTable::agent()]).map_err(refused)?;
+    let mut commands = CommandTable::dhcp4();
+    for name in crate::ha::command::request::HA_COMMANDS {
+        commands.register_elsewhere(name, Presence::Ha);
+    }
+    let mut api = ControlLoop::new([commands, CommandTable::agent()]).map_err(refused)?;
     let capacity = tree.aplomado.max_leases.unwrap_or_else(|| plan.lease_capacity());
     let mut book = StatsBook::default();
     let raw = setup::socket_type(&tree) == SocketType::Raw;
@@ -106,6 +111,10 @@ fn start_and_serve(
     let changes = table.update(selection.served, setup::socket_type(&tree));
     let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), raw), &mut book);
     let waker = api.waker();
+    let wake_control: Arc<dyn Fn() + Send + Sync> = Arc::new(move || waker.wake());
+    let seed = seed();
+    let pair =
+        ha::prepare(&tree, shard_count(&tree), seed, Arc::clone(&wake_control)).map_err(Failure::Start)?;
     let start = Start {
         serving,
         book,
@@ -115,12 +124,15 @@ fn start_and_serve(
         row_errors_max: u64::from(tree.lease_database.max_row_errors),
         lease_capacity: capacity,
         share: Share::Whole,
-        seed: seed(),
-        wake_control: Arc::new(move || waker.wake()),
+        seed,
+        wake_control,
+        ha: pair.as_ref().map(|pair| Arc::clone(&pair.links)),
+        parked_max: tree.parked_packet_limit,
     };
     let (engine, leases) = Engine::start(start, clock).map_err(Failure::Start)?;
     tell_leases(&leases);
-    let desk = Desk::new(engine, clock, tree, loaded.control_agent, files.to_vec());
+    let mut desk = Desk::new(engine, clock, tree, loaded.control_agent, files.to_vec());
+    desk.ha = pair.map(|pair| pair.start(clock.now())).transpose().map_err(Failure::Start)?;
     let statistics = &mut api.dispatcher().statistics;
     statistics.set_zone(Zone::local());
     statistics.configure(desk.tree.statistic_sample_count, u64::from(desk.tree.statistic_sample_age_s));
@@ -238,10 +250,10 @@ impl Control {
         let link_watch = api.watch(&mut SourceFd(&monitor.fd().as_raw_fd())).map_err(refused)?;
 
         self.schedule_cleanup();
-        self.desk.engine.enable(true);
+        self.desk.engine.enable(self.desk.is_enabled());
         self.tell_serving(lease_count);
         loop {
-            if let Err(error) = api.poll(Some(SLEEP), &mut self.desk) {
+            if let Err(error) = api.poll(Some(self.desk.nap(SLEEP)), &mut self.desk) {
                 return Err(Failure::Fault(format!("the event queue failed: {error}")));
             }
             let failed = self.desk.engine.log.failure.lock().clone();
@@ -251,6 +263,7 @@ impl Control {
                 )));
             }
             self.listen();
+            self.desk.mind_pair();
             for watched in api.take_watched() {
                 let mut octets = [0; 64];
                 if watched == signal_watch && signals.read(&mut octets).is_ok_and(|count| count > 0) {
@@ -343,7 +356,7 @@ impl Control {
 
     /// Serves clients or not, as the disabling origins say.
     fn service(&mut self) {
-        let enabled = !self.desk.disabling.is_disabled();
+        let enabled = self.desk.is_enabled();
         self.desk.engine.enable(enabled);
         if enabled {
             log!(Severity::Info, DHCP4, DHCP4_SERVICE_ENABLED, "the DHCP service is enabled");
@@ -426,6 +439,10 @@ impl Control {
         let agent: Option<ControlAgent> = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
         if lease_file(&tree) != lease_file(&self.desk.tree) {
             return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
+        }
+        let pair = ha::configured(&tree)?;
+        if self.desk.ha.as_ref().map_or(pair.is_some(), |ha| !ha.is_same(pair.as_ref())) {
+            return Err("high-availability cannot be changed while the server runs: restart it".to_owned());
         }
         if shard_count(&tree) != self.desk.engine.shards.len() {
             log!(

@@ -31,6 +31,7 @@ use crate::wire::drop::{DropKind, DropReason};
 
 use super::clock::Clock;
 use super::engine::Engine;
+use super::ha::{Ha, copy::COPY_NUMBERS};
 use super::shard_loop::Order;
 
 /// A command's work that shards are busy with.
@@ -68,8 +69,10 @@ pub struct Desk {
     pub agent: Option<ControlAgent>,
     /// The files that the server was started with.
     pub files: Vec<PathBuf>,
-    /// Who has taken the DHCP service away.
+    /// Who has taken the DHCP service away, on a server without HA.
     pub disabling: Disabling,
+    /// The pair that this server is half of.
+    pub ha: Option<Ha>,
     /// What is to be done.
     pub errands: Vec<Errand>,
     /// Finished work, for the control loop to hand out.
@@ -104,6 +107,7 @@ impl Desk {
             agent,
             files,
             disabling: Disabling::default(),
+            ha: None,
             errands: Vec::new(),
             done: Vec::new(),
             started: now,
@@ -168,7 +172,11 @@ impl Desk {
 
     /// Takes a shard's answer in.
     pub fn answered(&mut self, number: u64, reply: LeaseReply, shard: ShardId, lsn: Lsn) {
-        if let Some(pending) = self.pending.get_mut(&number) {
+        if number >= COPY_NUMBERS {
+            if let Some(ha) = &mut self.ha {
+                ha.copied(&reply, shard, lsn);
+            }
+        } else if let Some(pending) = self.pending.get_mut(&number) {
             pending.replies.push(reply);
             pending.gates.push((shard, lsn));
             pending.missing -= 1;
@@ -192,6 +200,32 @@ impl Desk {
             let reply = join(pending.replies, pending.limit, pending.one);
             self.done.push((pending.ticket, Completion::Lease(reply)));
         }
+    }
+
+    /// Whether clients are served.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.ha.as_ref().map_or_else(|| !self.disabling.is_disabled(), Ha::service)
+    }
+
+    /// One turn of the pair.
+    pub fn mind_pair(&mut self) {
+        let now = self.clock.now();
+        let Some(ha) = &mut self.ha else { return };
+        let done = ha.step(now, &self.engine);
+        let answers = done.answers.into_iter();
+        self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
+        if done.service_changed {
+            self.errands.push(Errand::Service);
+        }
+    }
+
+    /// How long the control thread may sleep, `longest` at most.
+    #[must_use]
+    pub fn nap(&self, longest: std::time::Duration) -> std::time::Duration {
+        let Some(at) = self.ha.as_ref().and_then(Ha::deadline) else { return longest };
+        let left = at.0.saturating_sub(self.clock.now().mono.0);
+        longest.min(std::time::Duration::from_nanos(left) + std::time::Duration::from_micros(1))
     }
 
     /// Whether any work waits.
@@ -344,8 +378,12 @@ impl Backend for Desk {
                 self.done.push((ticket, Completion::LeasesWritten(Err(text))));
             }
             Asked::Command(command) => {
-                let text = format!("'{}' command not supported.", command.name);
-                self.done.push((ticket, Completion::Answer(Answer::new(2, text))));
+                let now = self.clock.now();
+                let answer = match &mut self.ha {
+                    Some(ha) => ha.command(now, ticket, &command),
+                    None => Some(Answer::unsupported(&command.name)),
+                };
+                self.done.extend(answer.map(|answer| (ticket, Completion::Answer(answer))));
             }
             Asked::CleanLeaseFile if self.engine.files.is_none() => {
                 self.done.push((ticket, Completion::LeaseFile(LfcStart::NotPersisted)));
@@ -444,8 +482,8 @@ impl Backend for Desk {
             } else {
                 SocketsStatus::Retrying(self.socket_errors.clone())
             },
-            disabled_by: self.disabling.origins().collect(),
-            high_availability: None,
+            disabled_by: self.ha.as_ref().map_or_else(|| self.disabling.origins().collect(), Ha::disabled_by),
+            high_availability: self.ha.as_ref().and_then(|ha| ha.status(now)),
         }
     }
 
@@ -556,12 +594,19 @@ impl Backend for Desk {
     }
 
     fn dhcp_disable(&mut self, origin: u32, max_period_s: Option<u64>) {
-        let now = self.clock.now().mono;
-        self.disabling.disable(origin, max_period_s, now);
+        let now = self.clock.now();
+        if let Some(ha) = &mut self.ha {
+            return ha.disable(now, origin, max_period_s);
+        }
+        self.disabling.disable(origin, max_period_s, now.mono);
         self.errands.push(Errand::Service);
     }
 
     fn dhcp_enable(&mut self, origin: u32) {
+        let now = self.clock.now();
+        if let Some(ha) = &mut self.ha {
+            return ha.enable(now, origin);
+        }
         self.disabling.enable(origin);
         self.errands.push(Errand::Service);
     }

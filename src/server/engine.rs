@@ -12,8 +12,9 @@ use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use super::clock::Clock;
+use super::ha::links::{Links, UpdateTap};
 use super::shard_loop::{
-    Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
+    Crossing, Event, HAND_OVER_SLOTS, HaPart, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
@@ -76,6 +77,10 @@ pub struct Start {
     pub seed: u64,
     /// Wakes the control thread.
     pub wake_control: Arc<dyn Fn() + Send + Sync>,
+    /// The pair that this server is half of.
+    pub ha: Option<Arc<Links>>,
+    /// `parked-packet-limit`: replies that may wait for peers, over all shards; 0 as many as can.
+    pub parked_max: u32,
 }
 
 /// What loading the leases came to.
@@ -236,7 +241,11 @@ impl Engine {
         let files = live.as_ref().map(|_| {
             LeaseFiles::new(start.lease_file.as_deref().unwrap_or_else(|| std::path::Path::new("")))
         });
-        let group = GroupCommit::new(live, logs, Vec::new(), start.sync);
+        let mut group = GroupCommit::new(live, logs, Vec::new(), start.sync);
+        if let Some(links) = &start.ha {
+            links.set_bells(bells.clone());
+            group.add_tap(Box::new(UpdateTap(Arc::clone(links))));
+        }
         let log_thread = {
             let (log, bells, wake) = (Arc::clone(&log), bells.clone(), Arc::clone(&start.wake_control));
             std::thread::Builder::new()
@@ -269,9 +278,19 @@ impl Engine {
                 },
                 log_bell: log_bell.clone(),
                 durable: Arc::clone(&durables[number]),
-                acked: Vec::new(),
+                acked: start
+                    .ha
+                    .iter()
+                    .flat_map(|links| &links.peers)
+                    .map(|peer| (peer.id(), peer.mark(number)))
+                    .collect(),
+                ha: start.ha.as_ref().map(|links| HaPart {
+                    links: Arc::clone(links),
+                    refused: links.refused(id),
+                    unacked: links.unacked_clients(number),
+                }),
                 park_disk_max: PARK_DISK_MAX,
-                park_peers_max: PARK_PEERS_MAX,
+                park_peers_max: park_peers_max(start.parked_max, shard_count),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
@@ -426,6 +445,14 @@ fn load(
         needs_cleanup: opened.needs_cleanup,
     };
     Ok((opened.live, loaded))
+}
+
+/// One shard's part of `parked-packet-limit`.
+fn park_peers_max(parked_max: u32, shard_count: usize) -> usize {
+    match usize::try_from(parked_max).unwrap_or(usize::MAX) {
+        0 => PARK_PEERS_MAX,
+        limit => limit.div_ceil(shard_count).min(PARK_PEERS_MAX),
+    }
 }
 
 fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: Clock) {

@@ -137,7 +137,9 @@ pub fn serving(
     arrivals: Vec<Option<Arrival>>,
     book: &mut StatsBook,
 ) -> Arc<Serving> {
-    Arc::new(Serving::new(plan, reclamation(&tree.expired), arrivals, book))
+    let mut serving = Serving::new(plan, reclamation(&tree.expired), arrivals, book);
+    super::ha::scope_classes(tree, &mut serving);
+    Arc::new(serving)
 }
 
 /// Makes the address space ready for a plan: blocks for every address of a pool or reservation, marks on reserved addresses.

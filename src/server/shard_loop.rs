@@ -16,11 +16,15 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 
+use super::ha::links::Links;
+use crate::classify::bucket::bucket;
 use crate::exchange::allocators::Allocators;
 use crate::exchange::reclaim::Cycles;
 use crate::exchange::request::{Job, Progress};
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, Shard};
+use crate::ha::unacked::{UnackedClients, age4_ms};
+use crate::ha::view::{Decision, Scope, ScopeWord, is_balanced4};
 use crate::ids::{InterfaceId, LeaseRef, Lsn, PeerId, ShardId};
 use crate::lease::request::{LeaseReply, LeaseRequest};
 use crate::lease::table::{KeyHash, Part, Want};
@@ -161,10 +165,22 @@ pub struct ShardParts<P> {
     pub durable: Arc<Watermark>,
     /// What each peer has answered, by number.
     pub acked: Vec<(PeerId, Arc<Watermark>)>,
+    /// The pair that this server is half of.
+    pub ha: Option<HaPart>,
     /// Replies that may wait for the disk alone.
     pub park_disk_max: usize,
     /// Replies that may wait for peers.
     pub park_peers_max: usize,
+}
+
+/// A shard's part of a pair.
+pub struct HaPart {
+    /// What it shares with the threads that talk to the peers.
+    pub links: Arc<Links>,
+    /// Updates that a peer did not take.
+    pub refused: Receiver<(Lsn, PeerId)>,
+    /// Clients that a silent partner should have answered.
+    pub unacked: UnackedClients,
 }
 
 /// One shard with everything that it uses.
@@ -182,6 +198,11 @@ pub struct ShardLoop<P> {
     log_bell: crate::store::Doorbell,
     durable: Arc<Watermark>,
     acked: Vec<(PeerId, Arc<Watermark>)>,
+    ha: Option<HaPart>,
+    /// What HA says in this turn, and what it said in the last release.
+    word: ScopeWord,
+    released: ScopeWord,
+    gate: Gate,
     rx: RxBatch,
     tx: TxBatch,
     tx_kinds: [MessageType; BATCH_MAX],
@@ -225,6 +246,10 @@ impl<P: Port> ShardLoop<P> {
             log_bell: parts.log_bell,
             durable: parts.durable,
             acked: parts.acked,
+            ha: parts.ha,
+            word: ScopeWord::ALONE,
+            released: ScopeWord::ALONE,
+            gate: Gate::DISK,
             rx: RxBatch::new(),
             tx: TxBatch::new(),
             tx_kinds: [MessageType::Offer; BATCH_MAX],
@@ -259,6 +284,7 @@ impl<P: Port> ShardLoop<P> {
     /// One turn at `now`, `wall_ns` being the same time in nanoseconds of wall clock. True when there was something to do.
     pub fn turn(&mut self, now: Now, wall_ns: u64) -> bool {
         self.refresh();
+        self.look_at_pair();
         self.shard.counters.turned();
         let mut busy = self.receive(now, wall_ns);
         busy |= self.take_over(now);
@@ -280,13 +306,14 @@ impl<P: Port> ShardLoop<P> {
         let (durable, marks, orders) = (&self.durable, &self.marks, &self.orders);
         let inbox = &self.crossing.inboxes[usize::from(self.id.0)];
         let (shared, generation) = (&self.shared, self.generation);
-        let acked = &self.acked;
+        let (acked, ha, word) = (&self.acked, self.ha.as_ref(), self.word);
         let parked =
             self.park.disk_count() + self.park.peers_count() > 0 || !self.shard.leases.retiring.is_empty();
         self.ports.wait(timeout, || {
             !orders.is_empty()
                 || !inbox.is_empty()
                 || shared.serving.generation() != generation
+                || ha.is_some_and(|ha| !ha.refused.is_empty() || ha.links.scope.read() != word)
                 || (parked
                     && (durable.read() != marks.disk()
                         || acked.iter().any(|(peer, mark)| mark.read() != marks.peer(*peer))))
@@ -309,6 +336,20 @@ impl<P: Port> ShardLoop<P> {
             }
         }
         self.shard.leases.table.set_hold_reclaimed_s(self.serving.reclamation.hold_s);
+    }
+
+    /// Reads what HA says: once per turn.
+    fn look_at_pair(&mut self) {
+        let Some(ha) = &self.ha else { return };
+        let word = ha.links.scope.read();
+        if word != self.word {
+            self.word = word;
+            let awaited = word.awaited();
+            self.gate = Gate::DISK;
+            for peer in (0..16u8).filter(|peer| awaited & (1 << peer) != 0) {
+                self.gate = self.gate.and_peer(PeerId(peer));
+            }
+        }
     }
 
     /// Receives one batch and does everything for it.
@@ -394,8 +435,8 @@ impl<P: Port> ShardLoop<P> {
         let Some(arrival) = serving.arrival(rx.interface) else {
             return self.shard.counters.dropped(DropReason::FrameAddress);
         };
-        if !self.park.has_room(Gate::DISK) {
-            return self.shard.counters.dropped(DropReason::DiskParkFull);
+        if let Err(reason) = room(&self.park, self.gate, self.parsed[index].head.message_type) {
+            return self.shard.counters.dropped(reason);
         }
         let Some(out) = self.slab.take() else {
             return self.shard.counters.dropped(DropReason::FramesGone);
@@ -415,7 +456,21 @@ impl<P: Port> ShardLoop<P> {
             interface: rx.interface,
             recovered_relay: &[],
         };
-        let given = Given { now, arrival: *arrival, scope_classes: &[], handed_over: false };
+        let decision = scope_of(self.word, &query);
+        if !decision.in_scope {
+            if decision.analyse
+                && let Some(ha) = &mut self.ha
+            {
+                let client =
+                    ha.links.fingerprint(query.hw_addr().as_bytes(), query.client_id().unwrap_or_default());
+                let age_ms = age4_ms(query.packet.secs());
+                ha.unacked.analyse(self.word.epoch(), Some(client), Some(age_ms));
+            }
+            self.slab.put(out);
+            return self.shard.counters.dropped(DropReason::HaNotForUs);
+        }
+        let scope_classes = classes_of(serving, decision);
+        let given = Given { now, arrival: *arrival, scope_classes, handed_over: false };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
@@ -433,7 +488,7 @@ impl<P: Port> ShardLoop<P> {
         match outcome {
             Outcome::Reply { len, kind } => self.queue(frame, len, interface, kind),
             Outcome::Park { len, kind, lsn, lease } => {
-                let gate = Gate::DISK;
+                let gate = self.gate;
                 if self.marks.cover(gate, lsn) {
                     return self.queue(frame, len, interface, kind);
                 }
@@ -510,13 +565,18 @@ impl<P: Port> ShardLoop<P> {
             return;
         };
         let Some(arrival) = serving.arrival(carrier.interface) else { return };
-        if !self.park.has_room(Gate::DISK) {
-            return self.shard.counters.dropped(DropReason::DiskParkFull);
+        if let Err(reason) = room(&self.park, self.gate, head.message_type) {
+            return self.shard.counters.dropped(reason);
+        }
+        let decision = scope_of(self.word, &query);
+        if !decision.in_scope {
+            return self.shard.counters.dropped(DropReason::HaNotForUs);
         }
         let Some(out) = self.slab.take() else {
             return self.shard.counters.dropped(DropReason::FramesGone);
         };
-        let given = Given { now, arrival: *arrival, scope_classes: &[], handed_over: true };
+        let scope_classes = classes_of(serving, decision);
+        let given = Given { now, arrival: *arrival, scope_classes, handed_over: true };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         self.act(outcome, out, carrier.interface);
     }
@@ -531,14 +591,24 @@ impl<P: Port> ShardLoop<P> {
             moved |= lsn != self.marks.peer(*peer);
             self.marks.set_peer(*peer, lsn);
         }
+        // After the marks and before the release: what a peer refused must not leave.
+        let refused = self.ha.as_ref().map(|ha| ha.refused.clone());
+        for (lsn, peer) in refused.iter().flat_map(Receiver::try_iter) {
+            self.refuse(lsn, peer);
+            moved = true;
+        }
+        moved |= self.word != self.released;
         if !moved {
             return false;
         }
+        self.released = self.word;
+        // Without HA nobody but the disk is awaited. With it, only those who are awaited now.
+        let awaited = self.gate;
         let serving = Arc::clone(&self.serving);
         let Shard { leases, allocators, .. } = &mut self.shard;
         leases.settle(durable, |address| allocators.freed(&serving.plan, address));
         let Self { park, marks, tx, tx_kinds, ports, slab, shard, .. } = self;
-        park.release(marks, Gate::ALL, |parked| {
+        park.release(marks, awaited, |parked| {
             if tx.room() == 0 {
                 let queued = tx.len();
                 let report = ports.send(tx, slab);
@@ -669,6 +739,34 @@ impl<P: Port> ShardLoop<P> {
         {
             shard.leases.table.mark_uncacheable(lease);
         }
+    }
+}
+
+/// Whether what a query may lead to would find room; only a REQUEST is answered by something that waits.
+fn room(park: &Park<Waiting>, gate: Gate, kind: Option<MessageType>) -> Result<(), DropReason> {
+    if !park.has_room(Gate::DISK) {
+        return Err(DropReason::DiskParkFull);
+    }
+    if gate.awaits_peers() && kind == Some(MessageType::Request) && !park.has_room(gate) {
+        return Err(DropReason::ParkFull);
+    }
+    Ok(())
+}
+
+/// Whose half of the clients a query belongs to.
+fn scope_of(word: ScopeWord, query: &Query<'_>) -> Decision {
+    let kind = query.message_type.map_or(0, |kind| kind.number());
+    let balanced = is_balanced4(kind);
+    let bucket = if balanced { query.bucket_key().map(|key| bucket(key.as_bytes())) } else { None };
+    word.decide(bucket, balanced)
+}
+
+/// The classes that go with a decision.
+fn classes_of(serving: &Serving, decision: Decision) -> &[crate::ids::ClassId] {
+    match decision.scope {
+        Some(Scope::Primary) => &serving.scope_classes[0],
+        Some(Scope::Secondary) => &serving.scope_classes[1],
+        None => &[],
     }
 }
 

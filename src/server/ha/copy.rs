@@ -1,0 +1,232 @@
+//! A synchronisation at work: pages that came are put into the shards lease by lease, so many at a time that clients do not
+//! notice, and the sub-machine is told when a page is safe.
+
+use std::collections::VecDeque;
+
+use crate::ha::command::page::{PageAnswer, PageLeases};
+use crate::ha::command::{PeerAnswer, PeerError};
+use crate::ha::relationship::Ticket;
+use crate::ha::sync::{Applied, Expect, Reply, SubnetFilter, Sync, SyncAction, SyncSummary};
+use crate::ids::{Lsn, ShardId};
+use crate::lease::Lease4Buf;
+use crate::lease::address::Owner;
+use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use crate::server::engine::Engine;
+use crate::server::shard_loop::Order;
+
+/// Orders with a number from here on are those of a synchronisation.
+pub const COPY_NUMBERS: u64 = 1 << 63;
+/// Leases that may be on their way to the shards at once.
+const WINDOW: usize = 512;
+
+/// What a copy wants of its owner.
+pub enum Wish {
+    /// Send this to the source.
+    Send {
+        /// The body.
+        body: Vec<u8>,
+        /// How long each step may take.
+        timeout_ms: u64,
+        /// Whether a page is expected.
+        page: bool,
+    },
+    /// The source does not know this command.
+    Unsupported(&'static str),
+    /// The source knows these commands.
+    Commands(Option<Vec<String>>),
+    /// It is over.
+    Finished(Result<SyncSummary, String>),
+}
+
+/// A page on its way into the shards.
+struct Page {
+    page: PageAnswer,
+    body: Vec<u8>,
+    /// Where the next lease stands; nothing when all have been read.
+    offset: Option<usize>,
+    first: bool,
+    changes: bool,
+    deleted: usize,
+    /// Read, but its shard took no order.
+    held: Option<(ShardId, LeaseRequest)>,
+    outstanding: usize,
+    gates: Vec<Lsn>,
+    applied: Applied,
+}
+
+/// One synchronisation.
+pub struct Copy {
+    /// Whose end is to be told.
+    pub ticket: Ticket,
+    /// The position of the source.
+    pub source: usize,
+    sync: Sync,
+    filter: SubnetFilter,
+    waiting: VecDeque<(PageAnswer, Vec<u8>)>,
+    page: Option<Page>,
+}
+
+impl Copy {
+    /// A copy that begins.
+    #[must_use]
+    pub const fn new(ticket: Ticket, source: usize, sync: Sync, filter: SubnetFilter) -> Self {
+        Self { ticket, source, sync, filter, waiting: VecDeque::new(), page: None }
+    }
+
+    /// A short command was answered.
+    pub fn answered(&mut self, answer: Result<PeerAnswer, PeerError>) {
+        self.sync.answered(Reply::Short(answer));
+    }
+
+    /// A page came, or not.
+    pub fn page_came(&mut self, page: Result<(PageAnswer, Vec<u8>), PeerError>) {
+        match page {
+            Ok((page, body)) => {
+                if page.is_success() {
+                    self.waiting.push_back((page.clone(), body));
+                }
+                self.sync.answered(Reply::Page(Ok(page)));
+            }
+            Err(error) => self.sync.answered(Reply::Page(Err(error))),
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub fn cancel(&mut self) {
+        self.sync.cancel();
+    }
+
+    /// A shard has put a lease, or not.
+    pub fn put(&mut self, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
+        let Some(page) = &mut self.page else { return };
+        page.outstanding = page.outstanding.saturating_sub(1);
+        if let Some(gate) = page.gates.get_mut(usize::from(shard.0)) {
+            *gate = lsn.max(*gate);
+        }
+        match reply {
+            LeaseReply::Added | LeaseReply::Updated | LeaseReply::Deleted => page.applied.stored += 1,
+            LeaseReply::Kept | LeaseReply::Busy | LeaseReply::NotFound => page.applied.kept += 1,
+            _ => page.applied.bad += 1,
+        }
+    }
+
+    /// Goes on as far as possible. `number` numbers orders.
+    pub fn step(&mut self, engine: &Engine, number: &mut u64) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        loop {
+            let mut moved = false;
+            while let Some(action) = self.sync.poll_action() {
+                moved = true;
+                match action {
+                    SyncAction::Send { body, timeout_ms, expect } => {
+                        wishes.push(Wish::Send { body, timeout_ms, page: expect == Expect::Page });
+                    }
+                    SyncAction::Apply { changes } => self.begin_page(engine, changes),
+                    SyncAction::Unsupported(command) => wishes.push(Wish::Unsupported(command)),
+                    SyncAction::Commands(names) => wishes.push(Wish::Commands(names)),
+                    SyncAction::Finished(result) => wishes.push(Wish::Finished(result)),
+                }
+            }
+            if let Some(page) = &mut self.page {
+                page.feed(engine, &self.filter, number);
+                if page.is_done(engine) {
+                    let applied = page.applied;
+                    self.page = None;
+                    self.sync.applied(Ok(applied));
+                    moved = true;
+                }
+            }
+            if !moved {
+                return wishes;
+            }
+        }
+    }
+
+    fn begin_page(&mut self, engine: &Engine, changes: bool) {
+        let Some((page, body)) = self.waiting.pop_front() else {
+            return self.sync.applied(Err("expected a page, found none".to_owned()));
+        };
+        self.page = Some(Page {
+            offset: page.leases_at,
+            page,
+            body,
+            first: true,
+            changes,
+            deleted: 0,
+            held: None,
+            outstanding: 0,
+            gates: vec![Lsn(0); engine.shards.len()],
+            applied: Applied::default(),
+        });
+    }
+}
+
+impl Page {
+    /// Gives the shards as much as they take.
+    fn feed(&mut self, engine: &Engine, filter: &SubnetFilter, number: &mut u64) {
+        while self.outstanding < WINDOW {
+            let next = self.held.take().or_else(|| self.next(engine, filter));
+            let Some((shard, request)) = next else { return };
+            *number = number.wrapping_add(1);
+            let Some(handle) = engine.shards.get(usize::from(shard.0)) else { return };
+            match handle.order(Order::Leases(COPY_NUMBERS | *number, request)) {
+                Ok(()) => self.outstanding += 1,
+                Err(Order::Leases(_, request)) => {
+                    self.held = Some((shard, request));
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn next(&mut self, engine: &Engine, filter: &SubnetFilter) -> Option<(ShardId, LeaseRequest)> {
+        let origin = Origin::Partner { partner_wins: false };
+        while self.offset.is_some() {
+            let mut leases = PageLeases::resume(&self.body, self.offset, self.first);
+            self.first = false;
+            let lease: Option<Lease4Buf> = match leases.next() {
+                Some(Ok(lease)) if !filter.keeps(lease.subnet_id) => {
+                    self.applied.kept += 1;
+                    None
+                }
+                Some(Ok(lease)) => Some(lease.to_owned()),
+                Some(Err(_)) => {
+                    self.applied.bad += 1;
+                    None
+                }
+                None => None,
+            };
+            self.offset = leases.offset();
+            let Some(lease) = lease else { continue };
+            let view = lease.view();
+            if engine.space.ensure(view.address, view.address).is_err() {
+                self.applied.bad += 1;
+                continue;
+            }
+            let shard = match engine.space.owner(view.address) {
+                Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
+                Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),
+            };
+            let mode = if self.changes { PutMode::Upsert } else { PutMode::Newer };
+            return Some((shard, LeaseRequest::Put { lease, mode, origin }));
+        }
+        while let Some(&address) = self.page.deleted.get(self.deleted) {
+            self.deleted += 1;
+            if let Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } = engine.space.owner(address) {
+                return Some((shard, LeaseRequest::Delete { key: LeaseKey::Address(address), origin }));
+            }
+        }
+        None
+    }
+
+    fn is_done(&self, engine: &Engine) -> bool {
+        self.outstanding == 0
+            && self.offset.is_none()
+            && self.held.is_none()
+            && self.deleted >= self.page.deleted.len()
+            && (0u8..)
+                .zip(&self.gates)
+                .all(|(shard, &lsn)| lsn == Lsn(0) || engine.is_durable(ShardId(shard), lsn))
+    }
+}

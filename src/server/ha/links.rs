@@ -1,0 +1,321 @@
+//! What shards, log thread, update workers and control thread share of the pair.
+//!
+//! ```text
+//! shard -> log ring -> log thread: UpdateTap -> queue of one worker -> peer
+//!   ^                                                  |
+//!   +---- refusal, then watermark, then bell ----------+
+//! ```
+//! A change goes to the worker that its address names, so that two changes of one address never overtake each other. What a peer has
+//! answered is kept as one contiguous position per shard and peer ([`Progress`]); a refusal reaches the shard before the
+//! position passes it.
+//!
+//! Promises: shards read words and positions, and take refusals from a ring of fixed size. The log thread never waits for a peer.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::classify::bucket::bucket;
+use crate::ha::backlog::{Delayed, Operation};
+use crate::ha::config::RelationshipConfig;
+use crate::ha::unacked::{ClientFingerprint, Traffic, UnackedClients, UnackedCounts};
+use crate::ha::view::{ScopeView, ScopeWord};
+use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId};
+use crate::journal::{Change, ChangeOrigin, Tap};
+use crate::lease::{Lease4, Lease4Buf};
+use crate::net::Doorbell;
+use crate::sync::Watermark;
+
+/// Changes that may wait for one worker.
+pub const QUEUE_MAX: usize = 8192;
+/// Refusals that may wait for one shard.
+const REFUSED_MAX: usize = 65_536;
+/// Changes that may wait for the backlog, at most.
+const DELAYED_MAX: usize = 1 << 20;
+
+/// A change on its way to a peer.
+pub struct Update {
+    /// The shard that made it.
+    pub shard: ShardId,
+    /// Its position there; 0 for one that nobody waits for.
+    pub lsn: Lsn,
+    /// What happened.
+    pub operation: Operation,
+    /// To which lease.
+    pub lease: Lease4Buf,
+}
+
+/// What a peer has answered of one shard's changes.
+#[derive(Debug, Default)]
+struct Progress {
+    offered: Lsn,
+    outstanding: BTreeSet<Lsn>,
+}
+
+impl Progress {
+    fn mark(&self) -> Lsn {
+        self.outstanding.first().map_or(self.offered, |first| Lsn(first.0 - 1))
+    }
+}
+
+/// One peer.
+pub struct PeerLink {
+    /// Its position in the relationship.
+    pub position: usize,
+    /// Whether it takes our bulk command.
+    pub bulk: AtomicBool,
+    /// Whether it takes released leases as updates.
+    pub released: AtomicBool,
+    /// Changes that found no room on their way, or failed, at a peer that nobody waits for: it needs a synchronisation.
+    pub lost: AtomicU64,
+    progress: Vec<Mutex<Progress>>,
+    marks: Vec<Arc<Watermark>>,
+    queues: Vec<Sender<Update>>,
+}
+
+impl PeerLink {
+    /// Its number as replies wait for it.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        PeerId(u8::try_from(self.position).unwrap_or(u8::MAX))
+    }
+
+    /// The changes of `shard` up to here are answered, or nobody waits for them.
+    #[must_use]
+    pub fn mark(&self, shard: usize) -> Arc<Watermark> {
+        Arc::clone(&self.marks[shard])
+    }
+
+    const fn bit(&self) -> u16 {
+        1 << self.position
+    }
+}
+
+/// One shard.
+struct ShardLink {
+    refused: (Sender<(Lsn, PeerId)>, Receiver<(Lsn, PeerId)>),
+    unacked: OnceLock<Arc<UnackedCounts>>,
+}
+
+/// Everything that threads share of one relationship.
+pub struct Links {
+    /// What shards do with queries and replies now.
+    pub scope: ScopeView,
+    /// The peers but this server, by position.
+    pub peers: Vec<PeerLink>,
+    /// Whether the machine remembers rejected clients: then it is told of successes too.
+    pub remembers: AtomicBool,
+    /// Changes that were not sent to the partner.
+    pub unsent: AtomicU64,
+    /// Changes for the backlog.
+    pub delayed: Receiver<Delayed>,
+    delayed_tx: Sender<Delayed>,
+    key: (u64, u64),
+    unacked_max: u32,
+    ack_delay_ms: u64,
+    shards: Vec<ShardLink>,
+    bells: OnceLock<Vec<Arc<Doorbell>>>,
+    wake_control: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Links {
+    /// Links for `shard_count` shards and `worker_count` workers per peer; the queues' other ends, by peer.
+    #[must_use]
+    pub fn new(
+        config: &RelationshipConfig,
+        shard_count: usize,
+        worker_count: usize,
+        seed: u64,
+        wake_control: Arc<dyn Fn() + Send + Sync>,
+    ) -> (Arc<Self>, Vec<Vec<Receiver<Update>>>) {
+        let shard_count = shard_count.clamp(1, SHARDS_MAX);
+        let mut ends = Vec::new();
+        let peers = (0..config.peers.len())
+            .filter(|&position| position != config.this)
+            .map(|position| {
+                let (queues, receivers) = (0..worker_count.max(1)).map(|_| bounded(QUEUE_MAX)).unzip();
+                ends.push(receivers);
+                PeerLink {
+                    position,
+                    bulk: AtomicBool::new(false),
+                    released: AtomicBool::new(false),
+                    lost: AtomicU64::new(0),
+                    progress: (0..shard_count).map(|_| Mutex::default()).collect(),
+                    marks: (0..shard_count).map(|_| Arc::default()).collect(),
+                    queues,
+                }
+            })
+            .collect();
+        let limit = usize::try_from(config.delayed_updates_limit).unwrap_or(usize::MAX);
+        let (delayed_tx, delayed) = bounded(limit.saturating_add(1).min(DELAYED_MAX));
+        let shard = || ShardLink { refused: bounded(REFUSED_MAX), unacked: OnceLock::new() };
+        let links = Self {
+            scope: ScopeView::new(ScopeWord::new(crate::ha::view::ScopeParts::default())),
+            peers,
+            remembers: AtomicBool::new(false),
+            unsent: AtomicU64::new(0),
+            delayed,
+            delayed_tx,
+            key: (seed, seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
+            unacked_max: config.max_unacked_clients,
+            ack_delay_ms: config.max_ack_delay_ms,
+            shards: (0..shard_count).map(|_| shard()).collect(),
+            bells: OnceLock::new(),
+            wake_control,
+        };
+        (Arc::new(links), ends)
+    }
+
+    /// How shards are woken; told once, when there are shards.
+    pub fn set_bells(&self, bells: Vec<Arc<Doorbell>>) {
+        // The first ones stay: there is one engine per process.
+        let _ = self.bells.set(bells);
+    }
+
+    /// Shows a word to the shards.
+    pub fn publish(&self, word: ScopeWord) {
+        self.scope.publish(word);
+        for bell in self.bells.get().into_iter().flatten() {
+            bell.ring();
+        }
+    }
+
+    /// The table of unacked clients for a shard: once per shard.
+    #[must_use]
+    pub fn unacked_clients(&self, shard: usize) -> UnackedClients {
+        let table = UnackedClients::new(self.unacked_max, self.ack_delay_ms);
+        let _ = self.shards[shard].unacked.set(table.counts());
+        table
+    }
+
+    /// What the shards have seen of the partner's clients.
+    #[must_use]
+    pub fn traffic(&self, epoch: u16) -> Traffic {
+        UnackedCounts::sum(
+            self.shards.iter().filter_map(|shard| shard.unacked.get()).map(|counts| &**counts),
+            epoch,
+        )
+    }
+
+    /// A client as the table of unacked clients and that of refusals know it.
+    #[must_use]
+    pub fn fingerprint(&self, hw_addr: &[u8], client_id: &[u8]) -> ClientFingerprint {
+        ClientFingerprint::v4(self.key, hw_addr, client_id)
+    }
+
+    /// The refusals for a shard.
+    #[must_use]
+    pub fn refused(&self, shard: ShardId) -> Receiver<(Lsn, PeerId)> {
+        self.shards[usize::from(shard.0)].refused.1.clone()
+    }
+
+    /// Wakes the control thread.
+    pub fn wake_control(&self) {
+        (self.wake_control)();
+    }
+
+    /// The peer at this position.
+    #[must_use]
+    pub fn peer(&self, position: usize) -> Option<&PeerLink> {
+        self.peers.iter().find(|peer| peer.position == position)
+    }
+
+    /// A peer has answered changes: `refused` says which of them it did not take.
+    pub fn answered(&self, peer: &PeerLink, updates: &[Update], refused: impl Fn(usize) -> bool) {
+        for (index, update) in updates.iter().enumerate().filter(|(_, update)| update.lsn != Lsn(0)) {
+            let shard = usize::from(update.shard.0);
+            if refused(index) {
+                self.ring(shard);
+                // A shard turns at least every 100 ms; its ring has room again then. Gone shards need nothing.
+                let _ = self.shards[shard].refused.0.send((update.lsn, peer.id()));
+            }
+            let mut progress = peer.progress[shard].lock();
+            progress.outstanding.remove(&update.lsn);
+            peer.marks[shard].publish(progress.mark());
+        }
+        let mut told = 0u64;
+        for update in updates {
+            if told & (1 << update.shard.0) == 0 {
+                told |= 1 << update.shard.0;
+                self.ring(usize::from(update.shard.0));
+            }
+        }
+    }
+
+    fn ring(&self, shard: usize) {
+        if let Some(bell) = self.bells.get().and_then(|bells| bells.get(shard)) {
+            bell.ring();
+        }
+    }
+
+    /// Sends a change of which nobody waits for the answer; lost when there is no room.
+    pub fn send_unawaited(&self, position: usize, delayed: Delayed) {
+        let Some(peer) = self.peer(position) else { return };
+        let Delayed { operation, lease } = delayed;
+        let queue = &peer.queues[worker_of(&lease.view(), peer.queues.len())];
+        if queue.try_send(Update { shard: ShardId(0), lsn: Lsn(0), operation, lease }).is_err() {
+            peer.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn offer(&self, peer: &PeerLink, shard: ShardId, lsn: Lsn, operation: Operation, lease: &Lease4<'_>) {
+        {
+            let mut progress = peer.progress[usize::from(shard.0)].lock();
+            progress.offered = lsn;
+            progress.outstanding.insert(lsn);
+        }
+        let queue = &peer.queues[worker_of(lease, peer.queues.len())];
+        let update = Update { shard, lsn, operation, lease: lease.to_owned() };
+        if let Err(full) = queue.try_send(update) {
+            peer.lost.fetch_add(1, Ordering::Relaxed);
+            self.answered(peer, &[full.into_inner()], |_| true);
+        }
+    }
+}
+
+/// The worker for an address.
+fn worker_of(lease: &Lease4<'_>, count: usize) -> usize {
+    usize::from(bucket(&lease.address.octets())) % count.max(1)
+}
+
+/// Feeds the peers' queues from the log.
+pub struct UpdateTap(pub Arc<Links>);
+
+impl Tap for UpdateTap {
+    fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
+        let links = &self.0;
+        let word = links.scope.read().parts();
+        let (operation, lease) = match change {
+            Change::Put(lease) => (Operation::Update, lease),
+            Change::Delete(lease) => (Operation::Delete, lease),
+        };
+        // What a command, the partner or time has done is not told: the others do it themselves, or know.
+        let by_client = origin == ChangeOrigin::Client;
+        for peer in &links.peers {
+            if by_client && word.sent & peer.bit() != 0 {
+                links.offer(peer, shard, lsn, operation, lease);
+            } else {
+                peer.progress[usize::from(shard.0)].lock().offered = lsn;
+            }
+        }
+        if by_client && word.queue {
+            // More than fit overflow the backlog anyway.
+            let _ = links.delayed_tx.try_send(Delayed { operation, lease: lease.to_owned() });
+            links.wake_control();
+        }
+        if by_client && word.count_unsent {
+            links.unsent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn group_end(&mut self) {
+        for peer in &self.0.peers {
+            for (progress, mark) in peer.progress.iter().zip(&peer.marks) {
+                mark.publish(progress.lock().mark());
+            }
+        }
+    }
+}
