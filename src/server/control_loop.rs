@@ -441,7 +441,7 @@ impl Control {
             return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
         }
         let pair = ha::configured(&tree)?;
-        if self.desk.ha.as_ref().map_or(pair.is_some(), |ha| !ha.is_same(pair.as_ref())) {
+        if self.desk.ha.as_ref().map_or_else(|| pair.is_some(), |ha| !ha.is_same(pair.as_ref())) {
             return Err("high-availability cannot be changed while the server runs: restart it".to_owned());
         }
         if shard_count(&tree) != self.desk.engine.shards.len() {

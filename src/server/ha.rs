@@ -355,7 +355,7 @@ impl Ha {
                         done.answers.push((ApiTicket(token.0), api_answer(answer)));
                     }
                     Output::Service(_) => done.service_changed = true,
-                    Output::Of(_, action) => self.act(now, engine, action, &mut done),
+                    Output::Of(_, action) => self.act(action, &mut done),
                 }
             }
             if !moved {
@@ -492,7 +492,7 @@ impl Ha {
         Job { tag, body, timeout: Duration::from_millis(self.config.timeouts().command_ms) }
     }
 
-    fn act(&mut self, now: Now, engine: &Engine, action: Action, done: &mut Done) {
+    fn act(&mut self, action: Action, done: &mut Done) {
         let name = self.config.own().name.clone();
         match action {
             Action::SendHeartbeat(ticket) => {
@@ -544,7 +544,6 @@ impl Ha {
             // These end in `Relationships`.
             Action::LocalService(_) | Action::ReleaseOrigin(_) => {}
         }
-        let _ = (now, engine);
     }
 
     fn step_copy(&mut self, now: Now, engine: &Engine) {
@@ -613,8 +612,9 @@ fn tell(message: &Message) {
         Level::Warn => Severity::Warn,
         Level::Info => Severity::Info,
     };
-    let id = message.id();
-    log!(severity, HA, HA_STATE, "{id} {message}");
+    if crate::control::log::is_enabled(severity, HA) {
+        crate::control::log::write(severity, HA, message.id(), format_args!("{message}"));
+    }
 }
 
 fn api_answer(answer: Answer) -> ApiAnswer {

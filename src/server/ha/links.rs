@@ -36,6 +36,9 @@ const REFUSED_MAX: usize = 65_536;
 /// Changes that may wait for the backlog, at most.
 const DELAYED_MAX: usize = 1 << 20;
 
+/// A change that a peer did not take: its position, and which peer.
+pub type Refusal = (Lsn, PeerId);
+
 /// A change on its way to a peer.
 pub struct Update {
     /// The shard that made it.
@@ -96,7 +99,8 @@ impl PeerLink {
 
 /// One shard.
 struct ShardLink {
-    refused: (Sender<(Lsn, PeerId)>, Receiver<(Lsn, PeerId)>),
+    refuse: Sender<Refusal>,
+    refused: Receiver<Refusal>,
     unacked: OnceLock<Arc<UnackedCounts>>,
 }
 
@@ -151,7 +155,10 @@ impl Links {
             .collect();
         let limit = usize::try_from(config.delayed_updates_limit).unwrap_or(usize::MAX);
         let (delayed_tx, delayed) = bounded(limit.saturating_add(1).min(DELAYED_MAX));
-        let shard = || ShardLink { refused: bounded(REFUSED_MAX), unacked: OnceLock::new() };
+        let shard = || {
+            let (refuse, refused) = bounded(REFUSED_MAX);
+            ShardLink { refuse, refused, unacked: OnceLock::new() }
+        };
         let links = Self {
             scope: ScopeView::new(ScopeWord::new(crate::ha::view::ScopeParts::default())),
             peers,
@@ -208,8 +215,8 @@ impl Links {
 
     /// The refusals for a shard.
     #[must_use]
-    pub fn refused(&self, shard: ShardId) -> Receiver<(Lsn, PeerId)> {
-        self.shards[usize::from(shard.0)].refused.1.clone()
+    pub fn refused(&self, shard: ShardId) -> Receiver<Refusal> {
+        self.shards[usize::from(shard.0)].refused.clone()
     }
 
     /// Wakes the control thread.
@@ -230,7 +237,7 @@ impl Links {
             if refused(index) {
                 self.ring(shard);
                 // A shard turns at least every 100 ms; its ring has room again then. Gone shards need nothing.
-                let _ = self.shards[shard].refused.0.send((update.lsn, peer.id()));
+                let _ = self.shards[shard].refuse.send((update.lsn, peer.id()));
             }
             let mut progress = peer.progress[shard].lock();
             progress.outstanding.remove(&update.lsn);
