@@ -125,8 +125,9 @@ impl Lab {
             json!([{ "pool": "10.77.10.0 - 10.77.20.255", "client-class": "HA_one" },
                    { "pool": "10.77.30.0 - 10.77.40.255", "client-class": "HA_two" }])
         };
+        let own_name = ["one", "two"][server];
         let pair = json!({
-            "this-server-name": ["one", "two"][server], "mode": mode, "heartbeat-delay": 250,
+            "this-server-name": own_name, "mode": mode, "heartbeat-delay": 250,
             "max-response-delay": 1000, "max-ack-delay": 250, "max-unacked-clients": 0,
             "multi-threading": { "enable-multi-threading": true, "http-dedicated-listener": true,
                                  "http-listener-threads": 2, "http-client-threads": 2 },
