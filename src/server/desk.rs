@@ -20,6 +20,10 @@ use crate::control::command::Answer;
 use crate::control::disabling::Disabling;
 use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
 use crate::exchange::stats::LeaseStats;
+use crate::ha::backlog::Operation;
+use crate::ha::command::bulk::{BulkFailure, BulkItems};
+use crate::ha::command::lease::{BadLease, Update4};
+use crate::ha::partner::BULK_COMMAND;
 use crate::ids::{InterfaceId, Lsn, ShardId, SubnetId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
@@ -31,7 +35,9 @@ use crate::wire::drop::{DropKind, DropReason};
 
 use super::clock::Clock;
 use super::engine::Engine;
-use super::ha::{Ha, copy::COPY_NUMBERS};
+use super::ha::bulk::{BULK_NUMBERS, BulkCommands, Item};
+use super::ha::copy::COPY_NUMBERS;
+use super::ha::{self, Ha};
 use super::shard_loop::Order;
 
 /// A command's work that shards are busy with.
@@ -73,6 +79,7 @@ pub struct Desk {
     pub disabling: Disabling,
     /// The pair that this server is half of.
     pub ha: Option<Ha>,
+    bulk: BulkCommands,
     /// What is to be done.
     pub errands: Vec<Errand>,
     /// Finished work, for the control loop to hand out.
@@ -108,6 +115,7 @@ impl Desk {
             files,
             disabling: Disabling::default(),
             ha: None,
+            bulk: BulkCommands::default(),
             errands: Vec::new(),
             done: Vec::new(),
             started: now,
@@ -176,6 +184,8 @@ impl Desk {
             if let Some(ha) = &mut self.ha {
                 ha.copied(&reply, shard, lsn);
             }
+        } else if number >= BULK_NUMBERS {
+            self.bulk.answered(number, &reply, shard, lsn);
         } else if let Some(pending) = self.pending.get_mut(&number) {
             pending.replies.push(reply);
             pending.gates.push((shard, lsn));
@@ -217,6 +227,47 @@ impl Desk {
         self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
         if done.service_changed {
             self.errands.push(Errand::Service);
+        }
+        for (ticket, answer) in self.bulk.step(&self.engine) {
+            self.done.push((ticket, Completion::Answer(ha::api_answer(answer))));
+        }
+    }
+
+    /// Begins a bulk command of the partner.
+    fn apply_bulk(&mut self, ticket: Ticket, command: &crate::control::command::Command) {
+        let mut items: Vec<Item> = Vec::new();
+        match BulkItems::open(&command.text) {
+            Ok((mut list, _)) => {
+                while let Some(item) = list.next() {
+                    let index = items.len();
+                    items.push(self.bulk_item(index, item));
+                }
+            }
+            Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
+        }
+        self.bulk.begin(ticket, items, self.engine.shards.len());
+    }
+
+    /// One change of a bulk command, checked against the subnets.
+    fn bulk_item(&self, index: usize, item: Result<(Operation, Update4<'_>), BadLease>) -> Item {
+        let refuse = |result, text: String| Err(BulkFailure { index, result, text });
+        let (operation, update) = match item {
+            Ok(item) => item,
+            Err(bad) => {
+                return refuse(1, format!("lease {}: expected {}", bad.field, bad.expected));
+            }
+        };
+        let (address, id) = (update.lease.address, update.lease.subnet_id);
+        if operation == Operation::Delete {
+            return Ok((operation, update.complete(0, id, 0).to_owned()));
+        }
+        let subnet = if id == SubnetId(0) { self.subnet_of(address) } else { self.subnet(id) };
+        match subnet.filter(|subnet| subnet.contains(address)) {
+            Some(subnet) => {
+                let wall_s = self.clock.now().wall_s;
+                Ok((operation, update.complete(wall_s, subnet.id, subnet.valid_lft_s).to_owned()))
+            }
+            None => refuse(4, format!("no subnet {} holds the address {address}", id.0)),
         }
     }
 
@@ -376,6 +427,9 @@ impl Backend for Desk {
             Asked::WriteLeases(_) => {
                 let text = "lease4-write is not served: the lease file is always current, copy it".to_owned();
                 self.done.push((ticket, Completion::LeasesWritten(Err(text))));
+            }
+            Asked::Command(command) if self.ha.is_some() && command.name == BULK_COMMAND => {
+                self.apply_bulk(ticket, &command);
             }
             Asked::Command(command) => {
                 let now = self.clock.now();

@@ -4,6 +4,7 @@
 //! the machine, and does what the machine wants. Nothing here waits: what takes time is a job of a worker ([`workers`]), a page of a
 //! synchronisation is applied by the shards ([`copy`]), lease updates never pass through here ([`links`]).
 
+pub mod bulk;
 pub mod copy;
 pub mod links;
 pub mod workers;
@@ -31,7 +32,7 @@ use crate::ha::command::outgoing::{self, Family};
 use crate::ha::command::request::HaRequest;
 use crate::ha::command::{Answer, HeartbeatAnswer, Verdict, verdict};
 use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
-use crate::ha::partner::{Hint, Partner};
+use crate::ha::partner::{BULK_COMMAND, Hint, Partner};
 use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Ticket};
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
@@ -97,7 +98,7 @@ pub fn listener(tree: &Dhcp4) -> Result<Option<ListenerSpec>, String> {
                 .map_err(|error| error.to_string())
         })
         .transpose()?;
-    let restrict = config.restrict_commands.then(Vec::new);
+    let restrict = config.restrict_commands.then(|| vec![BULK_COMMAND.to_owned()]);
     Ok(Some(ListenerSpec::Http(HttpListenerSpec {
         address: own.url.address,
         role: Role::Dedicated { daemon: Daemon::Dhcp4, restrict },
@@ -617,7 +618,9 @@ fn tell(message: &Message) {
     }
 }
 
-fn api_answer(answer: Answer) -> ApiAnswer {
+/// An answer as the control API gives it.
+#[must_use]
+pub fn api_answer(answer: Answer) -> ApiAnswer {
     let arguments = answer.arguments.map_or(Arguments::None, Arguments::Value);
     ApiAnswer { result: answer.result, text: answer.text, arguments }
 }
