@@ -342,7 +342,7 @@ impl Control {
     }
 
     /// Serves clients or not, as the disabling origins say.
-    fn service(&mut self) {
+    fn service(&self) {
         let enabled = !self.desk.disabling.is_disabled();
         self.desk.engine.enable(enabled);
         if enabled {
@@ -370,7 +370,7 @@ impl Control {
     }
 
     fn read_command(
-        &mut self,
+        &self,
         daemon: Daemon,
         text: &crate::control::backend::ConfigText,
     ) -> Result<Loaded, String> {
