@@ -56,6 +56,12 @@ impl<'a> Client<'a> {
         if self.plan.subnet(subnet).match_client_id { self.client_id } else { &[] }
     }
 
+    /// How long an offer is kept for the client, seconds: of its first class that says so, else of the subnet; 0 is not at all.
+    pub(super) fn offer_lifetime_s(&self) -> u32 {
+        let of_class = self.classes.iter().find_map(|&class| self.plan.class(class)?.offer_lifetime_s);
+        of_class.unwrap_or(self.plan.subnet(self.subnet).offer_lifetime_s)
+    }
+
     /// Whether the classes allow the subnet.
     pub(super) fn allows_subnet(&self, subnet: SubnetIndex) -> bool {
         self.plan.subnet_allowed(subnet, self.classes)
