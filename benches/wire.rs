@@ -65,7 +65,10 @@ fn frames(criterion: &mut Criterion) {
     let mut out = vec![0; 1514];
     group.bench_function("reply_to_frame", |bencher| {
         bencher.iter(|| {
-            let options = black_box(offer_options());
+            let mut options = OptionList::new();
+            for (code, data) in black_box(OFFER_OPTIONS) {
+                options.push(code, data).expect("few");
+            }
             let len = OFFER.emit(&options, &mut out[PAYLOAD_OFFSET..]).expect("room");
             frame::emit(&mut out, &ADDRESSES, len).expect("room")
         });
@@ -92,25 +95,18 @@ const OFFER: Reply<'_> = Reply {
     file: &[],
 };
 
-fn offer_options() -> OptionList<'static> {
-    let mut options = OptionList::new();
-    let parts: [(u8, &[u8]); 10] = [
-        (53, &[2]),
-        (61, &[1, 2, 0, 0, 0, 0, 1]),
-        (51, &[0, 0, 14, 16]),
-        (1, &[255, 255, 255, 0]),
-        (58, &[0, 0, 7, 8]),
-        (59, &[0, 0, 12, 0]),
-        (3, &[192, 0, 2, 1]),
-        (6, &[192, 0, 2, 2, 192, 0, 2, 3]),
-        (15, b"example.org"),
-        (54, &[192, 0, 2, 1]),
-    ];
-    for (code, data) in parts {
-        options.push(code, data).expect("few");
-    }
-    options
-}
+const OFFER_OPTIONS: [(u8, &[u8]); 10] = [
+    (53, &[2]),
+    (61, &[1, 2, 0, 0, 0, 0, 1]),
+    (51, &[0, 0, 14, 16]),
+    (1, &[255, 255, 255, 0]),
+    (58, &[0, 0, 7, 8]),
+    (59, &[0, 0, 12, 0]),
+    (3, &[192, 0, 2, 1]),
+    (6, &[192, 0, 2, 2, 192, 0, 2, 3]),
+    (15, b"example.org"),
+    (54, &[192, 0, 2, 1]),
+];
 
 criterion_group!(benches, frames);
 criterion_main!(benches);

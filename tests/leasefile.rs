@@ -249,7 +249,7 @@ fn a_file_that_is_no_lease_file_is_refused_and_left_alone() {
     for text in [
         "address,hwaddr,clientid,valid_lifetime,expire\n",
         "address,duid,valid_lifetime,expire,subnet_id,pref_lifetime\n",
-        "root:x:0:0:root:/root:/bin/bash\n",
+        "daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n",
         "some text without a line end",
         "\n\n",
         "address,hwaddr\n",

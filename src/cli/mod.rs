@@ -4,6 +4,7 @@ pub mod ctl;
 pub mod demo;
 pub mod exit;
 pub mod leases;
+pub mod offline;
 pub mod run;
 
 use std::path::PathBuf;
@@ -59,6 +60,14 @@ enum Command {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Send one command to a running server and print the answer.
+    Ctl(ctl::CtlArgs),
+    /// Work on a lease file while no server has it.
+    Leases {
+        /// What to do.
+        #[command(subcommand)]
+        action: offline::Action,
+    },
     /// Show a server at work on this machine: clients, kill -9, restart, and the proof that no lease was forgotten.
     ///
     /// Needs nothing but this program and touches nothing outside: network namespaces of its own (as root, or as any user where
@@ -85,6 +94,15 @@ pub fn main() -> Exit {
     match arguments.command {
         Command::Run { config, log_format } => run::run(&config, log_format),
         Command::Check { files } => run::check(&files),
+        Command::Ctl(arguments) => match ctl::run(&arguments, &mut std::io::stdout()) {
+            Ok(0) => Exit::Well,
+            Ok(code) => Exit::Asked(code),
+            Err(error) => {
+                eprintln!("aplomado: {error}");
+                Exit::Asked(ctl::EXIT_NOT_ASKED)
+            }
+        },
+        Command::Leases { action } => offline::run(&action),
         Command::Demo { serve_pipes: None } => demo::demo(),
         Command::Demo { serve_pipes: Some(config) } => demo::serve_pipes(config),
     }

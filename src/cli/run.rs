@@ -40,10 +40,10 @@ pub(super) fn check(files: &[PathBuf]) -> Exit {
             return Exit::Configuration;
         }
     };
-    let mut findings = loaded.findings;
+    let mut findings = loaded.findings.clone();
     if let Some(tree) = &loaded.dhcp4 {
         let mut table = Table::new();
-        setup::plan(tree, &loaded.files, &mut table, &Snapshot::default(), 1, &mut findings);
+        setup::plan(tree, &loaded, &mut table, &Snapshot::default(), 1, &mut findings);
     }
     for finding in &findings {
         println!("{}", line(finding));

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::command::Answer;
+use super::command::{Answer, Command};
 use super::statistics::Snapshot;
 use crate::ids::SubnetId;
 use crate::lease::request::{LeaseReply, LeaseRequest};
@@ -72,6 +72,9 @@ pub enum Order {
     WriteLeases(String),
     /// Start the clean-up of the lease file (`kea-lfc-start`); comes back when it has started.
     CleanLeaseFile,
+    /// Answer a whole command that another room knows (HA), registered by
+    /// [`super::table::CommandTable::register_elsewhere`]; comes back as [`Completion::Answer`].
+    Command(Box<Command>),
 }
 
 /// Work on a configuration.

@@ -189,7 +189,14 @@ impl ControlLoop {
                 Ok(listener)
             });
             match listener {
-                Ok(listener) => opened.push((token, Some(listener), address, Arc::new(spec))),
+                Ok(listener) => {
+                    if let ListenerSpec::Http(http) = &spec
+                        && let Some(exposure) = http.exposure()
+                    {
+                        log!(Severity::Warn, LOGGER, COMMAND_LISTENER_UNPROTECTED, "{exposure}");
+                    }
+                    opened.push((token, Some(listener), address, Arc::new(spec)));
+                }
                 Err(error) => errors.push(format!("control channel {address}: {error}")),
             }
         }

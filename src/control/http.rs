@@ -72,6 +72,14 @@ pub struct HttpSettings {
     pub headers: Vec<(String, String)>,
 }
 
+impl HttpSettings {
+    /// Whether somebody without credentials is refused.
+    #[must_use]
+    pub fn asks_credentials(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| !auth.clients.is_empty())
+    }
+}
+
 /// A status other than 200, with the reason Kea gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpError {

@@ -96,6 +96,21 @@ impl ListenerSpec {
     }
 }
 
+impl HttpListenerSpec {
+    /// What is to be said at start about a port that anybody who reaches it may command; nothing when it is protected.
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
+        let is_open =
+            !self.address.ip().is_loopback() && self.tls.is_none() && !self.settings.asks_credentials();
+        is_open.then(|| {
+            format!(
+                "{} takes commands from anybody who reaches it: it has neither authentication nor TLS",
+                self.address
+            )
+        })
+    }
+}
+
 /// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerAddress {
@@ -242,5 +257,25 @@ mod tests {
         fs::write(&path, "precious").expect("writes");
         assert!(Listener::open(&address).is_err());
         assert_eq!(fs::read(&path).expect("still there"), b"precious");
+    }
+
+    #[test]
+    fn an_open_port_is_told_unless_it_is_protected_or_local() {
+        use crate::control::http::BasicAuth;
+        let spec = |address: &str, clients: &[(&'static str, &'static str)]| HttpListenerSpec {
+            address: address.parse().expect("an address"),
+            role: Role::Server(Daemon::Dhcp4),
+            settings: HttpSettings {
+                auth: Some(BasicAuth::new("r", clients.iter().copied())),
+                headers: Vec::new(),
+            },
+            tls: None,
+        };
+        assert!(
+            spec("192.0.2.1:8000", &[]).exposure().is_some_and(|text| text.starts_with("192.0.2.1:8000 "))
+        );
+        assert_eq!(spec("192.0.2.1:8000", &[("u", "p")]).exposure(), None);
+        assert_eq!(spec("127.0.0.1:8000", &[]).exposure(), None);
+        assert_eq!(spec("[::1]:8000", &[]).exposure(), None);
     }
 }

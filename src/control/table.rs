@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::{Daemon, Features};
+use super::backend::{Completion, Daemon, Features, Order};
 use super::command::{Answer, Command, Context, Outcome};
 use super::{lease_commands, server_commands, statistics};
 
@@ -75,6 +75,19 @@ impl CommandTable {
         handler: impl Fn(&mut Context<'_>, &Command) -> Outcome + Send + 'static,
     ) {
         self.commands.insert(name.to_owned(), (presence, Box::new(handler)));
+    }
+
+    /// Adds a command that another room answers: it is ordered whole ([`Order::Command`]) and waits for its answer.
+    pub fn register_elsewhere(&mut self, name: &str, presence: Presence) {
+        self.register(name, presence, |context, command| {
+            context.submit_then(Order::Command(Box::new(command.clone())), |_, completion| {
+                match completion {
+                    Completion::Answer(answer) => answer,
+                    _ => lease_commands::unexpected(),
+                }
+                .into()
+            })
+        });
     }
 
     /// The names of the commands that are there, sorted.

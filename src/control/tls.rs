@@ -3,7 +3,7 @@
 //!
 //! Kea pairs run on certificates that a plain TLS library refuses: of version 1 (made without extensions) and without a
 //! subject alternative name. A certificate of version 3 is verified as RFC 5280 says; one of version 1 has to be signed by
-//! a trust anchor directly, be in its time, and prove its key in the handshake ([`x509`] reads it).
+//! a trust anchor directly, be in its time, and prove its key in the handshake (`x509` reads it).
 //!
 //! Promises: no panic on any certificate; everything that can be wrong with the files is said at load.
 

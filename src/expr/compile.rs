@@ -16,6 +16,8 @@ pub struct Program {
     pub(super) patterns: Box<[Pattern]>,
     pub(super) family: Family,
     pub(super) yields_bool: bool,
+    /// Most strings that are pending at a time.
+    pub(super) strings: usize,
     members: Box<[ClassId]>,
 }
 
@@ -134,6 +136,7 @@ struct Compiler<'n> {
     patterns: Vec<Pattern>,
     members: Vec<ClassId>,
     strings: usize,
+    strings_max: usize,
     bools: usize,
     scratch: usize,
 }
@@ -149,6 +152,7 @@ impl<'n> Compiler<'n> {
             patterns: Vec::new(),
             members: Vec::new(),
             strings: 0,
+            strings_max: 0,
             bools: 0,
             scratch: 0,
         }
@@ -171,6 +175,7 @@ impl<'n> Compiler<'n> {
             patterns: self.patterns.into(),
             family: self.family,
             yields_bool,
+            strings: self.strings_max,
             members: self.members.into(),
         })
     }
@@ -178,6 +183,7 @@ impl<'n> Compiler<'n> {
     fn push_string(&mut self, op: Op) -> Result<(), Box<str>> {
         self.ops.push(op);
         self.strings += 1;
+        self.strings_max = self.strings_max.max(self.strings);
         if self.strings > STRINGS_MAX {
             return Err(format!("The expression keeps more than {STRINGS_MAX} strings pending.").into());
         }

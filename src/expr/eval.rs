@@ -137,17 +137,24 @@ fn made(at: u32, len: u32) -> Range<usize> {
 
 const _: () = assert!(SCRATCH_BYTES_MAX <= u32::MAX as usize, "positions in the scratch fit");
 
+/// Most tests keep no more strings pending than this, and a small stack is made in no time.
+const FEW_STRINGS: usize = 4;
+
 const NOTHING: Value<'static> = Value::Borrowed(&[]);
 
 /// The two stacks. The compiler has counted that they suffice and that nothing is popped that was not pushed; that
 /// reading past their ends yields nothing, and false, only keeps a mistake there from becoming a crash.
-struct Stacks<'s> {
-    strings: [Value<'s>; STRINGS_MAX],
+struct Stacks<'s, const STRINGS: usize> {
+    strings: [Value<'s>; STRINGS],
     count: usize,
     bools: u64,
 }
 
-impl<'s> Stacks<'s> {
+impl<'s, const STRINGS: usize> Stacks<'s, STRINGS> {
+    const fn new() -> Self {
+        Self { strings: [NOTHING; STRINGS], count: 0, bools: 0 }
+    }
+
     fn push(&mut self, value: Value<'s>) {
         if let Some(slot) = self.strings.get_mut(self.count) {
             *slot = value;
@@ -184,7 +191,15 @@ impl Program {
         if !self.yields_bool {
             return Err(EvalError::WrongType);
         }
-        self.run(subject, scratch).map(|mut stacks| stacks.pop_bool())
+        if self.strings <= FEW_STRINGS {
+            let mut stacks = Stacks::<FEW_STRINGS>::new();
+            self.run(subject, scratch, &mut stacks)?;
+            Ok(stacks.pop_bool())
+        } else {
+            let mut stacks = Stacks::<STRINGS_MAX>::new();
+            self.run(subject, scratch, &mut stacks)?;
+            Ok(stacks.pop_bool())
+        }
     }
 
     /// The value of the expression for `subject`.
@@ -199,8 +214,9 @@ impl Program {
         if self.yields_bool {
             return Err(EvalError::WrongType);
         }
-        let value = self.run(subject, scratch)?.pop();
-        match value {
+        let mut stacks = Stacks::<STRINGS_MAX>::new();
+        self.run(subject, scratch, &mut stacks)?;
+        match stacks.pop() {
             Value::Borrowed(octets) => Ok(octets),
             Value::Made { at, len } => Ok(scratch.octets.get(made(at, len)).unwrap_or(&[])),
             Value::Short(short) => {
@@ -211,13 +227,13 @@ impl Program {
         }
     }
 
-    fn run<'s, S: Subject + ?Sized>(
+    fn run<'s, S: Subject + ?Sized, const STRINGS: usize>(
         &'s self,
         subject: &'s S,
         scratch: &mut Scratch,
-    ) -> Result<Stacks<'s>, EvalError> {
+        stacks: &mut Stacks<'s, STRINGS>,
+    ) -> Result<(), EvalError> {
         scratch.used = 0;
-        let mut stacks = Stacks { strings: [NOTHING; STRINGS_MAX], count: 0, bools: 0 };
         let mut at = 0;
         // Jumps go forward only, so this ends.
         while let Some(op) = self.ops.get(at) {
@@ -236,19 +252,19 @@ impl Program {
                         at = target(to, at);
                     }
                 }
-                op => self.step(op, subject, scratch, &mut stacks)?,
+                op => self.step(op, subject, scratch, stacks)?,
             }
         }
-        Ok(stacks)
+        Ok(())
     }
 
     #[inline]
-    fn step<'s, S: Subject + ?Sized>(
+    fn step<'s, S: Subject + ?Sized, const STRINGS: usize>(
         &'s self,
         op: Op,
         subject: &'s S,
         scratch: &mut Scratch,
-        stacks: &mut Stacks<'s>,
+        stacks: &mut Stacks<'s, STRINGS>,
     ) -> Result<(), EvalError> {
         match op {
             Op::Const { at, len } => {
@@ -434,7 +450,11 @@ fn append(value: Value<'_>, scratch: &mut Scratch) -> Result<(), EvalError> {
     }
 }
 
-fn concat(count: usize, scratch: &mut Scratch, stacks: &mut Stacks<'_>) -> Result<(), EvalError> {
+fn concat<const STRINGS: usize>(
+    count: usize,
+    scratch: &mut Scratch,
+    stacks: &mut Stacks<'_, STRINGS>,
+) -> Result<(), EvalError> {
     let first = stacks.count.saturating_sub(count);
     let value = make(scratch, |scratch| {
         let parts = stacks.strings.get(first..stacks.count).unwrap_or(&[]);

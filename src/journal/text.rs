@@ -18,14 +18,32 @@ static PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Lower-case hexadecimal of every octet, with a colon in front: the unit in which identifiers are written.
-static COLON_HEX: [[u8; 3]; 256] = {
+/// Lower-case hexadecimal of every octet with a colon behind it: the unit in which identifiers are written. The fourth
+/// octet makes it a word, which one instruction stores; what follows overwrites it.
+static HEX_COLON: [[u8; 4]; 256] = {
     let digits = b"0123456789abcdef";
-    let mut table = [[b':'; 3]; 256];
+    let mut table = [[b':'; 4]; 256];
     let mut index = 0;
     while index < 256 {
-        table[index][1] = digits[index >> 4];
-        table[index][2] = digits[index & 15];
+        table[index][0] = digits[index >> 4];
+        table[index][1] = digits[index & 15];
+        index += 1;
+    }
+    table
+};
+
+/// Every octet in decimal with a dot behind it, and how many octets that takes.
+static DECIMAL_DOT: [([u8; 4], u8); 256] = {
+    let mut table = [([b'.'; 4], 0); 256];
+    let mut index = 0;
+    while index < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "index is below 256")]
+        let n = index as u8;
+        table[index] = match n {
+            0..10 => ([b'0' + n, b'.', 0, 0], 2),
+            10..100 => ([b'0' + n / 10, b'0' + n % 10, b'.', 0], 3),
+            _ => ([b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10, b'.'], 4),
+        };
         index += 1;
     }
     table
@@ -82,47 +100,48 @@ impl<'a> Pen<'a> {
         self.at += text.len();
     }
 
+    /// Stores a whole word, of which `count` octets stay. There must be room for four, as there is before any column
+    /// but the last: the bound of a row counts the separators behind it.
+    #[inline]
+    fn word(&mut self, word: [u8; 4], count: usize) {
+        self.room[self.at..self.at + 4].copy_from_slice(&word);
+        self.at += count;
+    }
+
     #[inline]
     pub(super) fn number(&mut self, mut value: u64) {
-        let mut digits = [0; 20];
-        let mut start = digits.len();
-        while value >= 100 {
+        let count = value.checked_ilog10().map_or(1, |digits| digits as usize + 1);
+        let digits = &mut self.room[self.at..self.at + count];
+        let mut end = count;
+        while end >= 2 {
             let pair = PAIRS[usize::try_from(value % 100).unwrap_or(0)];
             value /= 100;
-            start -= 2;
-            digits[start..start + 2].copy_from_slice(&pair);
+            digits[end - 2] = pair[0];
+            digits[end - 1] = pair[1];
+            end -= 2;
         }
-        let pair = PAIRS[usize::try_from(value).unwrap_or(0)];
-        if value >= 10 {
-            start -= 1;
-            digits[start] = pair[1];
-            start -= 1;
-            digits[start] = pair[0];
-        } else {
-            start -= 1;
-            digits[start] = pair[1];
+        if end == 1 {
+            digits[0] = PAIRS[usize::try_from(value).unwrap_or(0)][1];
         }
-        self.bytes(&digits[start..]);
+        self.at += count;
     }
 
     #[inline]
     pub(super) fn address4(&mut self, address: Ipv4Addr) {
-        for (index, octet) in address.octets().into_iter().enumerate() {
-            if index > 0 {
-                self.byte(b'.');
-            }
-            self.number(u64::from(octet));
+        for octet in address.octets() {
+            let (text, count) = DECIMAL_DOT[usize::from(octet)];
+            self.word(text, usize::from(count));
         }
+        self.at -= 1;
     }
 
     /// Octets as `aa:bb:cc`.
     #[inline]
     pub(super) fn colon_hex(&mut self, octets: &[u8]) {
-        let Some((first, rest)) = octets.split_first() else { return };
-        self.bytes(&COLON_HEX[usize::from(*first)][1..]);
-        for octet in rest {
-            self.bytes(&COLON_HEX[usize::from(*octet)]);
+        for octet in octets {
+            self.word(HEX_COLON[usize::from(*octet)], 3);
         }
+        self.at -= usize::from(!octets.is_empty());
     }
 
     /// Free text, escaped so that no octet can end the column or the row.
@@ -135,7 +154,7 @@ impl<'a> Pen<'a> {
         for octet in text {
             if is_escaped(*octet) {
                 self.bytes(b"&#x");
-                self.bytes(&COLON_HEX[usize::from(*octet)][1..]);
+                self.bytes(&HEX_COLON[usize::from(*octet)][..2]);
             } else {
                 self.byte(*octet);
             }
@@ -219,6 +238,16 @@ pub(super) fn read_colon_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
     }
     let mut count = 0;
     let mut at = 0;
+    // Two digits and a colon are what writers write; anything else takes the careful way below.
+    for (triplet, octet) in text.chunks_exact(3).zip(out.iter_mut()) {
+        let (high, low) = (HEX_VALUE[usize::from(triplet[0])], HEX_VALUE[usize::from(triplet[1])]);
+        if (high | low) > 15 || triplet[2] != b':' {
+            break;
+        }
+        *octet = high << 4 | low;
+        count += 1;
+        at += 3;
+    }
     loop {
         let high = HEX_VALUE[usize::from(*text.get(at)?)];
         if high > 15 {

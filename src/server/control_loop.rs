@@ -1,28 +1,42 @@
 //! The control thread: starts the engine, answers commands, minds interfaces, clean-ups and signals, ends everything.
+//!
+//! One event loop ([`ControlLoop`]) with the [`Desk`] behind it. Nothing here waits for a shard or for the disk; the clean-up of
+//! the lease file has a thread of its own.
 
-use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
-use std::os::fd::AsRawFd;
 
 use super::clock::Clock;
-use super::engine::{Engine, LoadedLeases, Start};
+use super::desk::{Desk, Errand, failure};
+use super::engine::{self, Engine, LoadedLeases, Start};
+use super::listeners;
 use super::setup;
 use super::shard_loop::{Event, Order};
 use crate::allocate::Share;
-use crate::config::finding::Finding;
-use crate::config::tree::{Dhcp4, SyncMode as Configured};
+use crate::config::finding::{Finding, Severity as Gravity};
+use crate::config::load::Loaded;
+use crate::config::tree::{ControlAgent, Dhcp4, SyncMode as Configured};
+use crate::control::backend::{Backend, Completion, ConfigAction, ConfigOrder, Daemon, LfcStart, Ticket};
+use crate::control::clock::Zone;
+use crate::control::event_loop::ControlLoop;
+use crate::control::log::{self, LogFormat, Severity};
+use crate::control::notify::Notifier;
+use crate::control::table::CommandTable;
 use crate::exchange::serving::StatsBook;
 use crate::ids::InterfaceId;
-use crate::net::AnyPort;
+use crate::log;
 use crate::net::link::{Change, Monitor, Selected, Snapshot, SocketType, Table};
 use crate::net::udp::{Fallback, Outbound, UdpOptions};
-use crate::net::{packet, udp};
-use crate::store::{SYNC_INTERVAL_MS, SyncMode};
+use crate::net::{AnyPort, OpenError, packet, udp};
+use crate::store::{Cleaned, SYNC_INTERVAL_MS, SyncMode};
+use crate::time::Mono;
 
 /// Why a server ended, or did not start.
 #[derive(Debug)]
@@ -35,11 +49,18 @@ pub enum Failure {
     Fault(String),
 }
 
-const WAKE: Token = Token(0);
-const SIGNAL: Token = Token(1);
-const LINK: Token = Token(2);
-/// How long the control thread sleeps at most.
-const SLEEP: Duration = Duration::from_millis(500);
+/// How long the control thread sleeps at most: timers of its own are looked at this often.
+const SLEEP: Duration = Duration::from_millis(250);
+/// How long a shutdown waits for answers that have not left.
+const FAREWELL_MS: u64 = 2000;
+/// The port of DHCP servers.
+const SERVER_PORT: u16 = 67;
+const DHCP4: &str = "kea-dhcp4.dhcp4";
+const LEASES: &str = "kea-dhcp4.leases";
+
+fn wall_us() -> u64 {
+    Clock::new().wall_us()
+}
 
 /// Serves what `files` hold until told to end; the value is what `shutdown` said, or 0.
 ///
@@ -51,27 +72,40 @@ pub fn run(files: &[PathBuf], json: bool) -> Result<i64, Failure> {
         Snapshot::read().map_err(|error| Failure::Start(format!("cannot list interfaces: {error}")))?;
     let interfaces = setup::system_interfaces(&snapshot);
     let loaded = setup::read(files, Some(&interfaces)).map_err(Failure::Start)?;
-    let mut findings = loaded.findings.clone();
-    let Some(tree) = loaded.dhcp4 else { return Err(Failure::Configuration(findings)) };
-    let mut table = Table::new();
-    let plan = setup::plan(&tree, &loaded.files, &mut table, &snapshot, 1, &mut findings);
-    let Some(plan) = plan else { return Err(Failure::Configuration(findings)) };
-    for finding in &findings {
-        eprintln!("{}", finding.kea_text());
-    }
-    let _ = json;
+    let format = if json { LogFormat::Json } else { LogFormat::Human };
+    let loggers = loaded.dhcp4.as_ref().map(|tree| tree.loggers.as_slice()).unwrap_or_default();
+    log::start(listeners::loggers(loggers), format, wall_us);
+    let ended = start_and_serve(files, loaded, &snapshot, clock);
+    log::flush(Duration::from_secs(1));
+    ended
+}
 
-    let poll = Poll::new().map_err(|error| Failure::Start(format!("no event queue: {error}")))?;
-    let waker =
-        Arc::new(Waker::new(poll.registry(), WAKE).map_err(|error| Failure::Start(error.to_string()))?);
+fn start_and_serve(
+    files: &[PathBuf],
+    loaded: Loaded,
+    snapshot: &Snapshot,
+    clock: Clock,
+) -> Result<i64, Failure> {
+    let mut findings = loaded.findings.clone();
+    let Some(tree) = loaded.dhcp4.clone() else { return Err(Failure::Configuration(findings)) };
+    let mut table = Table::new();
+    let plan = setup::plan(&tree, &loaded, &mut table, snapshot, 1, &mut findings);
+    let Some(plan) = plan else { return Err(Failure::Configuration(findings)) };
+    warn(&findings);
+
+    let refused = |error: std::io::Error| Failure::Start(error.to_string());
+    let mut api = ControlLoop::new([CommandTable::dhcp4(), CommandTable::agent()]).map_err(refused)?;
     let capacity = tree.aplomado.max_leases.unwrap_or_else(|| plan.lease_capacity());
     let mut book = StatsBook::default();
     let raw = setup::socket_type(&tree) == SocketType::Raw;
     let selection =
-        setup::choose(&tree, &snapshot, true).map_err(|error| Failure::Start(error.to_string()))?;
+        setup::choose(&tree, snapshot, true).map_err(|error| Failure::Start(error.to_string()))?;
+    for passed in &selection.passed {
+        log!(Severity::Warn, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{passed}");
+    }
     let changes = table.update(selection.served, setup::socket_type(&tree));
-    let arrivals = setup::arrivals(table.served(), raw);
-    let serving = setup::serving(&tree, plan, arrivals, &mut book);
+    let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), raw), &mut book);
+    let waker = api.waker();
     let start = Start {
         serving,
         book,
@@ -82,19 +116,51 @@ pub fn run(files: &[PathBuf], json: bool) -> Result<i64, Failure> {
         lease_capacity: capacity,
         share: Share::Whole,
         seed: seed(),
-        wake_control: {
-            let waker = Arc::clone(&waker);
-            Arc::new(move || {
-                // A waker fails only when the loop is gone.
-                let _ = waker.wake();
-            })
-        },
+        wake_control: Arc::new(move || waker.wake()),
     };
     let (engine, leases) = Engine::start(start, clock).map_err(Failure::Start)?;
-    let mut control =
-        Control { engine, tree, table, fallbacks: Vec::new(), poll, want_cleanup: leases.needs_cleanup };
-    control.open(changes)?;
-    control.serve(&leases)
+    tell_leases(&leases);
+    let desk = Desk::new(engine, clock, tree, loaded.control_agent, files.to_vec());
+    let statistics = &mut api.dispatcher().statistics;
+    statistics.set_zone(Zone::local());
+    statistics.configure(desk.tree.statistic_sample_count, u64::from(desk.tree.statistic_sample_age_s));
+    let (cleaned_tx, cleaned) = unbounded();
+    let control = Control {
+        desk,
+        table,
+        fallbacks: Vec::new(),
+        generation: 1,
+        cleaned_tx,
+        cleaned,
+        cleaning: Cleaning::Idle,
+        next_cleanup: Mono(0),
+        want_cleanup: leases.needs_cleanup,
+        cleanup_tickets: Vec::new(),
+        notifier: Notifier::from_environment(),
+        next_watchdog: Mono(0),
+        ending: None,
+    };
+    control.serve(api, changes, leases.lease_count)
+}
+
+fn warn(findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.severity == Gravity::Warning) {
+        log!(Severity::Warn, DHCP4, DHCP4_CONFIG_LOAD_WARNING, "{finding}");
+    }
+}
+
+fn tell_leases(leases: &LoadedLeases) {
+    for finding in &leases.findings {
+        log!(Severity::Warn, LEASES, DHCPSRV_MEMFILE_LEASE_FILE_LOAD, "{finding}");
+    }
+    for (reason, count) in &leases.refused {
+        log!(
+            Severity::Error,
+            LEASES,
+            DHCPSRV_MEMFILE_LEASE_LOAD_ERROR,
+            "{count} lease(s) of the file are not served: {reason}"
+        );
+    }
 }
 
 /// How many shards a configuration wants.
@@ -124,88 +190,110 @@ fn seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
+/// Where the clean-up of the lease file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cleaning {
+    Idle,
+    /// The log thread moves the file aside.
+    Rotating,
+    /// The clean-up's thread is at work.
+    Running,
+}
+
 struct Control {
-    engine: Engine,
-    tree: Dhcp4,
+    desk: Desk,
     table: Table,
     fallbacks: Vec<(InterfaceId, Fallback)>,
-    poll: Poll,
+    generation: u64,
+    cleaned_tx: Sender<Result<Cleaned, String>>,
+    cleaned: Receiver<Result<Cleaned, String>>,
+    cleaning: Cleaning,
+    next_cleanup: Mono,
     want_cleanup: bool,
+    cleanup_tickets: Vec<Ticket>,
+    notifier: Notifier,
+    next_watchdog: Mono,
+    /// The exit value, and when to go without waiting any more.
+    ending: Option<(i64, Mono)>,
 }
 
 impl Control {
-    /// Opens and closes ports as `changes` say.
-    fn open(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
-        let shards = u8::try_from(self.engine.shards.len()).unwrap_or(u8::MAX);
-        let (k1, k2) = self.engine.steering.multipliers();
-        for change in changes {
-            match change {
-                Change::Close(id) | Change::Readdress(id, _) if matches!(change, Change::Close(_)) => {
-                    self.fallbacks.retain(|(other, _)| *other != id);
-                    for shard in &self.engine.shards {
-                        let _ = shard.order(Order::RemovePort(id));
+    fn serve(mut self, mut api: ControlLoop, changes: Vec<Change>, lease_count: u64) -> Result<i64, Failure> {
+        let refused = |error: std::io::Error| Failure::Start(error.to_string());
+        self.open(changes).map_err(Failure::Start)?;
+        api.listen(listeners::specs(&self.desk.tree, self.desk.agent.as_ref()).map_err(Failure::Start)?)
+            .map_err(|errors| Failure::Start(errors.join("; ")))?;
+        let (mut signals, writer) = UnixStream::pair().map_err(refused)?;
+        signals.set_nonblocking(true).map_err(refused)?;
+        let (mut hangups, hangup_writer) = UnixStream::pair().map_err(refused)?;
+        hangups.set_nonblocking(true).map_err(refused)?;
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        for (signal, pipe) in [(SIGTERM, &writer), (SIGINT, &writer), (SIGHUP, &hangup_writer)] {
+            signal_hook::low_level::pipe::register(signal, pipe.try_clone().map_err(refused)?)
+                .map_err(refused)?;
+        }
+        let mut monitor = Monitor::open().map_err(refused)?;
+        let signal_watch = api.watch(&mut SourceFd(&signals.as_raw_fd())).map_err(refused)?;
+        let hangup_watch = api.watch(&mut SourceFd(&hangups.as_raw_fd())).map_err(refused)?;
+        let link_watch = api.watch(&mut SourceFd(&monitor.fd().as_raw_fd())).map_err(refused)?;
+
+        self.schedule_cleanup();
+        self.desk.engine.enable(true);
+        self.tell_serving(lease_count);
+        loop {
+            if let Err(error) = api.poll(Some(SLEEP), &mut self.desk) {
+                return Err(Failure::Fault(format!("the event queue failed: {error}")));
+            }
+            let failed = self.desk.engine.log.failure.lock().clone();
+            if let Some(failure) = failed {
+                return Err(Failure::Fault(format!(
+                    "leases cannot be kept any more: {failure}; no further lease is acknowledged"
+                )));
+            }
+            self.listen();
+            for watched in api.take_watched() {
+                let mut octets = [0; 64];
+                if watched == signal_watch && signals.read(&mut octets).is_ok_and(|count| count > 0) {
+                    log!(Severity::Info, DHCP4, DHCP4_SHUTDOWN_REQUEST, "told to end by a signal");
+                    self.end(0);
+                } else if watched == hangup_watch && hangups.read(&mut octets).is_ok_and(|count| count > 0) {
+                    log!(
+                        Severity::Info,
+                        DHCP4,
+                        DHCP4_DYNAMIC_RECONFIGURATION,
+                        "told to read the configuration again"
+                    );
+                    if let Err(text) = self.reload(&mut api) {
+                        log!(
+                            Severity::Error,
+                            DHCP4,
+                            DHCP4_CONFIG_LOAD_FAIL,
+                            "{text}; the old configuration stays"
+                        );
                     }
+                } else if watched == link_watch && monitor.drain().unwrap_or(true) {
+                    self.redetect();
                 }
-                Change::Open(id, selected) | Change::Readdress(id, selected) => {
-                    let ports = self.ports(id, &selected, shards, (k1, k2))?;
-                    for (shard, port) in self.engine.shards.iter().zip(ports) {
-                        if shard.order(Order::AddPort(port)).is_err() {
-                            return Err(Failure::Fault("a shard does not take orders".to_owned()));
-                        }
-                    }
-                }
-                Change::Close(_) => {}
+            }
+            self.run_errands(&mut api);
+            self.desk.settle();
+            for (ticket, completion) in std::mem::take(&mut self.desk.done) {
+                api.complete(ticket, completion, &mut self.desk);
+            }
+            self.mind_time();
+            self.desk.engine.sweep();
+            if let Some((value, deadline)) = self.ending
+                && (api.is_quiet() || self.desk.clock.now().mono >= deadline)
+            {
+                self.notifier.stopping();
+                let stopped = self.desk.engine.stop().map_err(Failure::Fault);
+                log!(Severity::Info, DHCP4, DHCP4_SHUTDOWN, "server shutdown");
+                return stopped.map(|()| value);
             }
         }
-        Ok(())
     }
 
-    fn ports(
-        &mut self,
-        id: InterfaceId,
-        selected: &Selected,
-        shards: u8,
-        keys: (u32, u32),
-    ) -> Result<Vec<AnyPort>, Failure> {
-        let failed = |error: crate::net::OpenError| Failure::Start(error.to_string());
-        match setup::socket_type(&self.tree) {
-            SocketType::Raw => {
-                for address in &selected.addresses {
-                    let fallback = Fallback::open(&selected.name, *address, 67).map_err(failed)?;
-                    self.fallbacks.push((id, fallback));
-                }
-                let options = packet::PacketOptions::default();
-                let ports = packet::open(selected, id, shards, keys, &options).map_err(failed)?;
-                Ok(ports.into_iter().map(AnyPort::Packet).collect())
-            }
-            SocketType::Udp => {
-                let outbound = if self.tree.interfaces.outbound_use_routing.unwrap_or(false) {
-                    Outbound::UseRouting
-                } else {
-                    Outbound::SameAsInbound
-                };
-                let options = UdpOptions { outbound, ..UdpOptions::default() };
-                let ports = udp::open(selected, id, shards, keys, &options).map_err(failed)?;
-                Ok(ports.into_iter().map(AnyPort::Udp).collect())
-            }
-        }
-    }
-
-    fn serve(mut self, leases: &LoadedLeases) -> Result<i64, Failure> {
-        let start = |error: std::io::Error| Failure::Start(error.to_string());
-        let (mut signals, writer) = std::os::unix::net::UnixStream::pair().map_err(start)?;
-        signals.set_nonblocking(true).map_err(start)?;
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(start)?)
-                .map_err(start)?;
-        }
-        let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNAL, Interest::READABLE).map_err(start)?;
-        let mut monitor = Monitor::open().map_err(start)?;
-        registry
-            .register(&mut SourceFd(&monitor.fd().as_raw_fd()), LINK, Interest::READABLE)
-            .map_err(start)?;
-        self.engine.enable(true);
+    fn tell_serving(&self, lease_count: u64) {
         let names: Vec<String> = self
             .table
             .served()
@@ -215,67 +303,445 @@ impl Control {
                 format!("{}/{}", link.name, addresses.join(","))
             })
             .collect();
-        eprintln!(
-            "serving on {} with {} shard(s), {} lease(s) loaded",
-            if names.is_empty() { "no interface".to_owned() } else { names.join(" ") },
-            self.engine.shards.len(),
-            leases.lease_count
-        );
-        let mut events = Events::with_capacity(64);
-        loop {
-            match self.poll.poll(&mut events, Some(SLEEP)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failure::Fault(format!("event queue: {error}"))),
-            }
-            let tokens: BTreeSet<usize> = events.iter().map(|event| event.token().0).collect();
-            if let Some(failure) = self.engine.log.failure.lock().clone() {
-                return Err(Failure::Fault(failure));
-            }
-            self.listen();
-            if tokens.contains(&LINK.0) && monitor.drain().unwrap_or(true) {
-                self.redetect()?;
-            }
-            if tokens.contains(&SIGNAL.0) {
-                use std::io::Read;
-                let mut octets = [0; 16];
-                if signals.read(&mut octets).is_ok_and(|count| count > 0) {
-                    return self.engine.stop().map(|()| 0).map_err(Failure::Fault);
+        let on = if names.is_empty() { "no interface yet".to_owned() } else { names.join(" ") };
+        let shards = self.desk.engine.shards.len();
+        let text = format!("serving on {on} with {shards} shard(s), {lease_count} lease(s) loaded");
+        log!(Severity::Info, DHCP4, DHCP4_STARTED, "{text}");
+        self.notifier.ready(&text);
+    }
+
+    fn end(&mut self, value: i64) {
+        let deadline = self.desk.clock.now().mono.plus_ms(FAREWELL_MS);
+        self.ending.get_or_insert((value, deadline));
+    }
+
+    /// Does what the desk has been asked for and cannot do itself.
+    fn run_errands(&mut self, api: &mut ControlLoop) {
+        for errand in std::mem::take(&mut self.desk.errands) {
+            match errand {
+                Errand::Configure(ticket, order) => {
+                    let completion = self.configure(api, &order);
+                    self.desk.done.push((ticket, completion));
                 }
+                Errand::CleanUp(ticket) => match self.cleaning {
+                    Cleaning::Idle => {
+                        self.start_cleanup();
+                        self.cleanup_tickets.push(ticket);
+                    }
+                    Cleaning::Rotating | Cleaning::Running => {
+                        self.desk.done.push((ticket, Completion::LeaseFile(LfcStart::Running)));
+                    }
+                },
+                Errand::Shutdown(value) => {
+                    log!(Severity::Info, DHCP4, DHCP4_SHUTDOWN_REQUEST, "told to end by a command");
+                    self.end(value);
+                }
+                Errand::Service => self.service(),
             }
-            self.engine.sweep();
         }
     }
 
+    /// Serves clients or not, as the disabling origins say.
+    fn service(&self) {
+        let enabled = !self.desk.disabling.is_disabled();
+        self.desk.engine.enable(enabled);
+        if enabled {
+            log!(Severity::Info, DHCP4, DHCP4_SERVICE_ENABLED, "the DHCP service is enabled");
+        } else {
+            log!(Severity::Info, DHCP4, DHCP4_SERVICE_DISABLED, "the DHCP service is disabled");
+        }
+    }
+
+    fn configure(&mut self, api: &mut ControlLoop, order: &ConfigOrder) -> Completion {
+        let outcome = match (&order.action, order.daemon) {
+            (ConfigAction::Reload, _) => self.reload(api),
+            (ConfigAction::Test(text), daemon) => {
+                self.read_command(daemon, text).and_then(|loaded| self.check(&loaded))
+            }
+            (ConfigAction::Set(text), daemon) => {
+                self.read_command(daemon, text).and_then(|loaded| self.apply(api, &loaded))
+            }
+            (ConfigAction::Write(_), _) => Ok(()),
+        };
+        match outcome {
+            Ok(()) => Completion::Config(Ok(())),
+            Err(text) => failure(text),
+        }
+    }
+
+    fn read_command(
+        &self,
+        daemon: Daemon,
+        text: &crate::control::backend::ConfigText,
+    ) -> Result<Loaded, String> {
+        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        self.desk.read_command(daemon, text, &setup::system_interfaces(&snapshot))
+    }
+
+    /// Whether a configuration could be applied.
+    fn check(&self, loaded: &Loaded) -> Result<(), String> {
+        let Some(tree) = &loaded.dhcp4 else { return Ok(()) };
+        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let mut findings = Vec::new();
+        let plan = setup::plan(tree, loaded, &mut Table::new(), &snapshot, 0, &mut findings);
+        match plan {
+            Some(_) => Ok(()),
+            None => Err(first_error(&findings)),
+        }
+    }
+
+    /// Reads the start-up files again.
+    fn reload(&mut self, api: &mut ControlLoop) -> Result<(), String> {
+        let now = self.desk.clock.now().mono;
+        self.notifier.reloading(now);
+        let outcome = self.reread(api);
+        self.notifier.ready("serving");
+        outcome.map_err(|text| {
+            let names: Vec<String> = self.desk.files.iter().map(|file| file.display().to_string()).collect();
+            format!("Config reload failed: configuration error using file '{}': {text}", names.join("', '"))
+        })
+    }
+
+    fn reread(&mut self, api: &mut ControlLoop) -> Result<(), String> {
+        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let files = self.desk.files.clone();
+        let loaded = setup::read(&files, Some(&setup::system_interfaces(&snapshot)))?;
+        if let Some(finding) = loaded.first_error() {
+            return Err(finding.kea_text());
+        }
+        self.apply(api, &loaded)
+    }
+
+    /// Puts a configuration in force; when anything of it cannot be had, the old one stays.
+    fn apply(&mut self, api: &mut ControlLoop, loaded: &Loaded) -> Result<(), String> {
+        if let Some(agent) = &loaded.control_agent {
+            let specs = listeners::specs(&self.desk.tree, Some(agent))?;
+            if loaded.dhcp4.is_none() {
+                api.listen(specs).map_err(|errors| errors.join("; "))?;
+                self.desk.agent = Some(agent.clone());
+                return Ok(());
+            }
+        }
+        let Some(tree) = loaded.dhcp4.clone() else { return Err("there is no Dhcp4 block".to_owned()) };
+        let agent: Option<ControlAgent> = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
+        if lease_file(&tree) != lease_file(&self.desk.tree) {
+            return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
+        }
+        if shard_count(&tree) != self.desk.engine.shards.len() {
+            log!(
+                Severity::Warn,
+                DHCP4,
+                DHCP4_MULTI_THREADING_INFO,
+                "thread-pool-size takes effect at the next start: {} shard(s) go on",
+                self.desk.engine.shards.len()
+            );
+        }
+        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let mut findings = Vec::new();
+        self.generation += 1;
+        let plan = setup::plan(&tree, loaded, &mut self.table, &snapshot, self.generation, &mut findings);
+        let Some(plan) = plan else { return Err(first_error(&findings)) };
+        let selection = setup::choose(&tree, &snapshot, true).map_err(|error| error.to_string())?;
+        let specs = listeners::specs(&tree, agent.as_ref())?;
+        api.listen(specs).map_err(|errors| errors.join("; "))?;
+        warn(&loaded.findings);
+        let socket_type = setup::socket_type(&tree);
+        if socket_type != setup::socket_type(&self.desk.tree) {
+            // Other sockets: all are closed before any is opened.
+            let closed = self.table.update(Vec::new(), socket_type);
+            self.desk.tree = tree.clone();
+            self.open(closed)?;
+        }
+        let changes = self.table.update(selection.served, socket_type);
+        let arrivals = setup::arrivals(self.table.served(), socket_type == SocketType::Raw);
+        let serving = setup::serving(&tree, plan, arrivals, &mut self.desk.engine.book);
+        self.desk.engine.publish(serving)?;
+        self.desk.tree = tree;
+        self.desk.agent = agent;
+        self.desk.configured = self.desk.clock.now();
+        self.desk.disabling.reconfigured();
+        self.service();
+        log::configure(listeners::loggers(&self.desk.tree.loggers));
+        let statistics = &mut api.dispatcher().statistics;
+        statistics.configure(
+            self.desk.tree.statistic_sample_count,
+            u64::from(self.desk.tree.statistic_sample_age_s),
+        );
+        statistics.recounted();
+        self.schedule_cleanup();
+        if let Err(text) = self.open(changes) {
+            log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}");
+            self.desk.socket_errors = vec![text];
+        }
+        log!(
+            Severity::Info,
+            DHCP4,
+            DHCP4_CONFIG_COMPLETE,
+            "the configuration is in force: {} subnet(s)",
+            self.desk.engine.serving().plan.subnets.len()
+        );
+        Ok(())
+    }
+
+    /// Opens and closes ports as `changes` say.
+    fn open(&mut self, changes: Vec<Change>) -> Result<(), String> {
+        let shards = u8::try_from(self.desk.engine.shards.len()).unwrap_or(u8::MAX);
+        let keys = self.desk.engine.steering.multipliers();
+        let raw = setup::socket_type(&self.desk.tree) == SocketType::Raw;
+        let mut failed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Close(id) => {
+                    self.fallbacks.retain(|(other, _)| *other != id);
+                    for shard in &self.desk.engine.shards {
+                        // A shard that takes no orders has failed, and the loop will see it.
+                        let _ = shard.order(Order::RemovePort(id));
+                    }
+                }
+                Change::Open(id, selected) => match self.ports(id, &selected, shards, keys) {
+                    Ok(ports) => {
+                        for (shard, port) in self.desk.engine.shards.iter().zip(ports) {
+                            let _ = shard.order(Order::AddPort(port));
+                        }
+                    }
+                    Err(error) => failed.push(error.to_string()),
+                },
+                Change::Readdress(id, selected) => {
+                    self.fallbacks.retain(|(other, _)| *other != id);
+                    if raw && let Err(error) = self.fall_back(id, &selected) {
+                        failed.push(error.to_string());
+                    }
+                    let addresses: Arc<[std::net::Ipv4Addr]> = selected.addresses.clone().into();
+                    for shard in &self.desk.engine.shards {
+                        let _ = shard.order(Order::Readdress(id, Arc::clone(&addresses)));
+                    }
+                }
+            }
+        }
+        let names = self.table.served().iter().map(|(_, link)| link.name.clone());
+        self.desk.served = names.collect();
+        self.desk.socket_errors.clone_from(&failed);
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    fn ports(
+        &mut self,
+        id: InterfaceId,
+        selected: &Selected,
+        shards: u8,
+        keys: (u32, u32),
+    ) -> Result<Vec<AnyPort>, OpenError> {
+        match setup::socket_type(&self.desk.tree) {
+            SocketType::Raw => {
+                self.fall_back(id, selected)?;
+                let options = packet::PacketOptions::default();
+                Ok(packet::open(selected, id, shards, keys, &options)?
+                    .into_iter()
+                    .map(AnyPort::Packet)
+                    .collect())
+            }
+            SocketType::Udp => {
+                let outbound = if self.desk.tree.interfaces.outbound_use_routing.unwrap_or(false) {
+                    Outbound::UseRouting
+                } else {
+                    Outbound::SameAsInbound
+                };
+                let options = UdpOptions { outbound, ..UdpOptions::default() };
+                Ok(udp::open(selected, id, shards, keys, &options)?.into_iter().map(AnyPort::Udp).collect())
+            }
+        }
+    }
+
+    /// Binds the port beside packet sockets, so that the kernel does not answer relays with "port unreachable".
+    fn fall_back(&mut self, id: InterfaceId, selected: &Selected) -> Result<(), OpenError> {
+        for address in &selected.addresses {
+            let fallback = Fallback::open(&selected.name, *address, SERVER_PORT)?;
+            self.fallbacks.push((id, fallback));
+        }
+        Ok(())
+    }
+
     /// Looks at the interfaces again.
-    fn redetect(&mut self) -> Result<(), Failure> {
-        if !self.tree.interfaces.re_detect {
-            return Ok(());
+    fn redetect(&mut self) {
+        if !self.desk.tree.interfaces.re_detect {
+            return;
         }
-        let Ok(snapshot) = Snapshot::read() else { return Ok(()) };
-        let Ok(selection) = setup::choose(&self.tree, &snapshot, true) else { return Ok(()) };
-        let changes = self.table.update(selection.served, setup::socket_type(&self.tree));
+        let Ok(snapshot) = Snapshot::read() else { return };
+        let Ok(selection) = setup::choose(&self.desk.tree, &snapshot, true) else { return };
+        let socket_type = setup::socket_type(&self.desk.tree);
+        let changes = self.table.update(selection.served, socket_type);
         if changes.is_empty() {
-            return Ok(());
+            return;
         }
-        self.open(changes)
+        for change in &changes {
+            match change {
+                Change::Open(_, link) | Change::Readdress(_, link) => {
+                    let addresses: Vec<String> = link.addresses.iter().map(ToString::to_string).collect();
+                    let (name, addresses) = (&link.name, addresses.join(","));
+                    log!(
+                        Severity::Info,
+                        DHCP4,
+                        DHCPSRV_CFGMGR_ADD_IFACE,
+                        "{name} is served now as {addresses}"
+                    );
+                }
+                Change::Close(id) => {
+                    let name = self.table.name(*id).unwrap_or("?");
+                    log!(Severity::Warn, DHCP4, DHCPSRV_NO_SOCKETS_OPEN, "{name} is not served any more");
+                }
+            }
+        }
+        // The plan knows interfaces and how answers leave by them: a new one with the same configuration.
+        self.generation += 1;
+        let (tree, generation) = (self.desk.tree.clone(), self.generation);
+        let mut findings = Vec::new();
+        let plan =
+            setup::plan(&tree, &Loaded::default(), &mut self.table, &snapshot, generation, &mut findings);
+        if let Some(plan) = plan {
+            let arrivals = setup::arrivals(self.table.served(), socket_type == SocketType::Raw);
+            let serving = setup::serving(&tree, plan, arrivals, &mut self.desk.engine.book);
+            if let Err(text) = self.desk.engine.publish(serving) {
+                log!(Severity::Error, DHCP4, DHCP4_CONFIG_LOAD_FAIL, "{text}");
+            }
+        }
+        if let Err(text) = self.open(changes) {
+            log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}");
+        }
     }
 
     /// Takes in what the shards say.
     fn listen(&mut self) {
-        while let Ok(event) = self.engine.events.try_recv() {
+        while let Ok(event) = self.desk.engine.events.try_recv() {
             match event {
                 Event::Want(shard, want) => {
                     let part = want.allocate();
-                    if let Some(handle) = self.engine.shards.get(usize::from(shard.0)) {
+                    if let Some(handle) = self.desk.engine.shards.get(usize::from(shard.0)) {
                         let _ = handle.order(Order::Memory(part));
                     }
                 }
                 Event::Spare(part) => drop(part),
                 Event::Port(port) => drop(port),
-                Event::Leases(..) | Event::ReclaimBehind(_) | Event::Stopped(_) => {}
+                Event::Leases(number, reply, shard, lsn) => self.desk.answered(number, reply, shard, lsn),
+                Event::ReclaimBehind(_) => {
+                    log!(
+                        Severity::Warn,
+                        LEASES,
+                        ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW,
+                        "expired leases are not reclaimed as fast as they come: see expired-leases-processing"
+                    );
+                }
+                Event::Stopped(_) => {}
             }
         }
-        let _ = self.want_cleanup;
+    }
+
+    /// What happens by the clock.
+    fn mind_time(&mut self) {
+        let now = self.desk.clock.now().mono;
+        if !self.desk.disabling.expire(now).is_empty() {
+            self.service();
+        }
+        if let Some(interval) = self.notifier.watchdog_interval()
+            && now >= self.next_watchdog
+        {
+            // Only while every shard turns: a stuck one must be seen by the service manager.
+            self.notifier.watchdog();
+            self.next_watchdog = now.plus_ms(u64::try_from(interval.as_millis()).unwrap_or(1000));
+        }
+        match self.cleaning {
+            Cleaning::Idle => {
+                let due = self.desk.tree.lease_database.lfc_interval_s > 0 && now >= self.next_cleanup;
+                if self.desk.engine.files.is_some() && (due || self.want_cleanup) {
+                    self.start_cleanup();
+                }
+            }
+            Cleaning::Rotating => match self.desk.engine.take_rotation() {
+                Some(true) => self.run_cleanup(),
+                Some(false) => self.cleanup_done(),
+                None => {}
+            },
+            Cleaning::Running => {
+                if let Ok(outcome) = self.cleaned.try_recv() {
+                    match outcome {
+                        Ok(cleaned) => {
+                            log!(
+                                Severity::Info,
+                                LEASES,
+                                DHCPSRV_MEMFILE_LFC_EXECUTE,
+                                "lease file cleaned up: {cleaned:?}"
+                            );
+                        }
+                        Err(text) => {
+                            log!(
+                                Severity::Error,
+                                LEASES,
+                                DHCPSRV_MEMFILE_LFC_FAIL,
+                                "lease file not cleaned up: {text}"
+                            );
+                        }
+                    }
+                    self.cleanup_done();
+                }
+            }
+        }
+    }
+
+    fn schedule_cleanup(&mut self) {
+        let interval_ms = u64::from(self.desk.tree.lease_database.lfc_interval_s) * 1000;
+        self.next_cleanup = self.desk.clock.now().mono.plus_ms(interval_ms);
+    }
+
+    fn start_cleanup(&mut self) {
+        self.want_cleanup = false;
+        self.cleaning = Cleaning::Rotating;
+        self.desk.engine.ask_rotation();
+    }
+
+    fn run_cleanup(&mut self) {
+        let Some(files) = self.desk.engine.files.clone() else { return self.cleanup_done() };
+        let done = self.cleaned_tx.clone();
+        let started = engine::clean_up(&files, move |outcome| {
+            // The control thread outlives the clean-up, or nobody asks.
+            let _ = done.send(outcome);
+        });
+        match started {
+            Ok(_) => {
+                self.cleaning = Cleaning::Running;
+                for ticket in std::mem::take(&mut self.cleanup_tickets) {
+                    self.desk.done.push((ticket, Completion::LeaseFile(LfcStart::Started)));
+                }
+            }
+            Err(error) => {
+                log!(
+                    Severity::Error,
+                    LEASES,
+                    DHCPSRV_MEMFILE_LFC_FAIL,
+                    "no thread for the clean-up: {error}"
+                );
+                for ticket in std::mem::take(&mut self.cleanup_tickets) {
+                    self.desk.done.push((ticket, Completion::LeaseFile(LfcStart::Failed)));
+                }
+                self.cleanup_done();
+            }
+        }
+    }
+
+    fn cleanup_done(&mut self) {
+        self.cleaning = Cleaning::Idle;
+        // Asked for while there was nothing to do: it has been done.
+        for ticket in std::mem::take(&mut self.cleanup_tickets) {
+            self.desk.done.push((ticket, Completion::LeaseFile(LfcStart::Started)));
+        }
+        self.schedule_cleanup();
     }
 }
+
+fn first_error(findings: &[Finding]) -> String {
+    findings
+        .iter()
+        .find(|finding| finding.severity == Gravity::Error)
+        .map_or_else(|| "the configuration is not usable".to_owned(), Finding::kea_text)
+}
+
+/// The desk must be a backend: said here, where both are known.
+const _: fn(&mut Desk) -> &mut dyn Backend = |desk| desk;

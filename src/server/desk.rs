@@ -10,12 +10,13 @@ use crate::config::json::{Comments, Files, Value as Parsed, parse_wire, pretty};
 use crate::config::load::{Loaded, load_value};
 use crate::config::plan::{Plan, SubnetIndex};
 use crate::config::render;
-use crate::config::tree::{ControlAgent, Dhcp4, SharedNetwork, Subnet4};
+use crate::config::tree::{ControlAgent, Dhcp4, Feature, SharedNetwork, Subnet4};
 use crate::control::backend::{
     Backend, Completion, ConfigAction, ConfigFailure, ConfigOrder, ConfigText, Daemon, Features,
     InterfaceFacts, LfcStart, Order as Asked, SelectQuery, SocketsStatus, Status, SubnetFacts, Ticket,
     WrittenFile,
 };
+use crate::control::command::Answer;
 use crate::control::disabling::Disabling;
 use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
 use crate::exchange::stats::LeaseStats;
@@ -342,6 +343,10 @@ impl Backend for Desk {
                 let text = "lease4-write is not served: the lease file is always current, copy it".to_owned();
                 self.done.push((ticket, Completion::LeasesWritten(Err(text))));
             }
+            Asked::Command(command) => {
+                let text = format!("'{}' command not supported.", command.name);
+                self.done.push((ticket, Completion::Answer(Answer::new(2, text))));
+            }
             Asked::CleanLeaseFile if self.engine.files.is_none() => {
                 self.done.push((ticket, Completion::LeaseFile(LfcStart::NotPersisted)));
             }
@@ -350,8 +355,8 @@ impl Backend for Desk {
     }
 
     fn features(&self) -> Features {
-        let has = |name: &str| self.tree.hooks.iter().any(|hook| hook.path.ends_with(name));
-        Features { lease_cmds: has("libdhcp_lease_cmds.so"), ha: has("libdhcp_ha.so") }
+        let has = |feature| self.tree.hooks.iter().any(|hook| hook.feature == feature);
+        Features { lease_cmds: has(Feature::LeaseCmds), ha: has(Feature::Ha) }
     }
 
     fn subnet(&self, id: SubnetId) -> Option<SubnetFacts> {

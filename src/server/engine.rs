@@ -125,16 +125,17 @@ impl ShardHandle {
     /// Gives an order and wakes the shard.
     ///
     /// # Errors
-    /// The order, when as many wait as may.
-    pub fn order(&self, order: Order<AnyPort>) -> Result<(), Order<AnyPort>> {
-        self.orders.try_send(order).map_err(|refused| match refused {
-            crossbeam::channel::TrySendError::Full(order)
-            | crossbeam::channel::TrySendError::Disconnected(order) => order,
-        })?;
+    /// [`NotTaken`] when as many orders wait as may, or the shard has ended; the order is dropped.
+    pub fn order(&self, order: Order<AnyPort>) -> Result<(), NotTaken> {
+        self.orders.try_send(order).map_err(|_| NotTaken)?;
         self.bell.ring();
         Ok(())
     }
 }
+
+/// A shard has not taken an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotTaken;
 
 /// Shards and log thread at work.
 pub struct Engine {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::finding::{Finding, Report, Severity};
+use crate::config::finding::{Finding, Severity};
 use crate::config::load::{Loaded, Source, SystemInterface, load};
 use crate::config::plan::{Plan, Surroundings, build};
 use crate::config::tree::{Dhcp4, ExpiredLeases, InterfaceChoice, SocketType as Configured};
@@ -74,7 +74,7 @@ pub fn choose(tree: &Dhcp4, snapshot: &Snapshot, later: bool) -> Result<Selectio
 /// The plan of a configuration over the interfaces of `table`; findings of the plan's own are added to `findings`.
 pub fn plan(
     tree: &Dhcp4,
-    loaded_files: &crate::config::json::Files,
+    loaded: &Loaded,
     table: &mut Table,
     snapshot: &Snapshot,
     generation: u64,
@@ -90,8 +90,7 @@ pub fn plan(
         let addresses = snapshot.link(name).map(|link| link.ipv4().collect()).unwrap_or_default();
         interfaces.push(SystemInterface { name: name.to_owned(), addresses });
     }
-    let mut report = Report::default();
-    report.files = loaded_files.clone();
+    let mut report = loaded.next_report();
     let plan = build(tree, Surroundings { generation, interfaces }, &mut report);
     findings.extend(report.into_findings());
     plan

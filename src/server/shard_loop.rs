@@ -81,6 +81,8 @@ pub enum Order<P> {
     Leases(u64, LeaseRequest),
     /// Serve this interface too.
     AddPort(P),
+    /// Hear these addresses on this interface from now on.
+    Readdress(InterfaceId, Arc<[std::net::Ipv4Addr]>),
     /// Serve this interface no more.
     RemovePort(InterfaceId),
     /// Memory for the table.
@@ -568,6 +570,11 @@ impl<P: Port> ShardLoop<P> {
                 }
                 if let Err(port) = self.ports.add(port) {
                     self.tell(Event::Port(port));
+                }
+            }
+            Order::Readdress(interface, addresses) => {
+                for port in self.ports.ports_mut().iter_mut().filter(|port| port.interface() == interface) {
+                    port.set_addresses(&addresses);
                 }
             }
             Order::RemovePort(interface) => {

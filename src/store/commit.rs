@@ -341,3 +341,186 @@ pub(super) fn renew(
     disk.sync_dir(path).map_err(|source| ("sync the folder of", source))?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ids::{HwAddr, ShardId, SubnetId};
+    use crate::journal::{Change, ChangeOrigin, LogTx, V4, log_ring};
+    use crate::lease::{Lease4, LeaseState};
+    use crate::store::{CrashDisk, Survivors, open};
+
+    fn put(host: u8) -> Change<'static> {
+        Change::Put(Lease4 {
+            address: Ipv4Addr::new(192, 0, 2, host),
+            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, host]),
+            client_id: &[],
+            cltt: 1,
+            valid_lft: 2,
+            subnet_id: SubnetId(1),
+            pool_id: 0,
+            state: LeaseState::Assigned,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: b"",
+            user_context: b"",
+        })
+    }
+
+    struct Fixture {
+        disk: CrashDisk,
+        commit: GroupCommit,
+        shards: Vec<(LogTx, Arc<Watermark>)>,
+    }
+
+    fn fixture(shard_count: u8, is_kept: bool, taps: Vec<Box<dyn Tap>>, mode: SyncMode) -> Fixture {
+        let disk = CrashDisk::new();
+        let live = is_kept
+            .then(|| open::<V4>(Arc::new(disk.clone()), Path::new("/l/x"), 1).expect("a new file").live);
+        let mut logs = Vec::new();
+        let mut shards = Vec::new();
+        for shard in 0..shard_count {
+            let (tx, rx) = log_ring(ShardId(shard), 1 << 15);
+            let mark = Arc::new(Watermark::default());
+            logs.push((rx, Arc::clone(&mark)));
+            shards.push((tx, mark));
+        }
+        Fixture { disk, commit: GroupCommit::new(live, logs, taps, mode), shards }
+    }
+
+    impl Fixture {
+        fn append(&mut self, shard: usize, host: u8) {
+            self.shards[shard].0.append(&put(host), ChangeOrigin::Client).expect("room");
+        }
+
+        fn durable_rows(&self) -> usize {
+            let bytes = self.disk.after(Survivors::Durable).content(Path::new("/l/x")).expect("there");
+            memchr::memchr_iter(b'\n', &bytes).count() - 1
+        }
+
+        fn marks(&self) -> Vec<u64> {
+            self.shards.iter().map(|(_, mark)| mark.read().0).collect()
+        }
+    }
+
+    #[test]
+    fn a_group_of_all_shards_is_one_write_and_one_sync() {
+        let mut fixture = fixture(3, true, Vec::new(), SyncMode::Group);
+        fixture.append(0, 1);
+        fixture.append(2, 2);
+        fixture.append(2, 3);
+        let calls = fixture.disk.call_count();
+        let turn = fixture.commit.turn(Mono(0)).expect("no fault");
+        assert_eq!(turn, Turn { change_count: 3, is_synced: true, due: None });
+        assert_eq!((fixture.disk.call_count() - calls, fixture.durable_rows()), (2, 3));
+        assert_eq!(fixture.marks(), [1, 0, 2]);
+        let turn = fixture.commit.turn(Mono(0)).expect("no fault");
+        assert_eq!(
+            (turn, fixture.disk.call_count() - calls),
+            (Turn::default(), 2),
+            "nothing to do, nothing done"
+        );
+    }
+
+    #[test]
+    fn interval_publishes_after_the_write_and_syncs_when_due() {
+        let mut fixture = fixture(1, true, Vec::new(), SyncMode::Interval { interval_ms: 1000 });
+        let at = |ms| Mono(0).plus_ms(ms);
+        fixture.append(0, 1);
+        let turn = fixture.commit.turn(at(5)).expect("no fault");
+        assert_eq!(turn, Turn { change_count: 1, is_synced: false, due: Some(at(1005)) });
+        assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![1], 0));
+        fixture.append(0, 2);
+        assert_eq!(
+            fixture.commit.turn(at(900)).expect("no fault").due,
+            Some(at(1005)),
+            "counted from the first row"
+        );
+        let turn = fixture.commit.turn(at(1005)).expect("no fault");
+        assert_eq!(turn, Turn { change_count: 0, is_synced: true, due: None });
+        assert_eq!(fixture.durable_rows(), 2);
+    }
+
+    #[test]
+    fn never_writes_and_leaves_the_sync_to_the_end() {
+        let mut fixture = fixture(1, true, Vec::new(), SyncMode::Never);
+        fixture.append(0, 1);
+        assert_eq!(fixture.commit.turn(Mono(0)).expect("no fault").due, None);
+        assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![1], 0));
+        let disk = fixture.disk.clone();
+        let counts = fixture.commit.finish(Mono(0)).expect("no fault");
+        assert_eq!((counts.changes, counts.syncs), (1, 1));
+        assert!(
+            disk.after(Survivors::Durable).content(Path::new("/l/x")).expect("there").ends_with(b",0,,0\n")
+        );
+    }
+
+    #[test]
+    fn without_a_file_changes_are_published_at_once() {
+        let mut fixture = fixture(2, false, Vec::new(), SyncMode::Group);
+        fixture.append(1, 1);
+        fixture.commit.turn(Mono(0)).expect("there is no disk to fail");
+        assert_eq!((fixture.marks(), fixture.disk.names().len()), (vec![0, 1], 0));
+        assert!(matches!(fixture.commit.rotate(), Ok(Rotation::Nothing)));
+    }
+
+    /// What a tap was told, and how many calls the disk had seen by then.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<(u8, u64, ChangeOrigin)>>>, Arc<Mutex<u32>>);
+
+    impl Tap for Heard {
+        fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, _change: &Change<'_>) {
+            self.0.lock().push((shard.0, lsn.0, origin));
+        }
+
+        fn group_end(&mut self) {
+            *self.1.lock() += 1;
+        }
+    }
+
+    #[test]
+    fn taps_hear_every_change_of_a_group_before_it_is_written() {
+        let heard = Heard::default();
+        let mut fixture = fixture(2, true, vec![Box::new(heard.clone())], SyncMode::Group);
+        fixture.append(0, 1);
+        fixture.append(1, 2);
+        fixture.append(1, 3);
+        let call = fixture.disk.call_count();
+        let kind = std::io::ErrorKind::StorageFull;
+        fixture.disk.fault_at(call, crate::store::Fault::Error { kind, kept_bytes: 0 });
+        fixture.commit.turn(Mono(0)).expect_err("the write fails");
+        let client = ChangeOrigin::Client;
+        assert_eq!(*heard.0.lock(), [(0, 1, client), (1, 1, client), (1, 2, client)]);
+        assert_eq!((*heard.1.lock(), fixture.marks()), (1, vec![0, 0]));
+    }
+
+    #[test]
+    fn a_flood_of_one_shard_leaves_room_in_the_group_for_the_others() {
+        let mut fixture = fixture(2, true, Vec::new(), SyncMode::Group);
+        for _ in 0..3 * GROUP_CHANGES_MAX {
+            fixture.append(0, 1);
+        }
+        fixture.append(1, 2);
+        let turn = fixture.commit.turn(Mono(0)).expect("no fault");
+        assert_eq!(turn.change_count, GROUP_CHANGES_MAX / 2 + 1);
+        assert_eq!(fixture.marks()[1], 1);
+        assert!(!fixture.commit.is_idle());
+    }
+
+    #[test]
+    fn a_file_without_rows_is_not_rotated() {
+        let mut fixture = fixture(1, true, Vec::new(), SyncMode::Group);
+        assert!(matches!(fixture.commit.rotate(), Ok(Rotation::Nothing)));
+        fixture.append(0, 1);
+        fixture.commit.turn(Mono(0)).expect("no fault");
+        assert!(matches!(fixture.commit.rotate(), Ok(Rotation::Done)));
+        assert!(matches!(fixture.commit.rotate(), Ok(Rotation::Waiting)));
+        fixture.append(0, 2);
+        fixture.commit.turn(Mono(0)).expect("the new file is open");
+        assert_eq!(fixture.durable_rows(), 1);
+    }
+}

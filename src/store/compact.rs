@@ -66,12 +66,6 @@ pub struct Compaction<'a, F: Family> {
     family: PhantomData<fn() -> F>,
 }
 
-impl std::fmt::Debug for dyn Disk + '_ {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Disk")
-    }
-}
-
 impl<'a, F: Family> Compaction<'a, F> {
     /// A cleanup of `files` by this process, `pid`.
     #[must_use]

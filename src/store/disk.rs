@@ -69,6 +69,12 @@ pub trait Disk: Send + Sync {
     fn process_name(&self, pid: u32) -> Option<String>;
 }
 
+impl std::fmt::Debug for dyn Disk + '_ {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Disk")
+    }
+}
+
 /// A file opened for writing at its end.
 pub trait DiskFile: Send {
     /// Appends `bytes`. After an error any part of them may be there.

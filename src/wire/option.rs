@@ -161,6 +161,7 @@ pub struct Codes(CodeSet);
 impl Iterator for Codes {
     type Item = u8;
 
+    #[inline]
     fn next(&mut self) -> Option<u8> {
         for (word, base) in self.0.0.iter_mut().zip([0_u8, 64, 128, 192]) {
             if *word != 0 {

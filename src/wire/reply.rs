@@ -56,6 +56,7 @@ pub struct Full;
 impl<'a> OptionList<'a> {
     /// An empty list.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Self { present: CodeSet::EMPTY, head: [0; 256], first: [VACANT; FIRST], more: None, len: 0 }
     }
@@ -64,6 +65,7 @@ impl<'a> OptionList<'a> {
     ///
     /// # Errors
     /// [`Full`] beyond [`OPTIONS_MAX`] options.
+    #[inline]
     pub fn push(&mut self, code: u8, data: &'a [u8]) -> Result<(), Full> {
         if code == option::PAD || code == option::END {
             return Ok(());
@@ -121,16 +123,22 @@ impl<'a> OptionList<'a> {
         let mut rest: CodeSet = self.present;
         rest.remove(option::MESSAGE_TYPE);
         rest.remove(option::AGENT_OPTIONS);
-        let order =
-            std::iter::once(option::MESSAGE_TYPE).chain(rest).chain(std::iter::once(option::AGENT_OPTIONS));
-        let mut at = 0;
-        for code in order {
-            for data in self.chain(code) {
-                at += emit_option(buffer.get_mut(at..)?, code, data)?;
-            }
+        let mut at = self.emit_code(option::MESSAGE_TYPE, buffer, 0)?;
+        for code in rest {
+            at = self.emit_code(code, buffer, at)?;
         }
+        at = self.emit_code(option::AGENT_OPTIONS, buffer, at)?;
         *buffer.get_mut(at)? = option::END;
         Some(at + 1)
+    }
+
+    /// Writes the options of one code at `at`; returns where they end.
+    #[inline]
+    fn emit_code(&self, code: u8, buffer: &mut [u8], mut at: usize) -> Option<usize> {
+        for data in self.chain(code) {
+            at += emit_option(buffer.get_mut(at..)?, code, data)?;
+        }
+        Some(at)
     }
 
     fn chain(&self, code: u8) -> impl Iterator<Item = &'a [u8]> {
@@ -151,11 +159,21 @@ impl<'a> OptionList<'a> {
         let at = usize::from(at);
         match at.checked_sub(FIRST) {
             None => self.first.get_mut(at),
-            Some(beyond) if at < OPTIONS_MAX => {
-                self.more.get_or_insert([VACANT; OPTIONS_MAX - FIRST]).get_mut(beyond)
-            }
-            Some(_) => None,
+            Some(beyond) => Self::entry_beyond(&mut self.more, beyond),
         }
+    }
+
+    /// Kept out of line: hardly any reply has so many options.
+    #[cold]
+    #[inline(never)]
+    fn entry_beyond<'s>(
+        more: &'s mut Option<[Entry<'a>; OPTIONS_MAX - FIRST]>,
+        beyond: usize,
+    ) -> Option<&'s mut Entry<'a>> {
+        if beyond >= OPTIONS_MAX - FIRST {
+            return None;
+        }
+        more.get_or_insert([VACANT; OPTIONS_MAX - FIRST]).get_mut(beyond)
     }
 }
 
@@ -200,15 +218,22 @@ fn encoded_len(code: u8, data: &[u8]) -> usize {
 }
 
 fn emit_option(buffer: &mut [u8], code: u8, data: &[u8]) -> Option<usize> {
+    if data.len() <= PIECE_BYTES_MAX {
+        return emit_piece(buffer, code, data);
+    }
     let mut at = 0;
     for piece in pieces(code, data) {
-        let to = buffer.get_mut(at..at + 2 + piece.len())?;
-        let (header, to) = to.split_first_chunk_mut::<2>()?;
-        *header = [code, u8::try_from(piece.len()).ok()?];
-        to.copy_from_slice(piece);
-        at += 2 + piece.len();
+        at += emit_piece(buffer.get_mut(at..)?, code, piece)?;
     }
     Some(at)
+}
+
+#[inline]
+fn emit_piece(buffer: &mut [u8], code: u8, piece: &[u8]) -> Option<usize> {
+    let (header, to) = buffer.split_first_chunk_mut::<2>()?;
+    *header = [code, u8::try_from(piece.len()).ok()?];
+    to.get_mut(..piece.len())?.copy_from_slice(piece);
+    Some(2 + piece.len())
 }
 
 /// The fixed part of a reply. `op` is always BOOTREPLY and `secs` always 0.

@@ -143,7 +143,10 @@ fn the_dedicated_listener_accepts_what_ha_needs_and_ignores_service() {
     let ask =
         |name: &str| ask_http(&running, &post(&format!(r#"{{"command":"{name}","service":["dhcp6"]}}"#))).0;
     assert_eq!(ask("list-commands"), "HTTP/1.1 200 OK");
-    assert_eq!(ask("bulk"), "HTTP/1.1 200 OK");
+    let (_, body) = ask_http(&running, &post(r#"{"command":"bulk"}"#));
+    assert_eq!(body, "[ { \"result\": 0, \"text\": \"bulk from elsewhere\" } ]");
+    let (_, body) = ask_http(&running, &post(r#"{"command":"ha-heartbeat"}"#));
+    assert!(body.contains("'ha-heartbeat' command not supported."), "HA is not configured: {body}");
     assert_eq!(ask("config-get"), "HTTP/1.1 403 Forbidden");
     let (_, body) = ask_http(&running, &post(r#"{"command":"shutdown"}"#));
     assert_eq!(body, "{ \"result\": 403, \"text\": \"Forbidden\" }");

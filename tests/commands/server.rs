@@ -14,13 +14,14 @@ use aplomado::control::backend::{
     Backend, Completion, ConfigAction, ConfigFailure, Daemon, Features, InterfaceFacts, LfcStart, Order,
     SelectQuery, Status, SubnetFacts, Ticket, WrittenFile,
 };
+use aplomado::control::command::Answer;
 use aplomado::control::disabling::Disabling;
 use aplomado::control::event_loop::{ControlLoop, ControlWaker};
 use aplomado::control::json;
 use aplomado::control::lease_json::LeaseFields;
 use aplomado::control::listener::ListenerSpec;
 use aplomado::control::statistics::{ServerCounter, Snapshot, SubnetCounter, SubnetSample};
-use aplomado::control::table::CommandTable;
+use aplomado::control::table::{CommandTable, Presence};
 use aplomado::ids::SubnetId;
 use aplomado::lease::request::{LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, PutMode};
 use aplomado::lease::{Lease4, Lease4Buf};
@@ -101,6 +102,9 @@ impl FakeServer {
             },
             Order::WriteLeases(_) => Completion::LeasesWritten(Ok(())),
             Order::CleanLeaseFile => Completion::LeaseFile(LfcStart::Running),
+            Order::Command(command) => {
+                Completion::Answer(Answer::success(format!("{} from elsewhere", command.name)))
+            }
         }
     }
 
@@ -308,8 +312,10 @@ impl Running {
                 let mut server = FakeServer::new(clock);
                 server.stalled = stalled;
                 prepare(&mut server);
-                let mut control =
-                    ControlLoop::new([CommandTable::dhcp4(), CommandTable::agent()]).expect("a loop");
+                let mut table = CommandTable::dhcp4();
+                table.register_elsewhere("bulk", Presence::Always);
+                table.register_elsewhere("ha-heartbeat", Presence::Ha);
+                let mut control = ControlLoop::new([table, CommandTable::agent()]).expect("a loop");
                 control.listen(specs).expect("listens");
                 sender.send((control.tcp_addresses(), control.waker())).expect("the test waits");
                 let mut held = Vec::new();

@@ -77,6 +77,45 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn no_content_of_the_files_makes_the_store_panic_or_forget_good_rows(
+        spoils in proptest::collection::vec((any::<u16>(), any::<u8>(), 0u8..3), 0..12), suffix in 0usize..4,
+    ) {
+        let mut bytes = super::super::header(12).into_bytes();
+        for host in 0..20 {
+            bytes.extend_from_slice(super::super::row(host, 100 + u32::from(host)).as_bytes());
+        }
+        let untouched = bytes.clone();
+        for (at, octet, kind) in spoils {
+            let at = usize::from(at) % bytes.len().max(1);
+            match kind {
+                0 => bytes[at] = octet,
+                1 => bytes.insert(at, octet),
+                _ => bytes.truncate(bytes.len() - at % 40),
+            }
+        }
+        let disk = CrashDisk::new();
+        let name = format!("{}{}", super::super::live().display(), ["", ".1", ".2", ".completed"][suffix]);
+        disk.put(std::path::Path::new(&name), &bytes);
+        let Ok(opened) = open::<V4>(Arc::new(disk.clone()), &super::super::live(), 1) else { return Ok(()) };
+        let leases = Mutex::new(BTreeMap::new());
+        opened.image.load(2, 0, |_, lease| {
+            leases.lock().expect("no panic").insert(lease.address, lease.to_owned());
+        }).expect("no limit");
+        // Rows that nothing happened to are there unless another row of the same address came after them.
+        let found = leases.into_inner().expect("no panic");
+        let rows: Vec<&[u8]> = bytes.split(|octet| *octet == b'\n').collect();
+        for row in untouched.split(|octet| *octet == b'\n').skip(1).filter(|row| !row.is_empty()) {
+            let address: Ipv4Addr = std::str::from_utf8(row).expect("ASCII").split(',').next().expect("a column").parse()
+                .expect("an address");
+            let prefix = format!("{address},");
+            let same: Vec<_> = rows.iter().skip(1).filter(|other| other.starts_with(prefix.as_bytes())).collect();
+            if same.len() == 1 && *same[0] == row {
+                prop_assert!(found.contains_key(&address), "{address}");
+            }
+        }
+    }
+
+    #[test]
     fn the_file_holds_what_a_plain_map_holds(steps in proptest::collection::vec(step(), 1..80)) {
         let disk = CrashDisk::new();
         let mut model: BTreeMap<Ipv4Addr, Lease4Buf> = BTreeMap::new();

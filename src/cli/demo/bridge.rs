@@ -41,16 +41,16 @@ pub(super) fn serve(config: PathBuf) -> Result<(), String> {
     };
     let snapshot = Snapshot { links: vec![link] };
     let loaded = setup::read(&[config], Some(&setup::system_interfaces(&snapshot)))?;
-    let mut findings = loaded.findings;
-    let tree = loaded.dhcp4.ok_or("the demo's configuration is refused")?;
+    let mut findings = Vec::new();
+    let tree = loaded.dhcp4.as_ref().ok_or("the demo's configuration is refused")?;
     let mut table = Table::new();
-    let plan = setup::plan(&tree, &loaded.files, &mut table, &snapshot, 1, &mut findings)
+    let plan = setup::plan(tree, &loaded, &mut table, &snapshot, 1, &mut findings)
         .ok_or("the demo's configuration is refused")?;
-    let selection = setup::choose(&tree, &snapshot, true).map_err(|error| error.to_string())?;
+    let selection = setup::choose(tree, &snapshot, true).map_err(|error| error.to_string())?;
     table.update(selection.served, SocketType::Raw);
     let mut book = StatsBook::default();
     let lease_capacity = plan.lease_capacity();
-    let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), true), &mut book);
+    let serving = setup::serving(tree, plan, setup::arrivals(table.served(), true), &mut book);
     let bell = Arc::new(Doorbell::new().map_err(|error| error.to_string())?);
     let start = Start {
         serving,
