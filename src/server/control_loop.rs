@@ -237,6 +237,8 @@ impl Control {
         let hangup_watch = api.watch(&mut SourceFd(&hangups.as_raw_fd())).map_err(refused)?;
         let link_watch = api.watch(&mut SourceFd(&monitor.fd().as_raw_fd())).map_err(refused)?;
 
+        // What changed since the first look and before the monitor heard of changes.
+        self.redetect();
         self.schedule_cleanup();
         self.desk.engine.enable(true);
         self.tell_serving(lease_count);
