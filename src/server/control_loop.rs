@@ -19,6 +19,7 @@ use super::engine::{self, Engine, LoadedLeases, Start};
 use super::listeners;
 use super::setup;
 use super::shard_loop::{Event, Order};
+use super::told;
 use crate::allocate::Share;
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
@@ -93,7 +94,7 @@ fn start_and_serve(
     let Some(plan) = plan else { return Err(Failure::Configuration(findings)) };
     warn(&findings);
 
-    let refused = |error: std::io::Error| Failure::Start(error.to_string());
+    let refused = |error: std::io::Error| Failure::Start(told(&error));
     let mut api = ControlLoop::new([CommandTable::dhcp4(), CommandTable::agent()]).map_err(refused)?;
     let capacity = tree.aplomado.max_leases.unwrap_or_else(|| plan.lease_capacity());
     let mut book = StatsBook::default();
@@ -219,7 +220,7 @@ struct Control {
 
 impl Control {
     fn serve(mut self, mut api: ControlLoop, changes: Vec<Change>, lease_count: u64) -> Result<i64, Failure> {
-        let refused = |error: std::io::Error| Failure::Start(error.to_string());
+        let refused = |error: std::io::Error| Failure::Start(told(&error));
         self.open(changes).map_err(Failure::Start)?;
         api.listen(listeners::specs(&self.desk.tree, self.desk.agent.as_ref()).map_err(Failure::Start)?)
             .map_err(|errors| Failure::Start(errors.join("; ")))?;
@@ -506,12 +507,12 @@ impl Control {
                             let _ = shard.order(Order::AddPort(port));
                         }
                     }
-                    Err(error) => failed.push(error.to_string()),
+                    Err(error) => failed.push(told(&error)),
                 },
                 Change::Readdress(id, selected) => {
                     self.fallbacks.retain(|(other, _)| *other != id);
                     if raw && let Err(error) = self.fall_back(id, &selected) {
-                        failed.push(error.to_string());
+                        failed.push(told(&error));
                     }
                     let addresses: Arc<[std::net::Ipv4Addr]> = selected.addresses.clone().into();
                     for shard in &self.desk.engine.shards {

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
+use super::told;
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
 use crate::exchange::Shard;
@@ -398,7 +399,7 @@ fn load(
     serving: &Serving,
 ) -> Result<(LiveFile, LoadedLeases), String> {
     let opened =
-        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| error.to_string())?;
+        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| told(&error))?;
     let refused = Mutex::new(BTreeMap::<String, u64>::new());
     let take = |_: u32, lease: &Lease4<'_>| {
         let owner = steering.owner(&lease.hw_addr);
@@ -415,7 +416,7 @@ fn load(
         }
     };
     let threads = u32::try_from(leases.len()).unwrap_or(1);
-    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| error.to_string())?;
+    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| told(&error))?;
     let mut findings = opened.findings;
     findings.extend(report.findings);
     let refused = refused.into_inner();
@@ -453,7 +454,7 @@ fn log_thread(
         let turn = match turned {
             Ok(turn) => turn,
             Err(error) => {
-                *status.failure.lock() = Some(error.to_string());
+                *status.failure.lock() = Some(told(&error));
                 return wake_control();
             }
         };
@@ -475,7 +476,7 @@ fn log_thread(
                 Ok(Rotation::Waiting) => 3,
                 Ok(Rotation::Failed(_)) => 4,
                 Err(error) => {
-                    *status.failure.lock() = Some(error.to_string());
+                    *status.failure.lock() = Some(told(&error));
                     return wake_control();
                 }
             };
@@ -496,7 +497,7 @@ fn log_thread(
         });
     }
     if let Err(error) = group.finish(clock.now().mono) {
-        *status.failure.lock() = Some(error.to_string());
+        *status.failure.lock() = Some(told(&error));
     }
     wake_control();
 }
@@ -513,6 +514,6 @@ pub fn clean_up(
     std::thread::Builder::new().name("lfc".to_owned()).spawn(move || {
         let disk = RealDisk;
         let compaction = Compaction::<V4>::new(&disk, files, std::process::id());
-        done(compaction.run(&mut |_| true).map_err(|error| error.to_string()));
+        done(compaction.run(&mut |_| true).map_err(|error| told(&error)));
     })
 }
