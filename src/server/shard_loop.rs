@@ -29,7 +29,7 @@ use crate::park::{Gate, Marks, Park};
 use crate::sync::{PlanCell, Watermark};
 use crate::time::Now;
 use crate::wire::codes::MessageType;
-use crate::wire::dhcp4::{self, Head, Packet};
+use crate::wire::dhcp4::{self, Head, Packet, Strictness};
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Arrival as FrameArrival, Datagram};
 use crate::wire::option::OptionTable;
@@ -361,7 +361,8 @@ impl<P: Port> ShardLoop<P> {
             return counters.dropped(DropReason::ShedStale);
         }
         let payload = parsed.datagram.payload(bytes);
-        match dhcp4::parse(payload, &mut parsed.options) {
+        let lenient = self.serving.plan.globals.lenient_option_parsing;
+        match dhcp4::parse_with(payload, &mut parsed.options, Strictness { lenient }) {
             Ok(head) => parsed.head = head,
             Err(reason) => return counters.dropped(reason),
         }
@@ -505,7 +506,8 @@ impl<P: Port> ShardLoop<P> {
         let Ok(datagram) = frame::parse(bytes, arrival) else { return };
         let (slot, payload) = (BATCH_MAX, datagram.payload(bytes));
         let parsed = &mut self.parsed[slot];
-        let Ok(head) = dhcp4::parse(payload, &mut parsed.options) else { return };
+        let strict = Strictness { lenient: serving.plan.globals.lenient_option_parsing };
+        let Ok(head) = dhcp4::parse_with(payload, &mut parsed.options, strict) else { return };
         let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.interface) else {
             return;
         };
