@@ -353,8 +353,11 @@ impl Client {
     }
 }
 
+/// A line and its number.
+type Numbered = (usize, String);
+
 /// Configuration and queries of a scenario that needs nothing but packets; else why it is left out.
-fn replayable(text: &str) -> Result<(String, Vec<(usize, String)>), &'static str> {
+fn replayable(text: &str) -> Result<(String, Vec<Numbered>), &'static str> {
     let (mut members, mut queries) = (None, Vec::new());
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
