@@ -236,3 +236,180 @@ fn every_scenario_goes_as_its_file_says() {
     }
     assert!(failed.is_empty(), "{} of {} scenarios fail:\n{}", failed.len(), paths.len(), failed.join("\n"));
 }
+
+mod several_shards {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use aplomado::lease::LeaseState;
+    use proptest::prelude::*;
+
+    use super::packet::{self, Answer};
+    use super::{Fate, World};
+
+    const PROBATION_S: u64 = 60;
+    const CLIENTS: u8 = 10;
+    const MEMBERS: &str = r#"
+        "valid-lifetime": 100, "decline-probation-period": 60,
+        "expired-leases-processing": { "reclaim-timer-wait-time": 3, "hold-reclaimed-time": 40, "flush-reclaimed-timer-wait-time": 7 },
+        "subnet4": [ { "subnet": "192.0.2.0/24", "id": 1, "pools": [ { "pool": "192.0.2.10-192.0.2.17" } ],
+            "reservations": [ { "client-id": "01:00", "ip-address": "192.0.2.12" }, { "client-id": "01:01", "ip-address": "192.0.2.30" } ] } ]
+    "#;
+
+    /// What a client or time does; `mac` is the one of its four hardware addresses that it uses, `last` the end of an address.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Discover { client: u8, mac: u8 },
+        Select { client: u8, mac: u8, last: u8 },
+        Renew { client: u8, mac: u8 },
+        AskForAny { client: u8, mac: u8 },
+        Release { client: u8, mac: u8 },
+        Decline { client: u8, mac: u8 },
+        Wait { seconds: u8 },
+        Disk { works: bool },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let who = || (0..CLIENTS, 0_u8..4);
+        prop_oneof![
+            3 => who().prop_map(|(client, mac)| Step::Discover { client, mac }),
+            4 => (who(), 10_u8..19).prop_map(|((client, mac), last)| Step::Select { client, mac, last }),
+            3 => who().prop_map(|(client, mac)| Step::Renew { client, mac }),
+            3 => who().prop_map(|(client, mac)| Step::AskForAny { client, mac }),
+            2 => who().prop_map(|(client, mac)| Step::Release { client, mac }),
+            1 => who().prop_map(|(client, mac)| Step::Decline { client, mac }),
+            3 => (1_u8..60).prop_map(|seconds| Step::Wait { seconds }),
+            1 => any::<bool>().prop_map(|works| Step::Disk { works }),
+        ]
+    }
+
+    /// Who has been told that an address is theirs, until when; a declined address is nobody's.
+    #[derive(Default)]
+    struct Told(BTreeMap<Ipv4Addr, (Option<u8>, u64)>);
+
+    impl Told {
+        fn of(&self, client: u8) -> Option<Ipv4Addr> {
+            self.0.iter().find(|(_, (holder, _))| *holder == Some(client)).map(|(address, _)| *address)
+        }
+
+        fn live(&self, address: Ipv4Addr, now_s: u64) -> Option<Option<u8>> {
+            self.0.get(&address).filter(|(_, end_s)| *end_s >= now_s).map(|(holder, _)| *holder)
+        }
+    }
+
+    /// Even clients have an identifier and roam over four hardware addresses; odd ones have a hardware address and nothing else.
+    fn identity(client: u8, mac: u8) -> String {
+        if client.is_multiple_of(2) {
+            format!("mac=02:00:00:00:{client:02x}:{mac:02x} cid=0x01{:02x}", client / 2)
+        } else {
+            format!("mac=02:00:00:00:{client:02x}:00")
+        }
+    }
+
+    fn run(shards: usize, steps: &[Step]) -> Result<(), TestCaseError> {
+        let mut world = World::new(MEMBERS, shards);
+        let mut told = Told::default();
+        for (number, step) in steps.iter().enumerate() {
+            let at = |last: u8| Ipv4Addr::new(192, 0, 2, last);
+            let (client, line) = match *step {
+                Step::Wait { seconds } => {
+                    world.live_through(u64::from(seconds));
+                    continue;
+                }
+                Step::Disk { works } => {
+                    world.disk_works = works;
+                    world.write();
+                    continue;
+                }
+                Step::Discover { client, mac } => (client, format!("discover {}", identity(client, mac))),
+                Step::Select { client, mac, last } => {
+                    (client, format!("request {} sid=192.0.2.1 want={}", identity(client, mac), at(last)))
+                }
+                Step::AskForAny { client, mac } => (client, format!("request {}", identity(client, mac))),
+                Step::Renew { client, mac }
+                | Step::Release { client, mac }
+                | Step::Decline { client, mac } => {
+                    let Some(address) = told.of(client) else { continue };
+                    let who = identity(client, mac);
+                    let line = match step {
+                        Step::Renew { .. } => format!("request {who} ciaddr={address} unicast"),
+                        Step::Release { .. } => format!("release {who} ciaddr={address} unicast"),
+                        _ => format!("decline {who} want={address}"),
+                    };
+                    (client, line)
+                }
+            };
+            let bytes = packet::query(&line, u32::try_from(number).expect("few steps"));
+            let now_s = world.now.wall_s;
+            match (step, world.put(&bytes, "v0")) {
+                (_, Fate::Answered(bytes)) => {
+                    let answer = Answer::read(&bytes);
+                    let address = answer.yiaddr();
+                    if answer.kind() == "nak" {
+                        continue;
+                    }
+                    let holder = told.live(address, now_s);
+                    prop_assert!(
+                        holder.is_none_or(|holder| holder == Some(client)),
+                        "step {number}: {line}: {} {address}, which is {holder:?}'s",
+                        answer.kind()
+                    );
+                    if answer.kind() == "ack" {
+                        told.0.retain(|_, (holder, _)| *holder != Some(client));
+                        let valid_s = answer.option(51).expect("a lease ends");
+                        let valid_s = u32::from_be_bytes(valid_s.try_into().expect("four octets"));
+                        told.0.insert(address, (Some(client), now_s + u64::from(valid_s)));
+                    }
+                }
+                (Step::Release { .. }, Fate::Served) => {
+                    told.0.retain(|_, (holder, _)| *holder != Some(client));
+                }
+                (Step::Decline { .. }, Fate::Served) => {
+                    let address = told.of(client).expect("it declined one");
+                    told.0.insert(address, (None, now_s + PROBATION_S));
+                }
+                (_, Fate::Served) => prop_assert!(false, "step {number}: {line} is answered"),
+                (_, Fate::Dropped(_)) => {}
+            }
+            if world.disk_works {
+                for (address, (holder, end_s)) in &told.0 {
+                    if *end_s < now_s {
+                        continue;
+                    }
+                    let row = world.disk.get(address);
+                    let state = row.map(|row| row.view().state);
+                    let expected = if holder.is_some() { LeaseState::Assigned } else { LeaseState::Declined };
+                    prop_assert_eq!(state, Some(expected), "step {}: the row of {}", number, address);
+                }
+            }
+        }
+        world.disk_works = true;
+        world.write();
+        let now_s = world.now.wall_s;
+        let live = told.0.values().filter(|(_, end_s)| *end_s >= now_s).count();
+        prop_assert!(
+            world.count("assigned") >= i64::try_from(live).expect("few"),
+            "counters know all leases"
+        );
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_address_is_two_clients_with_one_shard(steps in prop::collection::vec(step(), 1..150)) {
+            run(1, &steps)?;
+        }
+
+        #[test]
+        fn no_address_is_two_clients_with_two_shards(steps in prop::collection::vec(step(), 1..150)) {
+            run(2, &steps)?;
+        }
+
+        #[test]
+        fn no_address_is_two_clients_with_four_shards(steps in prop::collection::vec(step(), 1..150)) {
+            run(4, &steps)?;
+        }
+    }
+}

@@ -210,9 +210,8 @@ pub(super) fn grant(
     if let Some(reserved) = reserved
         && reserved.address != address
     {
-        let free = leases.status(reserved.address, wall_s).is_available()
-            || own.is_some_and(|lease| leases.table.record(lease).address() == reserved.address);
-        if free {
+        // While its reservation is taken, be it by itself, the client may have another address.
+        if leases.status(reserved.address, wall_s).is_available() {
             return Err(Refusal::Nak);
         }
     }

@@ -656,14 +656,8 @@ impl Shard {
         };
         classifier.additional(client.plan, client.query, client.subnet, None);
         let view = Client { classes: classifier.classes(), ..client };
-        name_lease(&mut self.names, &view, host, None, Ipv4Addr::UNSPECIFIED);
-        let verdict = Verdict {
-            subnet: Some(client.subnet),
-            host,
-            host_name: self.names.host_name(),
-            fqdn: self.names.fqdn(),
-            ..Verdict::bare(MessageType::Ack)
-        };
+        // Names belong to leases: an INFORM gets none.
+        let verdict = Verdict { subnet: Some(client.subnet), host, ..Verdict::bare(MessageType::Ack) };
         let len = answer::write(
             client.plan,
             client.query,
@@ -859,7 +853,8 @@ fn origin(query: &Query<'_>) -> Origin {
     Origin {
         link_selection: query.relay_agent().link_selection(),
         subnet_selection: query.subnet_selection(),
-        giaddr: if query.is_relayed() { query.packet.giaddr() } else { Ipv4Addr::UNSPECIFIED },
+        // Also 255.255.255.255, which makes no query a relayed one: no subnet has such an address.
+        giaddr: query.packet.giaddr(),
         ciaddr: query.packet.ciaddr(),
         source: query.datagram.src,
         to_broadcast: query.datagram.is_broadcast(),
