@@ -10,6 +10,7 @@ use super::answer::{self, Arrival, Times, Verdict};
 use super::classifier::Classifier;
 use super::client::{Client, identifiers};
 use super::context::RELAY_BYTES_MAX;
+use super::context::{self, CONTEXT_BYTES_MAX};
 use super::leases::{Leases, LetGo, is_over};
 use super::names::{Names, name_lease};
 use super::serving::Serving;
@@ -79,6 +80,8 @@ pub struct Shard {
     classifier: Option<Box<Classifier>>,
     configured: ChosenOptions,
     names: Names,
+    /// Where the context of a lease is put together.
+    context: Box<[u8; CONTEXT_BYTES_MAX]>,
 }
 
 /// What a query is refused with on the way.
@@ -95,6 +98,7 @@ impl Shard {
             classifier: Some(Box::default()),
             configured: ChosenOptions::default(),
             names: Names::default(),
+            context: Box::new([0; CONTEXT_BYTES_MAX]),
         }
     }
 
@@ -243,9 +247,9 @@ impl Shard {
             plan,
             query,
             now: given.now,
-            hw_addr,
+            hw_addr: &hw_addr,
             client_id,
-            identifiers,
+            identifiers: &identifiers,
             subnet: selected,
             network: plan.subnet(selected).network,
             classes: &[],
@@ -442,7 +446,7 @@ impl Shard {
         }
         let lease = Lease4 {
             address: place.address,
-            hw_addr: client.hw_addr,
+            hw_addr: *client.hw_addr,
             client_id: client.client_id_in(place.subnet),
             cltt: wall_s,
             valid_lft: valid_s,
@@ -550,13 +554,12 @@ impl Shard {
         let wall_s = given.now.wall_s;
         let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
         let subnet = client.plan.subnet(place.subnet);
-        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.view(lease).user_context);
-        let mut context = [0; super::context::CONTEXT_BYTES_MAX];
+        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.user_context(lease));
         let context_len =
-            super::context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut context);
+            context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut self.context);
         let lease = Lease4 {
             address: place.address,
-            hw_addr: client.hw_addr,
+            hw_addr: *client.hw_addr,
             client_id: client.client_id_in(place.subnet),
             cltt: wall_s,
             valid_lft: times.valid_s,
@@ -566,7 +569,7 @@ impl Shard {
             fqdn_fwd: self.names.forward(),
             fqdn_rev: self.names.reverse(),
             hostname: self.names.lease_name(),
-            user_context: &context[..context_len],
+            user_context: &self.context[..context_len],
         };
         let (stored, lsn) = match renewed {
             Some(old) => {

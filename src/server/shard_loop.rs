@@ -376,14 +376,28 @@ impl<P: Port> ShardLoop<P> {
 
     /// Of several packets of one client in a full batch only the newest is served.
     fn shed_duplicates(&mut self, count: usize) {
-        for older in 0..count {
-            let Stage::Ready(hash) = self.parsed[older].state else { continue };
-            let kind = self.parsed[older].head.message_type;
-            let repeated = self.parsed[older + 1..count].iter().any(|newer| {
-                matches!(newer.state, Stage::Ready(other) if other == hash) && newer.head.message_type == kind
-            });
-            if repeated && matches!(kind, Some(MessageType::Discover | MessageType::Request)) {
-                self.parsed[older].state = Stage::Dropped;
+        // Open addressing over positions of the batch, counted from one, the newest packet first: never full.
+        let mut seen = [0_u8; 4 * BATCH_MAX];
+        for index in (0..count).rev() {
+            let Stage::Ready(hash) = self.parsed[index].state else { continue };
+            let kind = self.parsed[index].head.message_type;
+            if !matches!(kind, Some(MessageType::Discover | MessageType::Request)) {
+                continue;
+            }
+            let mut place = usize::try_from(hash.bits() >> 32).unwrap_or_default() % seen.len();
+            while let Some(newer) = usize::from(seen[place]).checked_sub(1) {
+                let newer = &self.parsed[newer];
+                if matches!(newer.state, Stage::Ready(other) if other == hash)
+                    && newer.head.message_type == kind
+                {
+                    break;
+                }
+                place = (place + 1) % seen.len();
+            }
+            if seen[place] == 0 {
+                seen[place] = u8::try_from(index + 1).expect("a batch is small");
+            } else {
+                self.parsed[index].state = Stage::Dropped;
                 self.shard.counters.dropped(DropReason::ShedDuplicate);
             }
         }

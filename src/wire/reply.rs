@@ -123,22 +123,28 @@ impl<'a> OptionList<'a> {
         let mut rest: CodeSet = self.present;
         rest.remove(option::MESSAGE_TYPE);
         rest.remove(option::AGENT_OPTIONS);
-        let mut at = self.emit_code(option::MESSAGE_TYPE, buffer, 0)?;
+        let mut at = self.emit_code(buffer, 0, option::MESSAGE_TYPE)?;
         for code in rest {
-            at = self.emit_code(code, buffer, at)?;
+            at = self.emit_code(buffer, at, code)?;
         }
-        at = self.emit_code(option::AGENT_OPTIONS, buffer, at)?;
+        at = self.emit_code(buffer, at, option::AGENT_OPTIONS)?;
         *buffer.get_mut(at)? = option::END;
         Some(at + 1)
     }
 
-    /// Writes the options of one code at `at`; returns where they end.
-    #[inline]
-    fn emit_code(&self, code: u8, buffer: &mut [u8], mut at: usize) -> Option<usize> {
-        for data in self.chain(code) {
-            at += emit_option(buffer.get_mut(at..)?, code, data)?;
+    /// Writes every option of `code` from `at` on and says where they end.
+    fn emit_code(&self, buffer: &mut [u8], mut at: usize, code: u8) -> Option<usize> {
+        if !self.present.contains(code) {
+            return Some(at);
         }
-        Some(at)
+        let mut entry = self.entry(self.head[usize::from(code)])?;
+        loop {
+            at = emit_option(buffer, at, code, entry.data)?;
+            if entry.next == END_OF_CHAIN {
+                return Some(at);
+            }
+            entry = self.entry(entry.next)?;
+        }
     }
 
     fn chain(&self, code: u8) -> impl Iterator<Item = &'a [u8]> {
@@ -217,23 +223,29 @@ fn encoded_len(code: u8, data: &[u8]) -> usize {
     pieces(code, data).map(|piece| 2 + piece.len()).sum()
 }
 
-fn emit_option(buffer: &mut [u8], code: u8, data: &[u8]) -> Option<usize> {
-    if data.len() <= PIECE_BYTES_MAX {
-        return emit_piece(buffer, code, data);
+/// Writes one option at `at`, in pieces when it is long, and says where it ends.
+fn emit_option(buffer: &mut [u8], mut at: usize, code: u8, data: &[u8]) -> Option<usize> {
+    // Most options are an address or a time: a move instead of a call.
+    if let Ok(four) = <&[u8; 4]>::try_from(data) {
+        let to = buffer.get_mut(at..)?.first_chunk_mut::<6>()?;
+        *to = [code, 4, four[0], four[1], four[2], four[3]];
+        return Some(at + 6);
     }
-    let mut at = 0;
+    if data.len() <= PIECE_BYTES_MAX {
+        return emit_piece(buffer, at, code, data);
+    }
     for piece in pieces(code, data) {
-        at += emit_piece(buffer.get_mut(at..)?, code, piece)?;
+        at = emit_piece(buffer, at, code, piece)?;
     }
     Some(at)
 }
 
-#[inline]
-fn emit_piece(buffer: &mut [u8], code: u8, piece: &[u8]) -> Option<usize> {
-    let (header, to) = buffer.split_first_chunk_mut::<2>()?;
+fn emit_piece(buffer: &mut [u8], at: usize, code: u8, piece: &[u8]) -> Option<usize> {
+    let end = at + 2 + piece.len();
+    let (header, to) = buffer.get_mut(at..end)?.split_first_chunk_mut::<2>()?;
     *header = [code, u8::try_from(piece.len()).ok()?];
-    to.get_mut(..piece.len())?.copy_from_slice(piece);
-    Some(2 + piece.len())
+    to.copy_from_slice(piece);
+    Some(end)
 }
 
 /// The fixed part of a reply. `op` is always BOOTREPLY and `secs` always 0.
@@ -323,6 +335,9 @@ impl<'a> Reply<'a> {
 }
 
 fn fill(field: &mut [u8], value: &[u8]) {
+    if value.is_empty() {
+        return;
+    }
     let len = value.len().min(field.len());
     field[..len].copy_from_slice(&value[..len]);
 }
