@@ -15,13 +15,13 @@ use aplomado::net::link::{Monitor, Snapshot};
 use serde_json::{Value, json};
 
 /// Longest wait for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The same for programs that end by themselves, in the words of timeout(1).
 const PATIENCE_TEXT: &str = "60";
 const SERVER: &str = env!("CARGO_BIN_EXE_aplomado");
 
 /// Says why a test proves nothing here, past the harness, which would swallow it.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {}", why.trim_end());
 }
 
@@ -31,7 +31,7 @@ fn has(program: &str) -> bool {
     folders.iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
-pub struct World {
+pub(crate) struct World {
     server: String,
     client: String,
     folder: tempfile::TempDir,
@@ -39,14 +39,14 @@ pub struct World {
 
 impl World {
     /// The world with a wire `srv0`-`cli0`, or nothing after saying why not.
-    pub fn new(programs: &[&str]) -> Option<Self> {
+    pub(crate) fn new(programs: &[&str]) -> Option<Self> {
         let world = Self::without_wire(programs)?;
         world.add_wire(0, "192.0.2");
         Some(world)
     }
 
     /// The world without any wire.
-    pub fn without_wire(programs: &[&str]) -> Option<Self> {
+    pub(crate) fn without_wire(programs: &[&str]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if let Some(missing) = programs.iter().find(|program| !has(program)) {
             skip(&format!("{missing} is not installed"));
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// Adds `srvN` with address `NETWORK.1/24` and `cliN` with `NETWORK.2/24`, and waits until both are running.
-    pub fn add_wire(&self, number: u8, network: &str) {
+    pub(crate) fn add_wire(&self, number: u8, network: &str) {
         let (s, c) = (self.server.as_str(), self.client.as_str());
         let (srv, cli) = (format!("srv{number}"), format!("cli{number}"));
         ip(&["-n", s, "link", "add", &srv, "type", "veth", "peer", "name", &cli, "netns", c]);
@@ -79,34 +79,34 @@ impl World {
         self.in_client(|| wait_until_running(&cli));
     }
 
-    pub fn ip_at_server(&self, arguments: &[&str]) {
+    pub(crate) fn ip_at_server(&self, arguments: &[&str]) {
         ip(&[&["-n", self.server.as_str()], arguments].concat());
     }
 
-    pub fn ip_at_client(&self, arguments: &[&str]) {
+    pub(crate) fn ip_at_client(&self, arguments: &[&str]) {
         ip(&[&["-n", self.client.as_str()], arguments].concat());
     }
 
     /// Runs `work` in a thread in the server's namespace.
-    pub fn in_server<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn in_server<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         within(&self.server, work)
     }
 
     /// Runs `work` in a thread in the clients' namespace.
-    pub fn in_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn in_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         within(&self.client, work)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn leases(&self) -> PathBuf {
+    pub(crate) fn leases(&self) -> PathBuf {
         self.path("leases.csv")
     }
 
     /// A configuration that serves `192.0.2.0/24` on `srv0` from `pool`, with `more` in its `Dhcp4` map.
-    pub fn config(&self, pool: &str, more: &Value) -> PathBuf {
+    pub(crate) fn config(&self, pool: &str, more: &Value) -> PathBuf {
         let mut config = json!({ "Dhcp4": {
             "interfaces-config": { "interfaces": ["srv0"] },
             "lease-database": { "type": "memfile", "name": self.leases(), "lfc-interval": 0 },
@@ -122,14 +122,14 @@ impl World {
     }
 
     /// Starts the server and waits until it says that it serves.
-    pub fn serve(&self, config: &Path) -> Running {
+    pub(crate) fn serve(&self, config: &Path) -> Running {
         let mut server = self.start_server(config);
         server.wait_for("serving");
         server
     }
 
     /// Starts the server; its lines are those of standard error.
-    pub fn start_server(&self, config: &Path) -> Running {
+    pub(crate) fn start_server(&self, config: &Path) -> Running {
         let mut command = netns(&self.server);
         command.arg(SERVER).arg("run").arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the server starts");
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// Starts a program among the clients; its lines are those of standard output.
-    pub fn start_client(&self, program: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start_client(&self, program: &str, arguments: &[&str]) -> Running {
         let mut command = netns(&self.client);
         command.arg(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the client starts");
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// Starts Kea beside the server; its lines are those of standard error.
-    pub fn start_kea(&self, program: &str, config: &Path) -> Running {
+    pub(crate) fn start_kea(&self, program: &str, config: &Path) -> Running {
         let mut command = netns(&self.server);
         command.arg(program).arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         command.env("KEA_PIDFILE_DIR", self.folder.path()).env("KEA_LOCKFILE_DIR", self.folder.path());
@@ -157,14 +157,14 @@ impl World {
     }
 
     /// Runs a program among the clients to its end.
-    pub fn run_client(&self, program: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run_client(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = netns(&self.client);
         command.args(["timeout", PATIENCE_TEXT, program]).args(arguments);
         command.output().expect("timeout(1) is there")
     }
 
     /// Writes a script that both clients call at each event, and returns its path. It prints one line and sets the address.
-    pub fn script(&self) -> String {
+    pub(crate) fn script(&self) -> String {
         let path = self.path("script");
         let text = "#!/bin/sh\n\
             # udhcpc says what in $1, dhclient in $reason.\n\
@@ -179,7 +179,7 @@ impl World {
     }
 
     /// Gets an address with `udhcpc` on `link` and ends; what the script said, or nothing when none was got in `tries` seconds.
-    pub fn udhcpc_once(&self, link: &str, tries: u32) -> Option<String> {
+    pub(crate) fn udhcpc_once(&self, link: &str, tries: u32) -> Option<String> {
         let (script, tries) = (self.script(), tries.to_string());
         let arguments = ["-f", "-q", "-n", "-i", link, "-s", &script, "-t", &tries, "-T", "1"];
         let output = self.run_client("udhcpc", &arguments);
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// The last row of each address of the lease file: hardware address and whether it is held.
-    pub fn rows(&self) -> std::collections::HashMap<std::net::Ipv4Addr, (String, bool)> {
+    pub(crate) fn rows(&self) -> std::collections::HashMap<std::net::Ipv4Addr, (String, bool)> {
         let text = fs::read_to_string(self.leases()).expect("the lease file is there");
         let mut rows = std::collections::HashMap::new();
         for row in text.lines().skip(1) {
@@ -212,7 +212,7 @@ impl Drop for World {
 }
 
 /// A process whose lines are read as they come; it is killed with the value.
-pub struct Running {
+pub(crate) struct Running {
     name: String,
     child: Child,
     lines: Receiver<String>,
@@ -233,7 +233,7 @@ impl Running {
     }
 
     /// Waits for a line with `text` in it, and returns it.
-    pub fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
@@ -250,7 +250,7 @@ impl Running {
     }
 
     /// Waits for the end; how it ended and all that it said.
-    pub fn wait_for_end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn wait_for_end(mut self) -> (ExitStatus, String) {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.said.push(line),
@@ -263,19 +263,19 @@ impl Running {
     }
 
     /// All that it has said and that was waited for.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.join("\n")
     }
 
     /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill(1) is there");
         assert!(status.success(), "{} is there to be signalled", self.name);
     }
 
     /// Kills it with -9.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("our child");
         self.child.wait().expect("our child");
     }

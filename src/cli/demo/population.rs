@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::wire::codes::MessageType;
 use crate::wire::dhcp4::{self, Packet};
-use crate::wire::frame::{self, Addresses, Arrival, PAYLOAD_OFFSET};
+use crate::wire::frame::{self, Addresses, PAYLOAD_OFFSET};
 use crate::wire::option::OptionTable;
 
 /// A client that heard nothing asks again after this long.
@@ -298,9 +298,7 @@ impl Population {
 
     /// Takes in a frame from the server; what a client says to it goes to `send`.
     pub(super) fn take(&mut self, bytes: &[u8], now_ns: u64, send: &mut impl FnMut(&[u8])) {
-        let arrival = Arrival { tag_stripped: false, checksum_not_ready: true };
-        let Ok(datagram) = frame::parse(bytes, arrival) else { return };
-        let payload = datagram.payload(bytes);
+        let Some(payload) = payload_for_clients(bytes) else { return };
         let Ok(head) = dhcp4::parse(payload, &mut self.table) else { return };
         let (Ok(packet), Some(kind)) = (Packet::new_checked(payload), head.message_type) else { return };
         let Some(number) = number_of(packet.chaddr()).filter(|number| *number < self.clients.len()) else {
@@ -403,6 +401,14 @@ impl Client {
     const fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Idle | State::Bound)
     }
+}
+
+/// The payload of a UDP datagram over IPv4 for the clients' port, whole and without IP options, as servers send it.
+fn payload_for_clients(bytes: &[u8]) -> Option<&[u8]> {
+    let (headers, payload) = bytes.split_first_chunk::<PAYLOAD_OFFSET>()?;
+    let is_ours = headers[12..15] == [0x08, 0x00, 0x45] && headers[23] == 17 && headers[36..38] == [0, 68];
+    let len = usize::from(u16::from_be_bytes([headers[38], headers[39]])).checked_sub(8)?;
+    payload.get(..len).filter(|_| is_ours)
 }
 
 fn lost(number: usize, held: Option<Ipv4Addr>, what: &str) -> String {

@@ -136,8 +136,9 @@ impl Request {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             };
-            for message in Messages(&buffer[..got]).filter(|message| message.kind == NLMSG_ERROR) {
-                return match host_u32(message.body, 0).unwrap_or(0).wrapping_neg() {
+            let said = Messages(&buffer[..got]).find(|message| message.kind == NLMSG_ERROR);
+            if let Some(said) = said {
+                return match host_u32(said.body, 0).unwrap_or(0).wrapping_neg() {
                     0 => Ok(()),
                     errno => Err(io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EIO))),
                 };
