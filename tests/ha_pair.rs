@@ -295,7 +295,13 @@ fn storm(seed: u64) {
     world.await_states(normal(mode), 120_000);
     world.run(5000);
     assert_eq!(world.states(), normal(mode));
-    assert!(world.nodes.iter().all(|node| node.service && node.serving_state()));
+    for node in &world.nodes {
+        assert!(
+            node.service && node.serving_state(),
+            "{}",
+            node.ha.as_ref().expect("alive").service_status()
+        );
+    }
     assert_agreement(&mut world);
 }
 
@@ -309,6 +315,12 @@ fn storms(seeds: std::ops::Range<u64>) {
 #[test]
 fn pair_comes_back_from_anything() {
     storms(0..60);
+}
+
+#[test]
+fn storms_that_once_did_harm() {
+    // A `dhcp-disable` of a copy that was given up stayed in force.
+    storms(1643..1644);
 }
 
 #[test]

@@ -6,15 +6,12 @@ use std::net::Ipv4Addr;
 use aplomado::classify::classes::{Classifier, begin};
 use aplomado::classify::subnet::{Origin, select};
 use aplomado::config::finding::{Finding, Report, Severity};
-use aplomado::config::json::Placed;
 use aplomado::config::load::{Source, SystemInterface, load};
-use aplomado::config::option::{Definitions, Family, identify};
 use aplomado::config::plan::classes::{ALL, KNOWN};
 use aplomado::config::plan::{
     ChosenOptions, HostIndex, IdentifierKind, Identifiers, Plan, PoolIndex, Sources, SubnetIndex,
     Surroundings, Wanted, build, resolve, resolve_one,
 };
-use aplomado::config::tree::OptionData;
 use aplomado::expr::{ClassSet, Scratch};
 use aplomado::ids::{ClassId, InterfaceId, SubnetId};
 use aplomado::wire::Query;
@@ -534,19 +531,6 @@ fn scope_classes_of_both_spellings_are_built_in() {
         assert_eq!(names(&plan, classes), ["ALL", "HA_server1", "ha_server1", "phones", "phones_server1"]);
         assert!(plan.pool(PoolIndex(0)).guard.admits(classes.as_slice()));
     });
-}
-
-#[test]
-fn options_are_identified_by_their_definitions_for_config_get() {
-    let definitions = Definitions::new(Family::V4);
-    let placed = Placed { value: "routers".to_owned(), ..Placed::default() };
-    let mut option = OptionData { name: Some(placed), ..OptionData::default() };
-    let identity = identify(&definitions, &option);
-    assert_eq!((identity.code, identity.name.as_deref(), identity.defined), (Some(3), Some("routers"), true));
-    option.name = None;
-    option.code = Some(Placed { value: 222, ..Placed::default() });
-    let identity = identify(&definitions, &option);
-    assert_eq!((identity.code, identity.name, identity.defined), (Some(222), None, false));
 }
 
 #[test]

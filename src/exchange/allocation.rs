@@ -67,7 +67,7 @@ pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<Lease
         return None;
     }
     // A subnet that does not match by client identifier stores leases without one, so that they are all found here.
-    leases.find_hw(&client.hw_addr, client.client_id, |record| rank(record, false))
+    leases.find_hw(client.hw_addr, client.client_id, |record| rank(record, false))
 }
 
 /// The place of the client's lease, if it may keep it: in an allowed pool, and not reserved for somebody else.
@@ -202,17 +202,17 @@ pub(super) fn grant(
         return Ok(Grant::Any(own));
     };
 
-    let status = leases.status(address, wall_s);
     let mine = own.is_some_and(|lease| leases.table.record(lease).address() == address);
-    if !mine && matches!(status, Status::Used(_) | Status::UsedElsewhere) {
+    // A renewal does not look at its address's word: that would be one more line from memory.
+    let status = if mine { None } else { Some(leases.status(address, wall_s)) };
+    if matches!(status, Some(Status::Used(_) | Status::UsedElsewhere)) {
         return Err(Refusal::Nak);
     }
     if let Some(reserved) = reserved
         && reserved.address != address
     {
-        let free = leases.status(reserved.address, wall_s).is_available()
-            || own.is_some_and(|lease| leases.table.record(lease).address() == reserved.address);
-        if free {
+        // While its reservation is taken, be it by itself, the client may have another address.
+        if leases.status(reserved.address, wall_s).is_available() {
             return Err(Refusal::Nak);
         }
     }
@@ -228,7 +228,7 @@ pub(super) fn grant(
     };
     match own {
         Some(lease) if mine => Ok(Grant::Renew(lease, place)),
-        _ if status == Status::Unknown => Err(Refusal::Nak),
+        _ if status == Some(Status::Unknown) => Err(Refusal::Nak),
         _ => Ok(Grant::Create(place, own)),
     }
 }

@@ -142,7 +142,8 @@ pub(super) fn write(
         reply.file = first(has_file).boot_file_name.as_deref().unwrap_or(&[]);
     }
 
-    let to_ciaddr = inform && !query.packet.ciaddr().is_unspecified();
+    // An answer to an INFORM that does not go back through the relay has nothing of the relay's.
+    let to_client = inform && (!query.packet.ciaddr().is_unspecified() || !query.is_relayed());
     let kind = [verdict.kind.number()];
     let identifier = server_identifier(plan, query, arrival, verdict, classes).octets();
     let netmask = verdict.netmask.octets();
@@ -163,7 +164,7 @@ pub(super) fn write(
     }
     // Information recovered from the lease is for the rules, not for the client (`recovered_relay`).
     let relay = query.relay_agent().as_bytes();
-    if !relay.is_empty() && query.recovered_relay.is_empty() && !to_ciaddr {
+    if !relay.is_empty() && query.recovered_relay.is_empty() && !to_client {
         options.push(option::AGENT_OPTIONS, relay).map_err(full)?;
     }
     if let Some((valid, t1, t2)) = &times {
@@ -198,7 +199,7 @@ pub(super) fn write(
     }
 
     let addresses = destination(query, arrival, verdict, &mut reply, local_address(query, arrival));
-    if to_ciaddr {
+    if to_client {
         reply.hops = 0;
         reply.giaddr = Ipv4Addr::UNSPECIFIED;
     }
@@ -239,6 +240,9 @@ fn destination(
     } else if !verdict.yiaddr.is_unspecified() {
         let direct = arrival.raw && !query.packet.is_broadcast();
         (if direct { verdict.yiaddr } else { Ipv4Addr::BROADCAST }, CLIENT_PORT)
+    } else if query.datagram.src.is_unspecified() {
+        // An answer without an address to a client without one (option 108): nothing but broadcast can reach it.
+        (Ipv4Addr::BROADCAST, CLIENT_PORT)
     } else {
         (query.datagram.src, CLIENT_PORT)
     };

@@ -35,6 +35,12 @@ impl Classifier {
                 self.fault_count += 1;
             }
         }
+        if !query.recovered_relay.is_empty()
+            && let Some(class) = plan.class_names.find("STASH_AGENT_OPTIONS")
+            && self.classes.insert(class).is_err()
+        {
+            self.fault_count += 1;
+        }
         self.with(plan, query, |rules, classes| rules.first_stage(classes));
     }
 

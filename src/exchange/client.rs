@@ -16,10 +16,10 @@ pub(super) struct Client<'a> {
     pub(super) plan: &'a Plan,
     pub(super) query: &'a Query<'a>,
     pub(super) now: Now,
-    pub(super) hw_addr: HwAddr,
+    pub(super) hw_addr: &'a HwAddr,
     /// Content of option 61; empty when there is none.
     pub(super) client_id: &'a [u8],
-    pub(super) identifiers: Identifiers<'a>,
+    pub(super) identifiers: &'a Identifiers<'a>,
     /// The current subnet: selected at first, then the one that the lease is of.
     pub(super) subnet: SubnetIndex,
     pub(super) network: NetworkIndex,
@@ -56,6 +56,12 @@ impl<'a> Client<'a> {
         if self.plan.subnet(subnet).match_client_id { self.client_id } else { &[] }
     }
 
+    /// How long an offer is kept for the client, seconds: of its first class that says so, else of the subnet; 0 is not at all.
+    pub(super) fn offer_lifetime_s(&self) -> u32 {
+        let of_class = self.classes.iter().find_map(|&class| self.plan.class(class)?.offer_lifetime_s);
+        of_class.unwrap_or(self.plan.subnet(self.subnet).offer_lifetime_s)
+    }
+
     /// Whether the classes allow the subnet.
     pub(super) fn allows_subnet(&self, subnet: SubnetIndex) -> bool {
         self.plan.subnet_allowed(subnet, self.classes)
@@ -88,7 +94,7 @@ impl<'a> Client<'a> {
         if !own.has_hosts || !self.plan.subnet(subnet).reservations.in_subnet {
             return None;
         }
-        self.plan.hosts.find(Some(subnet), &self.plan.globals.identifier_order, &self.identifiers)
+        self.plan.hosts.find(Some(subnet), &self.plan.globals.identifier_order, self.identifiers)
     }
 
     /// The global reservation of this client, if `subnet` looks at those.
@@ -96,7 +102,7 @@ impl<'a> Client<'a> {
         if !self.plan.subnet(subnet).reservations.global {
             return None;
         }
-        self.plan.hosts.find(None, &self.plan.globals.identifier_order, &self.identifiers)
+        self.plan.hosts.find(None, &self.plan.globals.identifier_order, self.identifiers)
     }
 
     /// The reservation that counts in the current subnet.
@@ -154,6 +160,6 @@ impl<'a> Client<'a> {
         own.has_hosts
             && flags.in_subnet
             && (!flags.out_of_pool || self.plan.pool_of(subnet, address).is_none())
-            && self.plan.hosts.is_reserved_for_other(subnet, address, &self.identifiers)
+            && self.plan.hosts.is_reserved_for_other(subnet, address, self.identifiers)
     }
 }

@@ -6,6 +6,9 @@ use crate::wire::query::Query;
 /// Longest context: 255 octets of relay information in hex, its two identifiers in hex again, and the keys.
 pub(super) const CONTEXT_BYTES_MAX: usize = 2048;
 
+/// Most octets of relay agent information: what one option can hold.
+pub(super) const RELAY_BYTES_MAX: usize = 255;
+
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Writes the context of a lease for `query` and returns its length: what is kept already, unless the subnet stores relay
@@ -40,6 +43,34 @@ pub(super) fn of_query(
     if pen.full { 0 } else { pen.len }
 }
 
+/// Reads the relay agent information out of a lease's context, in the form above or in that of older releases, where it is
+/// the member's value itself. Returns how many octets it has: none when there is none, or when it is not whole.
+pub(super) fn relay_of(context: &[u8], out: &mut [u8; RELAY_BYTES_MAX]) -> usize {
+    let after = |text: &[u8], from: &'_ [u8]| {
+        let at = from.windows(text.len()).position(|window| window == text)?;
+        Some(at + text.len())
+    };
+    let Some(member) = after(b"\"relay-agent-info\"", context) else { return 0 };
+    let Some(digits) = after(b"\"0x", &context[member..]) else { return 0 };
+    let value = &context[member + digits..];
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut len = 0;
+    for pair in value.chunks(2) {
+        match pair {
+            [b'"', ..] => return len,
+            [high, low] => match (nibble(*high), nibble(*low), out.get_mut(len)) {
+                (Some(high), Some(low), Some(octet)) => {
+                    *octet = high << 4 | low;
+                    len += 1;
+                }
+                _ => return 0,
+            },
+            _ => return 0,
+        }
+    }
+    0
+}
+
 struct Pen<'a> {
     out: &'a mut [u8; CONTEXT_BYTES_MAX],
     len: usize,
@@ -67,6 +98,29 @@ impl Pen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relay_information_is_read_from_both_forms_and_from_nothing_else() {
+        let mut out = [0; RELAY_BYTES_MAX];
+        let new =
+            br#"{ "ISC": { "relay-agent-info": { "remote-id": "6364", "sub-options": "0x0102616A" } } }"#;
+        let len = relay_of(new, &mut out);
+        assert_eq!(out[..len], [1, 2, b'a', b'j']);
+        let old = br#"{ "ISC": { "relay-agent-info": "0x0104" } }"#;
+        let len = relay_of(old, &mut out);
+        assert_eq!(out[..len], [1, 4]);
+        let broken: [&[u8]; 6] = [
+            b"",
+            br#"{ "sub-options": "0x0104" }"#,
+            br#"{ "relay-agent-info": "0x010"#,
+            br#"{ "relay-agent-info": "0x01g4" }"#,
+            br#"{ "relay-agent-info": "0x010" }"#,
+            br#"{ "relay-agent-info": "0x0104"#,
+        ];
+        for context in broken {
+            assert_eq!(relay_of(context, &mut out), 0, "{}", String::from_utf8_lossy(context));
+        }
+    }
 
     #[test]
     fn hex_is_upper_case_without_separators_and_a_full_buffer_is_noticed() {

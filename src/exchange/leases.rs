@@ -271,6 +271,9 @@ impl Leases {
         let record = self.table.record(old);
         debug_assert_eq!(record.address(), lease.address, "an update stays on its address");
         let before = (record.state(), record.subnet_id());
+        // A lease that was over by its time only is assigned anew all the same.
+        let again = is_reactivation(before.0, lease.state)
+            || before.0 == LeaseState::Assigned && record.is_expired(lease.cltt);
         if record.is_loose() && !self.space.reactivate(lease.address, self.shard, old) {
             return Err(DropReason::NoLease);
         }
@@ -280,7 +283,6 @@ impl Leases {
         let updated = self.table.update(old, lease, source);
         self.learn(old);
         updated.map_err(table_reason)?;
-        let again = is_reactivation(before.0, lease.state);
         let counted = again && origin == ChangeOrigin::Client;
         self.transition(serving, lease.address, before, (lease.state, lease.subnet_id), counted);
         let lsn = self.log_put(old, origin)?;

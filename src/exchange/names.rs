@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::client::Client;
 use crate::config::plan::names::{NameBuffer, NameChoice, UpdateFlags};
 use crate::config::plan::{HostIndex, PoolIndex};
+use crate::wire::codes::option;
 use crate::wire::name::{Fqdn, TEXT_BYTES_MAX};
 
 /// Longest payload of option 81: flags, two result codes, name.
@@ -105,6 +106,13 @@ pub(super) fn name_lease(
         ];
         let bits = bits.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         names.fqdn_len = Fqdn::emit(bits, names.name.as_bytes(), &mut names.fqdn).unwrap_or(0);
+        // RFC 4702 2.2 retires the two result codes; Kea gives the client its own back, and so do we.
+        if let (Some(codes), Some(room)) = (
+            client.query.option(option::FQDN).and_then(|fqdn| fqdn.get(1..3)),
+            names.fqdn[..names.fqdn_len].get_mut(1..3),
+        ) {
+            room.copy_from_slice(codes);
+        }
         keep(names);
         return;
     }

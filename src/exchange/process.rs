@@ -9,6 +9,8 @@ use super::allocators::Allocators;
 use super::answer::{self, Arrival, Times, Verdict};
 use super::classifier::Classifier;
 use super::client::{Client, identifiers};
+use super::context::RELAY_BYTES_MAX;
+use super::context::{self, CONTEXT_BYTES_MAX};
 use super::leases::{Leases, LetGo, is_over};
 use super::names::{Names, name_lease};
 use super::serving::Serving;
@@ -18,6 +20,7 @@ use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::{ChosenOptions, Lifetimes, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
+use crate::lease::address::Owner;
 use crate::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
 use crate::time::Now;
 use crate::wire::codes::{MessageType, option};
@@ -77,6 +80,8 @@ pub struct Shard {
     classifier: Option<Box<Classifier>>,
     configured: ChosenOptions,
     names: Names,
+    /// Where the context of a lease is put together.
+    context: Box<[u8; CONTEXT_BYTES_MAX]>,
 }
 
 /// What a query is refused with on the way.
@@ -93,6 +98,7 @@ impl Shard {
             classifier: Some(Box::default()),
             configured: ChosenOptions::default(),
             names: Names::default(),
+            context: Box::new([0; CONTEXT_BYTES_MAX]),
         }
     }
 
@@ -116,12 +122,49 @@ impl Shard {
     ) -> Outcome {
         let mut classifier =
             self.classifier.take().expect("put back below, and `process` does not call itself");
-        let outcome = self.decide(serving, given, query, &mut classifier, out);
+        let outcome = if !serving.plan.globals.stash_agent_options {
+            self.decide(serving, given, query, &mut classifier, out)
+        } else {
+            let mut relay = [0; RELAY_BYTES_MAX];
+            let recovered = self.recover_relay(serving, query, &mut relay);
+            let query = Query { recovered_relay: recovered, ..*query };
+            self.decide(serving, given, &query, &mut classifier, out)
+        };
         self.classifier = Some(classifier);
         if self.configured.overflow_count > 0 {
             self.counters.options_left_out(std::mem::take(&mut self.configured.overflow_count));
         }
         outcome.unwrap_or_else(Outcome::Drop)
+    }
+
+    /// The relay agent information that the client's lease keeps, for a renewal that reaches the server without its relay
+    /// (`stash-agent-options`); empty for every other query.
+    fn recover_relay<'b>(
+        &self,
+        serving: &Serving,
+        query: &Query<'_>,
+        relay: &'b mut [u8; RELAY_BYTES_MAX],
+    ) -> &'b [u8] {
+        let ciaddr = query.packet.ciaddr();
+        if query.message_type != Some(MessageType::Request)
+            || ciaddr.is_unspecified()
+            || !query.packet.giaddr().is_unspecified()
+            || query.options.contains(option::AGENT_OPTIONS)
+        {
+            return &[];
+        }
+        let (Owner::InUse { shard, lease } | Owner::Stealable { shard, lease }) =
+            self.leases.space.owner(ciaddr)
+        else {
+            return &[];
+        };
+        if shard != self.leases.shard
+            || !self.belongs(serving, lease, query, query.client_id().unwrap_or(&[]))
+        {
+            return &[];
+        }
+        let len = super::context::relay_of(self.leases.table.view(lease).user_context, relay);
+        &relay[..len]
     }
 
     fn decide(
@@ -204,9 +247,9 @@ impl Shard {
             plan,
             query,
             now: given.now,
-            hw_addr,
+            hw_addr: &hw_addr,
             client_id,
-            identifiers,
+            identifiers: &identifiers,
             subnet: selected,
             network: plan.subnet(selected).network,
             classes: &[],
@@ -240,7 +283,11 @@ impl Shard {
         let ours = query.relay_agent().server_id_override() == Some(identifier)
             || plan.globals.ignore_server_identifier
             || identifier == given.arrival.own_address
-            || plan.interfaces.iter().any(|interface| interface.addresses.contains(&identifier))
+            || plan
+                .interfaces
+                .iter()
+                .zip(&serving.arrivals)
+                .any(|(interface, served)| served.is_some() && interface.addresses.contains(&identifier))
             || plan.is_server_identifier(identifier, classes);
         if ours { Ok(()) } else { Err(DropReason::ForeignServerId) }
     }
@@ -349,11 +396,16 @@ impl Shard {
             return self.v6_only(serving, given, client, MessageType::Offer, classifier, out);
         };
         let client = Client { subnet: place.subnet, ..client };
+        // Lifetimes come with the allocation: classes that follow from it come too late for them.
+        let (times, stored_s) = {
+            let view = Client { classes: classifier.classes(), ..client };
+            (self.times(serving, &view, place, None), view.offer_lifetime_s())
+        };
         self.settle_classes(&client, place, classifier);
         let view = Client { classes: classifier.classes(), ..client };
-        let times = self.times(serving, &view, place, None);
         let host = view.current_host();
         name_lease(&mut self.names, &view, host, place.pool, place.address);
+        let kept = if stored_s > 0 { self.store_offer(serving, &view, place, stored_s)? } else { None };
         let verdict = Verdict {
             kind: MessageType::Offer,
             yiaddr: place.address,
@@ -374,7 +426,48 @@ impl Shard {
             &mut self.configured,
             out,
         )?;
-        Ok(Outcome::Reply { len, kind: MessageType::Offer })
+        let kind = MessageType::Offer;
+        Ok(kept.map_or(Outcome::Reply { len, kind }, |(lease, lsn)| Outcome::Park { len, kind, lsn, lease }))
+    }
+
+    /// Keeps the address of an offer for its client for `valid_s` seconds (`offer-lifetime`). A lease that the client has in
+    /// use stays as it is: a DISCOVER does not shorten or end it.
+    fn store_offer(
+        &mut self,
+        serving: &Serving,
+        client: &Client<'_>,
+        place: Place,
+        valid_s: u32,
+    ) -> Step<Option<(LeaseRef, Lsn)>> {
+        let wall_s = client.now.wall_s;
+        let own = allocation::client_lease(&self.leases, client);
+        if own.is_some_and(|lease| !is_over(self.leases.table.record(lease), wall_s)) {
+            return Ok(None);
+        }
+        let lease = Lease4 {
+            address: place.address,
+            hw_addr: *client.hw_addr,
+            client_id: client.client_id_in(place.subnet),
+            cltt: wall_s,
+            valid_lft: valid_s,
+            subnet_id: client.plan.subnet(place.subnet).id,
+            pool_id: place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id),
+            state: LeaseState::Assigned,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: self.names.lease_name(),
+            user_context: &[],
+        };
+        let renewed = own.filter(|&lease| self.leases.table.record(lease).address() == place.address);
+        let stored = match renewed {
+            Some(old) => {
+                self.leases.ready()?;
+                self.leases.count_reclaimed(serving, old);
+                self.leases.update(serving, old, &lease, ChangeOrigin::Client)?
+            }
+            None => self.leases.create(serving, &lease, own, wall_s, ChangeOrigin::Client)?,
+        };
+        Ok(Some(stored))
     }
 
     /// The answer without a lease to a client that can do without IPv4 (RFC 8925).
@@ -384,10 +477,15 @@ impl Shard {
         given: &Given<'_>,
         client: Client<'_>,
         kind: MessageType,
-        classifier: &Classifier,
+        classifier: &mut Classifier,
         out: &mut [u8],
     ) -> Step<Outcome> {
-        let verdict = Verdict { subnet: Some(client.subnet), ..Verdict::bare(kind) };
+        let host = {
+            let view = Client { classes: classifier.classes(), ..client };
+            view.current_host()
+        };
+        classifier.additional(client.plan, client.query, client.subnet, None);
+        let verdict = Verdict { subnet: Some(client.subnet), host, ..Verdict::bare(kind) };
         self.reply(serving, given, client.query, &verdict, classifier.classes(), out)
     }
 
@@ -443,23 +541,25 @@ impl Shard {
             Err(Refusal::UnknownAddress) => return Err(DropReason::UnknownAddress),
         };
         client.subnet = place.subnet;
+        let renewed = old.filter(|&lease| self.leases.table.record(lease).address() == place.address);
+        let mut times = {
+            let view = Client { classes: classifier.classes(), ..client };
+            self.times(serving, &view, place, renewed)
+        };
         self.settle_classes(&client, place, classifier);
         let view = Client { classes: classifier.classes(), ..client };
         let host = view.current_host();
         name_lease(&mut self.names, &view, host, place.pool, place.address);
 
-        let renewed = old.filter(|&lease| self.leases.table.record(lease).address() == place.address);
-        let mut times = self.times(serving, &view, place, renewed);
         let wall_s = given.now.wall_s;
         let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
         let subnet = client.plan.subnet(place.subnet);
-        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.view(lease).user_context);
-        let mut context = [0; super::context::CONTEXT_BYTES_MAX];
+        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.user_context(lease));
         let context_len =
-            super::context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut context);
+            context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut self.context);
         let lease = Lease4 {
             address: place.address,
-            hw_addr: client.hw_addr,
+            hw_addr: *client.hw_addr,
             client_id: client.client_id_in(place.subnet),
             cltt: wall_s,
             valid_lft: times.valid_s,
@@ -469,7 +569,7 @@ impl Shard {
             fqdn_fwd: self.names.forward(),
             fqdn_rev: self.names.reverse(),
             hostname: self.names.lease_name(),
-            user_context: &context[..context_len],
+            user_context: &self.context[..context_len],
         };
         let (stored, lsn) = match renewed {
             Some(old) => {
@@ -485,6 +585,7 @@ impl Shard {
                 } else {
                     let expired = usable_but_expired(record, wall_s);
                     if expired {
+                        self.leases.ready()?;
                         self.leases.count_reclaimed(serving, old);
                     }
                     match self.leases.update(serving, old, &lease, ChangeOrigin::Client) {
@@ -502,7 +603,9 @@ impl Shard {
                 other => other?,
             },
         };
-        self.allocators.prefer(client.network, place.subnet);
+        if renewed.is_none() {
+            self.allocators.prefer(client.network, place.subnet);
+        }
         let verdict = Verdict {
             kind: MessageType::Ack,
             yiaddr: place.address,
@@ -556,14 +659,8 @@ impl Shard {
         };
         classifier.additional(client.plan, client.query, client.subnet, None);
         let view = Client { classes: classifier.classes(), ..client };
-        name_lease(&mut self.names, &view, host, None, Ipv4Addr::UNSPECIFIED);
-        let verdict = Verdict {
-            subnet: Some(client.subnet),
-            host,
-            host_name: self.names.host_name(),
-            fqdn: self.names.fqdn(),
-            ..Verdict::bare(MessageType::Ack)
-        };
+        // Names belong to leases: an INFORM gets none.
+        let verdict = Verdict { subnet: Some(client.subnet), host, ..Verdict::bare(MessageType::Ack) };
         let len = answer::write(
             client.plan,
             client.query,
@@ -636,7 +733,6 @@ impl Shard {
 
     /// Who holds `address`.
     fn own_lease(&self, given: &Given<'_>, address: Ipv4Addr, _query: &Query<'_>) -> Step<Held> {
-        use crate::lease::address::Owner;
         Ok(match self.leases.space.owner(address) {
             Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } => {
                 if shard == self.leases.shard {
@@ -760,7 +856,8 @@ fn origin(query: &Query<'_>) -> Origin {
     Origin {
         link_selection: query.relay_agent().link_selection(),
         subnet_selection: query.subnet_selection(),
-        giaddr: if query.is_relayed() { query.packet.giaddr() } else { Ipv4Addr::UNSPECIFIED },
+        // Also 255.255.255.255, which makes no query a relayed one: no subnet has such an address.
+        giaddr: query.packet.giaddr(),
         ciaddr: query.packet.ciaddr(),
         source: query.datagram.src,
         to_broadcast: query.datagram.is_broadcast(),

@@ -333,10 +333,15 @@ impl Relationship {
         self.partner
     }
 
-    /// Whether the partner is unavailable and has been silent for longer than `max-response-delay`.
+    /// Whether the partner can be copying our leases, as far as is known: it says so, or has not been heard of for less than
+    /// `max-response-delay`.
     #[must_use]
-    pub fn partner_is_silent(&self, now: Now) -> bool {
-        self.communication.partner_state == Some(State::Unavailable) && self.is_interrupted(now)
+    pub fn partner_may_copy(&self, now: Now) -> bool {
+        match self.communication.partner_state {
+            None | Some(State::Syncing) => true,
+            Some(State::Unavailable) => !self.is_interrupted(now),
+            Some(_) => false,
+        }
     }
 
     /// Whether the DHCP service is on, as far as this relationship knows.

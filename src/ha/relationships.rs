@@ -201,14 +201,16 @@ impl Relationships {
         self.origins.status()
     }
 
-    /// A partner that disabled this server to copy its leases and then fell silent will not enable it. Its `max-period` would, but
-    /// clients would wait for that long. Should it be alive all the same and finish its copy, it is made to begin anew if
-    /// anything changed ([`Event::HoldLost`]). An origin does not tell which partner it is of: all must be silent.
+    /// A partner that disabled this server to copy its leases, and then fell silent or gave the copy up without our hearing of it,
+    /// will not enable it. Its `max-period` would, but clients would wait for that long. So an order that has not been repeated for
+    /// `max-response-delay` lapses when no partner can be copying any more; one without a period stays. Should a copy go on all
+    /// the same, it is made to begin anew if anything changed ([`Event::HoldLost`]). An origin does not tell which partner it is
+    /// of: the rule asks all of them.
     fn release_orphans(&mut self, now: Now) {
         let active = || self.list.iter().filter(|relationship| relationship.partner().is_some());
         let silence_ms = active().map(|relationship| relationship.config().max_response_delay_ms).max();
-        let all_silent = active().all(|relationship| relationship.partner_is_silent(now));
-        if let Some(silence_ms) = silence_ms.filter(|_| all_silent)
+        let nobody_copies = !active().any(|relationship| relationship.partner_may_copy(now));
+        if let Some(silence_ms) = silence_ms.filter(|_| nobody_copies)
             && self.origins.release_partners(now, silence_ms)
         {
             self.hold_lost(now);

@@ -7,6 +7,7 @@
 //! Promises: cold path, may allocate; used by the control thread.
 
 mod kernel;
+pub mod make;
 
 use std::fmt;
 use std::net::Ipv4Addr;

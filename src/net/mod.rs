@@ -44,7 +44,9 @@ pub use frame::{Frame, FrameSlab, RxBatch, RxFlags, RxFrame, TxBatch, TxFrame};
 pub use memory::MemoryPort;
 pub use packet::PacketPort;
 pub use port_set::PortSet;
-pub use sys::enter_network_namespace;
+pub use sys::{
+    end_with_parent, enter_network_namespace, enter_user_namespace, network_namespace, new_network_namespace,
+};
 pub use udp::UdpPort;
 
 use crate::ids::InterfaceId;

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::ids::InterfaceId;
+use crate::wire::frame;
 
 use super::link::Selected;
 use super::sys::socket::{
@@ -133,7 +134,7 @@ fn udp_socket(shares_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Writes the headers of a datagram of `len` bytes. Checksums stay 0: the frame is marked as synthetic.
+/// Writes the headers of a datagram of `len` bytes. The UDP checksum is 0, "none": the kernel has looked at it.
 fn write_headers(bytes: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, len: usize) {
     bytes[..HEADERS_BYTES].fill(0);
     bytes[12] = 0x08;
@@ -145,6 +146,8 @@ fn write_headers(bytes: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, len: us
     bytes[23] = 17;
     bytes[26..30].copy_from_slice(&from.ip().octets());
     bytes[30..34].copy_from_slice(&to.ip().octets());
+    let checksum = frame::checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&checksum);
     bytes[34..36].copy_from_slice(&from.port().to_be_bytes());
     bytes[36..38].copy_from_slice(&to.port().to_be_bytes());
     bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
@@ -318,5 +321,16 @@ mod tests {
         for len in 0..HEADERS_BYTES + 240 {
             assert_eq!(read_headers(&bytes[..len]), None, "cut at {len}");
         }
+    }
+
+    #[test]
+    fn a_datagram_becomes_a_frame_that_shards_can_read() {
+        let relay = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 67);
+        let own = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 67);
+        let mut bytes = vec![7; HEADERS_BYTES + 240];
+        write_headers(&mut bytes, relay, own, 240);
+        let arrival = frame::Arrival { tag_stripped: false, checksum_not_ready: false };
+        let datagram = frame::parse(&bytes, arrival).expect("whole, with the checksums that are looked at");
+        assert_eq!((datagram.src, datagram.dst, datagram.payload_len), (*relay.ip(), *own.ip(), 240));
     }
 }

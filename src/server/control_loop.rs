@@ -20,6 +20,7 @@ use super::ha;
 use super::listeners;
 use super::setup;
 use super::shard_loop::{Event, Order};
+use super::told;
 use crate::allocate::Share;
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
@@ -94,7 +95,7 @@ fn start_and_serve(
     let Some(plan) = plan else { return Err(Failure::Configuration(findings)) };
     warn(&findings);
 
-    let refused = |error: std::io::Error| Failure::Start(error.to_string());
+    let refused = |error: std::io::Error| Failure::Start(told(&error));
     let mut commands = CommandTable::dhcp4();
     for name in crate::ha::command::request::HA_COMMANDS {
         commands.register_elsewhere(name, Presence::Ha);
@@ -232,7 +233,7 @@ struct Control {
 
 impl Control {
     fn serve(mut self, mut api: ControlLoop, changes: Vec<Change>, lease_count: u64) -> Result<i64, Failure> {
-        let refused = |error: std::io::Error| Failure::Start(error.to_string());
+        let refused = |error: std::io::Error| Failure::Start(told(&error));
         self.open(changes).map_err(Failure::Start)?;
         api.listen(listeners::specs(&self.desk.tree, self.desk.agent.as_ref()).map_err(Failure::Start)?)
             .map_err(|errors| Failure::Start(errors.join("; ")))?;
@@ -250,6 +251,8 @@ impl Control {
         let hangup_watch = api.watch(&mut SourceFd(&hangups.as_raw_fd())).map_err(refused)?;
         let link_watch = api.watch(&mut SourceFd(&monitor.fd().as_raw_fd())).map_err(refused)?;
 
+        // What changed since the first look and before the monitor heard of changes.
+        self.redetect();
         self.schedule_cleanup();
         self.desk.engine.enable(self.desk.is_enabled());
         self.tell_serving(lease_count);
@@ -356,7 +359,7 @@ impl Control {
     }
 
     /// Serves clients or not, as the disabling origins say.
-    fn service(&mut self) {
+    fn service(&self) {
         let enabled = self.desk.is_enabled();
         self.desk.engine.enable(enabled);
         if enabled {
@@ -384,7 +387,7 @@ impl Control {
     }
 
     fn read_command(
-        &mut self,
+        &self,
         daemon: Daemon,
         text: &crate::control::backend::ConfigText,
     ) -> Result<Loaded, String> {
@@ -522,12 +525,12 @@ impl Control {
                             let _ = shard.order(Order::AddPort(port));
                         }
                     }
-                    Err(error) => failed.push(error.to_string()),
+                    Err(error) => failed.push(told(&error)),
                 },
                 Change::Readdress(id, selected) => {
                     self.fallbacks.retain(|(other, _)| *other != id);
                     if raw && let Err(error) = self.fall_back(id, &selected) {
-                        failed.push(error.to_string());
+                        failed.push(told(&error));
                     }
                     let addresses: Arc<[std::net::Ipv4Addr]> = selected.addresses.clone().into();
                     for shard in &self.desk.engine.shards {

@@ -16,6 +16,7 @@ use super::ha::links::{Links, UpdateTap};
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HaPart, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
+use super::told;
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
 use crate::exchange::Shard;
@@ -130,16 +131,17 @@ impl ShardHandle {
     /// Gives an order and wakes the shard.
     ///
     /// # Errors
-    /// The order, when as many wait as may.
-    pub fn order(&self, order: Order<AnyPort>) -> Result<(), Order<AnyPort>> {
-        self.orders.try_send(order).map_err(|refused| match refused {
-            crossbeam::channel::TrySendError::Full(order)
-            | crossbeam::channel::TrySendError::Disconnected(order) => order,
-        })?;
+    /// [`NotTaken`] when as many orders wait as may, or the shard has ended; the order is dropped.
+    pub fn order(&self, order: Order<AnyPort>) -> Result<(), NotTaken> {
+        self.orders.try_send(order).map_err(|_| NotTaken)?;
         self.bell.ring();
         Ok(())
     }
 }
+
+/// A shard has not taken an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotTaken;
 
 /// Shards and log thread at work.
 pub struct Engine {
@@ -416,7 +418,7 @@ fn load(
     serving: &Serving,
 ) -> Result<(LiveFile, LoadedLeases), String> {
     let opened =
-        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| error.to_string())?;
+        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| told(&error))?;
     let refused = Mutex::new(BTreeMap::<String, u64>::new());
     let take = |_: u32, lease: &Lease4<'_>| {
         let owner = steering.owner(&lease.hw_addr);
@@ -433,7 +435,7 @@ fn load(
         }
     };
     let threads = u32::try_from(leases.len()).unwrap_or(1);
-    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| error.to_string())?;
+    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| told(&error))?;
     let mut findings = opened.findings;
     findings.extend(report.findings);
     let refused = refused.into_inner();
@@ -479,7 +481,7 @@ fn log_thread(
         let turn = match turned {
             Ok(turn) => turn,
             Err(error) => {
-                *status.failure.lock() = Some(error.to_string());
+                *status.failure.lock() = Some(told(&error));
                 return wake_control();
             }
         };
@@ -501,7 +503,7 @@ fn log_thread(
                 Ok(Rotation::Waiting) => 3,
                 Ok(Rotation::Failed(_)) => 4,
                 Err(error) => {
-                    *status.failure.lock() = Some(error.to_string());
+                    *status.failure.lock() = Some(told(&error));
                     return wake_control();
                 }
             };
@@ -522,7 +524,7 @@ fn log_thread(
         });
     }
     if let Err(error) = group.finish(clock.now().mono) {
-        *status.failure.lock() = Some(error.to_string());
+        *status.failure.lock() = Some(told(&error));
     }
     wake_control();
 }
@@ -539,6 +541,6 @@ pub fn clean_up(
     std::thread::Builder::new().name("lfc".to_owned()).spawn(move || {
         let disk = RealDisk;
         let compaction = Compaction::<V4>::new(&disk, files, std::process::id());
-        done(compaction.run(&mut |_| true).map_err(|error| error.to_string()));
+        done(compaction.run(&mut |_| true).map_err(|error| told(&error)));
     })
 }

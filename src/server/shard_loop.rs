@@ -33,7 +33,7 @@ use crate::park::{Gate, Marks, Park};
 use crate::sync::{PlanCell, Watermark};
 use crate::time::Now;
 use crate::wire::codes::MessageType;
-use crate::wire::dhcp4::{self, Head, Packet};
+use crate::wire::dhcp4::{self, Head, Packet, Strictness};
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Arrival as FrameArrival, Datagram};
 use crate::wire::option::OptionTable;
@@ -402,7 +402,8 @@ impl<P: Port> ShardLoop<P> {
             return counters.dropped(DropReason::ShedStale);
         }
         let payload = parsed.datagram.payload(bytes);
-        match dhcp4::parse(payload, &mut parsed.options) {
+        let lenient = self.serving.plan.globals.lenient_option_parsing;
+        match dhcp4::parse_with(payload, &mut parsed.options, Strictness { lenient }) {
             Ok(head) => parsed.head = head,
             Err(reason) => return counters.dropped(reason),
         }
@@ -416,14 +417,28 @@ impl<P: Port> ShardLoop<P> {
 
     /// Of several packets of one client in a full batch only the newest is served.
     fn shed_duplicates(&mut self, count: usize) {
-        for older in 0..count {
-            let Stage::Ready(hash) = self.parsed[older].state else { continue };
-            let kind = self.parsed[older].head.message_type;
-            let repeated = self.parsed[older + 1..count].iter().any(|newer| {
-                matches!(newer.state, Stage::Ready(other) if other == hash) && newer.head.message_type == kind
-            });
-            if repeated && matches!(kind, Some(MessageType::Discover | MessageType::Request)) {
-                self.parsed[older].state = Stage::Dropped;
+        // Open addressing over positions of the batch, counted from one, the newest packet first: never full.
+        let mut seen = [0_u8; 4 * BATCH_MAX];
+        for index in (0..count).rev() {
+            let Stage::Ready(hash) = self.parsed[index].state else { continue };
+            let kind = self.parsed[index].head.message_type;
+            if !matches!(kind, Some(MessageType::Discover | MessageType::Request)) {
+                continue;
+            }
+            let mut place = usize::try_from(hash.bits() >> 32).unwrap_or_default() % seen.len();
+            while let Some(newer) = usize::from(seen[place]).checked_sub(1) {
+                let newer = &self.parsed[newer];
+                if matches!(newer.state, Stage::Ready(other) if other == hash)
+                    && newer.head.message_type == kind
+                {
+                    break;
+                }
+                place = (place + 1) % seen.len();
+            }
+            if seen[place] == 0 {
+                seen[place] = u8::try_from(index + 1).expect("a batch is small");
+            } else {
+                self.parsed[index].state = Stage::Dropped;
                 self.shard.counters.dropped(DropReason::ShedDuplicate);
             }
         }
@@ -560,7 +575,8 @@ impl<P: Port> ShardLoop<P> {
         let Ok(datagram) = frame::parse(bytes, arrival) else { return };
         let (slot, payload) = (BATCH_MAX, datagram.payload(bytes));
         let parsed = &mut self.parsed[slot];
-        let Ok(head) = dhcp4::parse(payload, &mut parsed.options) else { return };
+        let strict = Strictness { lenient: serving.plan.globals.lenient_option_parsing };
+        let Ok(head) = dhcp4::parse_with(payload, &mut parsed.options, strict) else { return };
         let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.interface) else {
             return;
         };

@@ -131,7 +131,7 @@ impl CodeSet {
     /// The codes, ascending.
     #[must_use]
     pub const fn iter(self) -> Codes {
-        Codes(self)
+        Codes { words: self.0, at: 0 }
     }
 }
 
@@ -156,20 +156,26 @@ impl IntoIterator for CodeSet {
 
 /// The codes of a [`CodeSet`], ascending.
 #[derive(Clone, Copy, Debug)]
-pub struct Codes(CodeSet);
+pub struct Codes {
+    words: [u64; 4],
+    /// The word under way: those before it are empty.
+    at: u8,
+}
 
 impl Iterator for Codes {
     type Item = u8;
 
+    #[inline]
     fn next(&mut self) -> Option<u8> {
-        for (word, base) in self.0.0.iter_mut().zip([0_u8, 64, 128, 192]) {
+        loop {
+            let word = self.words.get_mut(usize::from(self.at))?;
             if *word != 0 {
                 let bit = u8::try_from(word.trailing_zeros()).ok()?;
                 *word &= *word - 1;
-                return Some(base + bit);
+                return Some(self.at * 64 + bit);
             }
+            self.at += 1;
         }
-        None
     }
 }
 

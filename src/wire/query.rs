@@ -78,6 +78,11 @@ impl<'a> Query<'a> {
     /// The hardware address: `hlen` octets, those past the sixteenth zero because `chaddr` has no room for them.
     #[must_use]
     pub fn hw_addr(&self) -> HwAddr {
+        if let Some(short) = HwAddr::new(self.packet.htype(), self.packet.chaddr())
+            && usize::from(self.packet.hlen()) == short.as_bytes().len()
+        {
+            return short;
+        }
         let (octets, len) = self.padded_chaddr();
         let empty = HwAddr::new(self.packet.htype(), &[]).unwrap_or(HwAddr::ethernet([0; 6]));
         HwAddr::new(self.packet.htype(), &octets[..len]).unwrap_or(empty)

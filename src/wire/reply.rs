@@ -56,6 +56,7 @@ pub struct Full;
 impl<'a> OptionList<'a> {
     /// An empty list.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Self { present: CodeSet::EMPTY, head: [0; 256], first: [VACANT; FIRST], more: None, len: 0 }
     }
@@ -64,6 +65,7 @@ impl<'a> OptionList<'a> {
     ///
     /// # Errors
     /// [`Full`] beyond [`OPTIONS_MAX`] options.
+    #[inline]
     pub fn push(&mut self, code: u8, data: &'a [u8]) -> Result<(), Full> {
         if code == option::PAD || code == option::END {
             return Ok(());
@@ -121,16 +123,28 @@ impl<'a> OptionList<'a> {
         let mut rest: CodeSet = self.present;
         rest.remove(option::MESSAGE_TYPE);
         rest.remove(option::AGENT_OPTIONS);
-        let order =
-            std::iter::once(option::MESSAGE_TYPE).chain(rest).chain(std::iter::once(option::AGENT_OPTIONS));
-        let mut at = 0;
-        for code in order {
-            for data in self.chain(code) {
-                at += emit_option(buffer.get_mut(at..)?, code, data)?;
-            }
+        let mut at = self.emit_code(buffer, 0, option::MESSAGE_TYPE)?;
+        for code in rest {
+            at = self.emit_code(buffer, at, code)?;
         }
+        at = self.emit_code(buffer, at, option::AGENT_OPTIONS)?;
         *buffer.get_mut(at)? = option::END;
         Some(at + 1)
+    }
+
+    /// Writes every option of `code` from `at` on and says where they end.
+    fn emit_code(&self, buffer: &mut [u8], mut at: usize, code: u8) -> Option<usize> {
+        if !self.present.contains(code) {
+            return Some(at);
+        }
+        let mut entry = self.entry(self.head[usize::from(code)])?;
+        loop {
+            at = emit_option(buffer, at, code, entry.data)?;
+            if entry.next == END_OF_CHAIN {
+                return Some(at);
+            }
+            entry = self.entry(entry.next)?;
+        }
     }
 
     fn chain(&self, code: u8) -> impl Iterator<Item = &'a [u8]> {
@@ -151,11 +165,21 @@ impl<'a> OptionList<'a> {
         let at = usize::from(at);
         match at.checked_sub(FIRST) {
             None => self.first.get_mut(at),
-            Some(beyond) if at < OPTIONS_MAX => {
-                self.more.get_or_insert([VACANT; OPTIONS_MAX - FIRST]).get_mut(beyond)
-            }
-            Some(_) => None,
+            Some(beyond) => Self::entry_beyond(&mut self.more, beyond),
         }
+    }
+
+    /// Kept out of line: hardly any reply has so many options.
+    #[cold]
+    #[inline(never)]
+    fn entry_beyond<'s>(
+        more: &'s mut Option<[Entry<'a>; OPTIONS_MAX - FIRST]>,
+        beyond: usize,
+    ) -> Option<&'s mut Entry<'a>> {
+        if beyond >= OPTIONS_MAX - FIRST {
+            return None;
+        }
+        more.get_or_insert([VACANT; OPTIONS_MAX - FIRST]).get_mut(beyond)
     }
 }
 
@@ -199,16 +223,29 @@ fn encoded_len(code: u8, data: &[u8]) -> usize {
     pieces(code, data).map(|piece| 2 + piece.len()).sum()
 }
 
-fn emit_option(buffer: &mut [u8], code: u8, data: &[u8]) -> Option<usize> {
-    let mut at = 0;
+/// Writes one option at `at`, in pieces when it is long, and says where it ends.
+fn emit_option(buffer: &mut [u8], mut at: usize, code: u8, data: &[u8]) -> Option<usize> {
+    // Most options are an address or a time: a move instead of a call.
+    if let Ok(four) = <&[u8; 4]>::try_from(data) {
+        let to = buffer.get_mut(at..)?.first_chunk_mut::<6>()?;
+        *to = [code, 4, four[0], four[1], four[2], four[3]];
+        return Some(at + 6);
+    }
+    if data.len() <= PIECE_BYTES_MAX {
+        return emit_piece(buffer, at, code, data);
+    }
     for piece in pieces(code, data) {
-        let to = buffer.get_mut(at..at + 2 + piece.len())?;
-        let (header, to) = to.split_first_chunk_mut::<2>()?;
-        *header = [code, u8::try_from(piece.len()).ok()?];
-        to.copy_from_slice(piece);
-        at += 2 + piece.len();
+        at = emit_piece(buffer, at, code, piece)?;
     }
     Some(at)
+}
+
+fn emit_piece(buffer: &mut [u8], at: usize, code: u8, piece: &[u8]) -> Option<usize> {
+    let end = at + 2 + piece.len();
+    let (header, to) = buffer.get_mut(at..end)?.split_first_chunk_mut::<2>()?;
+    *header = [code, u8::try_from(piece.len()).ok()?];
+    to.copy_from_slice(piece);
+    Some(end)
 }
 
 /// The fixed part of a reply. `op` is always BOOTREPLY and `secs` always 0.
@@ -298,6 +335,9 @@ impl<'a> Reply<'a> {
 }
 
 fn fill(field: &mut [u8], value: &[u8]) {
+    if value.is_empty() {
+        return;
+    }
     let len = value.len().min(field.len());
     field[..len].copy_from_slice(&value[..len]);
 }

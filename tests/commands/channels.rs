@@ -313,9 +313,15 @@ fn half_and_silent_clients_are_timed_out() {
     let mut half_http = running.connect();
     half_http.write_all(b"POST / HT").expect("writes");
     let mut silent_http = running.connect();
-    // Answered commands show that what was sent before has been read.
+    // Answers on each channel show that what was sent before on it has been read: connections are accepted in order, and
+    // the second answer comes a turn of the loop after the first.
     running.ask(r#"{"command":"server-tag-get"}"#);
     running.ask(r#"{"command":"server-tag-get"}"#);
+    let mut later_http = running.connect();
+    for _ in 0..2 {
+        later_http.write_all(post(r#"{"command":"server-tag-get"}"#).as_bytes()).expect("writes");
+        assert_eq!(response(&mut later_http).0, "HTTP/1.1 200 OK");
+    }
     running.clock.advance_ms(9_999);
     running.ask(r#"{"command":"server-tag-get"}"#);
     running.clock.advance_ms(1);

@@ -324,6 +324,23 @@ fn partner_down_rests_between_the_notice_and_the_next_heartbeat() {
 }
 
 #[test]
+fn copy_given_up_does_not_keep_the_service_off() {
+    let extra = json!({ "max-response-delay": 15_000, "heartbeat-delay": 10_000 });
+    let mut server = Server::reach("hot-standby", "alpha", "hot-standby", extra);
+    disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 60 }));
+    // While it says that it copies, it may.
+    for _ in 0..3 {
+        server.partner("syncing");
+        assert!(!server.service);
+    }
+    disable(&mut server, json!({ "origin-id": 2000, "origin": "ha-partner", "max-period": 60 }));
+    server.partner("hot-standby");
+    assert!(!server.service, "the order is new");
+    server.partner("hot-standby");
+    assert!(server.service);
+}
+
+#[test]
 fn copy_that_missed_changes_is_made_again() {
     let extra = json!({ "max-response-delay": 15_000 });
     let mut server = Server::reach("load-balancing", "alpha", "partner-down", extra);

@@ -255,6 +255,10 @@ impl NameRules {
         if single {
             return self.qualified(false, out);
         }
+        // A name of several labels stays as it is, the dot at its end included.
+        if client.ends_with(b".") && !out.as_bytes().ends_with(b".") {
+            out.push(b".");
+        }
         if out.is_sound() { NameChoice::Given } else { NameChoice::None }
     }
 
@@ -367,6 +371,7 @@ mod tests {
         assert_eq!(hostname(&plain, "", None).0, NameChoice::None);
         assert_eq!(hostname(&plain, "", Some("foo bar")), given("foobar.example.com"));
         assert_eq!(hostname(&plain, "", Some("A.b")), given("a.b"));
+        assert_eq!(hostname(&plain, "", Some("A.b.")), given("a.b."));
         assert_eq!(hostname(&plain, "", Some("a..b")).0, NameChoice::None);
         assert_eq!(hostname(&plain, "", Some(".")).0, NameChoice::Generate);
         assert_eq!(hostname(&rules(ReplaceName::WhenNotPresent, ""), "", None).0, NameChoice::Generate);

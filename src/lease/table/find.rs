@@ -117,6 +117,13 @@ impl LeaseTable {
         self.client_id_at(lease.0)
     }
 
+    /// The user context of a lease; empty for none.
+    #[must_use]
+    pub fn user_context(&self, lease: LeaseRef) -> &[u8] {
+        let record = self.record(lease);
+        self.arena.read(BlobRef(record.blob), long_hw_bytes(record)).user_context
+    }
+
     /// Whether the lease belongs to the client of this address and identifier (empty for none): equal identifiers when both
     /// have one, else equal hardware addresses.
     #[must_use]

@@ -189,25 +189,25 @@ impl Monitor {
     }
 }
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
+pub(super) const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
-const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
-const MESSAGE_HEADER_BYTES: usize = 16;
-const LINK_MESSAGE_BYTES: usize = 16;
-const ADDRESS_MESSAGE_BYTES: usize = 8;
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(super) const MESSAGE_HEADER_BYTES: usize = 16;
+pub(super) const LINK_MESSAGE_BYTES: usize = 16;
+pub(super) const ADDRESS_MESSAGE_BYTES: usize = 8;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFF_UP: u32 = 0x1;
+pub(super) const IFA_ADDRESS: u16 = 1;
+pub(super) const IFA_LOCAL: u16 = 2;
+pub(super) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_RUNNING: u32 = 0x40;
 const ARPHRD_ETHER: u16 = 1;
@@ -216,13 +216,13 @@ const DUMP_BYTES: usize = 1 << 16;
 /// How often a dump that was disturbed by changes is repeated.
 const DUMP_ATTEMPTS: usize = 16;
 
-struct Message<'a> {
-    kind: u16,
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
     flags: u16,
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
-struct Messages<'a>(&'a [u8]);
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -284,12 +284,12 @@ fn host_u16(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 #[expect(clippy::host_endian_bytes, reason = "the kernel's routing socket speaks the machine's byte order")]
-fn host_u32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn host_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[expect(clippy::host_endian_bytes, reason = "the kernel's routing socket speaks the machine's byte order")]
-fn put_host(bytes: &mut [u8], at: usize, value: u32) {
+pub(super) fn put_host(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
 }
 

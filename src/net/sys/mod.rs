@@ -12,7 +12,9 @@ mod ring;
 pub(super) mod socket;
 
 pub(super) use mmsg::{Outgoing, Receiver, Sender};
-pub use namespace::enter_network_namespace;
+pub use namespace::{
+    end_with_parent, enter_network_namespace, enter_user_namespace, network_namespace, new_network_namespace,
+};
 pub(super) use poll::{Epoll, EventFd, PollSet};
 pub(super) use ring::RxRing;
 

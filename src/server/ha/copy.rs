@@ -169,14 +169,12 @@ impl Page {
             let Some((shard, request)) = next else { return };
             *number = number.wrapping_add(1);
             let Some(handle) = engine.shards.get(usize::from(shard.0)) else { return };
-            match handle.order(Order::Leases(COPY_NUMBERS | *number, request)) {
-                Ok(()) => self.outstanding += 1,
-                Err(Order::Leases(_, request)) => {
-                    self.held = Some((shard, request));
-                    return;
-                }
-                Err(_) => return,
+            if handle.order(Order::Leases(COPY_NUMBERS | *number, request.clone())).is_err() {
+                // As many orders wait as may: the next turn goes on here.
+                self.held = Some((shard, request));
+                return;
             }
+            self.outstanding += 1;
         }
     }
 

@@ -1,0 +1,21 @@
+//! The fuzzer of one target: `APLOMADO_TARGET=wire cargo +nightly run --release -- CORPUS [libFuzzer options]`; `scripts/fuzz` builds
+//! it with coverage. A package of its own, outside the workspace, because libFuzzer wants a nightly compiler.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../targets.rs"]
+mod targets;
+
+fn target() -> fn(&[u8]) {
+    static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+    *TARGET.get_or_init(|| {
+        let name = std::env::var("APLOMADO_TARGET").unwrap_or_default();
+        let found = targets::TARGETS.iter().find(|(known, _)| *known == name);
+        found.unwrap_or_else(|| panic!("APLOMADO_TARGET names none of the targets: {name:?}")).1
+    })
+}
+
+fuzz_target!(|octets: &[u8]| target()(octets));
