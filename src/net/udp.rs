@@ -133,7 +133,8 @@ fn udp_socket(shares_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Writes the headers of a datagram of `len` bytes. Checksums stay 0: the frame is marked as synthetic.
+/// Writes the headers of a datagram of `len` bytes. The UDP checksum stays 0, which is none; the one of the IP header has no
+/// such value and is made, so that a frame from here is one like all others.
 fn write_headers(bytes: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, len: usize) {
     bytes[..HEADERS_BYTES].fill(0);
     bytes[12] = 0x08;
@@ -145,9 +146,20 @@ fn write_headers(bytes: &mut [u8], from: SocketAddrV4, to: SocketAddrV4, len: us
     bytes[23] = 17;
     bytes[26..30].copy_from_slice(&from.ip().octets());
     bytes[30..34].copy_from_slice(&to.ip().octets());
+    let checksum = ip_checksum(&bytes[ETHER_BYTES..ETHER_BYTES + IP_BYTES]);
+    bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
     bytes[34..36].copy_from_slice(&from.port().to_be_bytes());
     bytes[36..38].copy_from_slice(&to.port().to_be_bytes());
     bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
+}
+
+/// The checksum of an IP header whose own place for it is 0 (RFC 791 section 3.1).
+fn ip_checksum(header: &[u8]) -> u16 {
+    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    // Twenty octets carry twice at most.
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(u16::MAX)
 }
 
 /// Source address, destination and payload of a frame that a shard has built; nothing when it is not IPv4 and UDP.
@@ -314,6 +326,11 @@ mod tests {
         bytes[HEADERS_BYTES..].fill(7);
         let (source, destination, payload) = read_headers(&bytes).expect("a frame");
         assert_eq!((source, destination, payload.len()), (*from.ip(), to, 240));
+        assert_eq!(
+            ip_checksum(&bytes[ETHER_BYTES..ETHER_BYTES + IP_BYTES]),
+            0,
+            "the sum of a good header is 0"
+        );
         assert!(payload.iter().all(|byte| *byte == 7));
         for len in 0..HEADERS_BYTES + 240 {
             assert_eq!(read_headers(&bytes[..len]), None, "cut at {len}");
