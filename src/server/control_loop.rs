@@ -593,10 +593,11 @@ impl Control {
             if let Some((selected, error)) = failed {
                 let text = told(&error);
                 if known.as_ref() != Some(&text) {
-                    log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}; it is tried again");
+                    let next = if self.next_open == Mono(0) { "" } else { "; it is tried again" };
+                    log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}{next}");
                 }
                 self.unopened.push((id, selected, text));
-            } else if known.is_some() {
+            } else if known.is_some() && !matches!(change, Change::Close(_)) {
                 let name = self.table.name(id).unwrap_or("?");
                 log!(Severity::Info, DHCP4, DHCP4_OPEN_SOCKETS_SUCCESS, "the sockets of {name} are open now");
             }
