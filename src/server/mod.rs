@@ -13,6 +13,7 @@ pub mod clock;
 pub mod control_loop;
 pub mod desk;
 pub mod engine;
+pub mod lease_writer;
 pub mod listeners;
 pub mod setup;
 pub mod shard_loop;

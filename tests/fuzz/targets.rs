@@ -20,7 +20,7 @@ use aplomado::wire::frame::{self, Arrival, Datagram};
 use aplomado::wire::option::OptionTable;
 
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub(crate) const TARGETS: [(&str, fn(&[u8])); 5] = [
     ("wire", wire),
     ("expressions", expressions),
     ("configuration", configuration),
@@ -44,7 +44,8 @@ fn message(datagram: &Datagram, payload: &[u8], options: &mut OptionTable) {
         let Ok(head) = dhcp4::parse_with(payload, options, Strictness { lenient }) else { continue };
         let query = Query::new(datagram, payload, options, head, InterfaceId(0)).expect("parsed above");
         let _ = (query.client_id(), query.duid(), query.hw_addr(), query.bucket_key().is_some());
-        let _ = (query.requested_address(), query.server_id(), query.requested_lease_time(), query.encoded_len());
+        let _ =
+            (query.requested_address(), query.server_id(), query.requested_lease_time(), query.encoded_len());
         let relay = query.relay_agent();
         let _ = (relay.sub_options().count(), relay.link_selection(), relay.has_relay_port());
         if let Some(fqdn) = query.fqdn() {
