@@ -4,7 +4,7 @@
 //! | case | what its clients do |
 //! |---|---|
 //! | `discover/SIZE` | a client with a lease discovers: it is offered its address |
-//! | `renew/SIZE` | a client renews past the lease cache: its row is logged, its ACK parked and released a turn later; time moves on, so that the wheel turns too |
+//! | `renew/SIZE` | a client renews past the lease cache: its row is logged, its ACK parked and released a turn later |
 //! | `renew/uncached` | the same with the lease cache off and time standing still, 1 M leases |
 //! | `renew/cached` | the same within the lease cache: no row, 1 M leases |
 //! | `renew/named` | as `renew/1m`, the client sends its host name and its lease keeps it |

@@ -78,7 +78,7 @@ impl Shard {
     }
 
     /// Opens the addresses of leases whose time is over: whoever asks first may have them, reclaimed or not.
-    fn lend_expired(&mut self, serving: &Serving, now: Now) -> bool {
+    pub(super) fn lend_expired(&mut self, serving: &Serving, now: Now) -> bool {
         if self.leases.ready().is_err() {
             return false;
         }

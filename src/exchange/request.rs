@@ -120,7 +120,16 @@ impl Shard {
                     if self.leases.ready().is_err() {
                         break;
                     }
-                    let Some(lease) = self.leases.table.next_to_reclaim(now.wall_s) else {
+                    let mut next = self.leases.table.next_to_reclaim(now.wall_s);
+                    if next.is_none() {
+                        // Leases whose time is over may not have come out of the wheel yet: right after a start, for one.
+                        let more = self.lend_expired(serving, now);
+                        next = self.leases.table.next_to_reclaim(now.wall_s);
+                        if next.is_none() && more {
+                            break;
+                        }
+                    }
+                    let Some(lease) = next else {
                         let lsn = self.leases.log.appended();
                         return Progress::Done(LeaseReply::Count(job.count), lsn);
                     };

@@ -317,6 +317,8 @@ mod tests {
         bytes[HEADERS_BYTES..].fill(7);
         let (source, destination, payload) = read_headers(&bytes).expect("a frame");
         assert_eq!((source, destination, payload.len()), (*from.ip(), to, 240));
+        let sum = frame::checksum(&bytes[ETHER_BYTES..ETHER_BYTES + IP_BYTES]);
+        assert_eq!(sum, [0, 0], "the sum of a good header is 0");
         assert!(payload.iter().all(|byte| *byte == 7));
         for len in 0..HEADERS_BYTES + 240 {
             assert_eq!(read_headers(&bytes[..len]), None, "cut at {len}");

@@ -24,7 +24,7 @@ use super::told;
 use crate::allocate::Share;
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
-use crate::config::tree::{ControlAgent, Dhcp4, SyncMode as Configured};
+use crate::config::tree::{ControlAgent, Dhcp4, LeaseChecks, SyncMode as Configured};
 use crate::control::backend::{Backend, Completion, ConfigAction, ConfigOrder, Daemon, LfcStart, Ticket};
 use crate::control::clock::Zone;
 use crate::control::event_loop::ControlLoop;
@@ -33,6 +33,7 @@ use crate::control::notify::Notifier;
 use crate::control::table::{CommandTable, Presence};
 use crate::exchange::serving::StatsBook;
 use crate::ids::InterfaceId;
+use crate::journal::replay::SanityMode;
 use crate::log;
 use crate::net::link::{Change, Monitor, Selected, Snapshot, SocketType, Table};
 use crate::net::udp::{Fallback, Outbound, UdpOptions};
@@ -55,6 +56,8 @@ pub enum Failure {
 const SLEEP: Duration = Duration::from_millis(250);
 /// How long a shutdown waits for answers that have not left.
 const FAREWELL_MS: u64 = 2000;
+/// How long a port that could not be opened is left alone before the next try.
+const REOPEN_MS: u64 = 1000;
 /// The port of DHCP servers.
 const SERVER_PORT: u16 = 67;
 const DHCP4: &str = "kea-dhcp4.dhcp4";
@@ -123,6 +126,7 @@ fn start_and_serve(
         shard_count: shard_count(&tree),
         lease_file: lease_file(&tree),
         sync: sync_mode(&tree),
+        sanity: sanity_mode(&tree),
         row_errors_max: u64::from(tree.lease_database.max_row_errors),
         lease_capacity: capacity,
         share: Share::Whole,
@@ -143,6 +147,8 @@ fn start_and_serve(
         desk,
         table,
         fallbacks: Vec::new(),
+        unopened: Vec::new(),
+        next_open: Mono(0),
         generation: 1,
         cleaned_tx,
         cleaned,
@@ -152,6 +158,8 @@ fn start_and_serve(
         cleanup_tickets: Vec::new(),
         notifier: Notifier::from_environment(),
         next_watchdog: Mono(0),
+        turns: Vec::new(),
+        is_enabled: true,
         ending: None,
     };
     control.serve(api, changes, leases.lease_count)
@@ -166,6 +174,14 @@ fn warn(findings: &[Finding]) {
 fn tell_leases(leases: &LoadedLeases) {
     for finding in &leases.findings {
         log!(Severity::Warn, LEASES, DHCPSRV_MEMFILE_LEASE_FILE_LOAD, "{finding}");
+    }
+    for (verdict, (count, first)) in &leases.odd {
+        log!(
+            Severity::Warn,
+            LEASES,
+            DHCPSRV_LEASE_SANITY_FAIL,
+            "{count} lease(s) of the file are not in the subnet that they name, {first} for one: {verdict}"
+        );
     }
     for (reason, count) in &leases.refused {
         log!(
@@ -198,6 +214,16 @@ const fn sync_mode(tree: &Dhcp4) -> SyncMode {
     }
 }
 
+const fn sanity_mode(tree: &Dhcp4) -> SanityMode {
+    match tree.sanity.lease_checks {
+        LeaseChecks::None => SanityMode::None,
+        LeaseChecks::Warn => SanityMode::Warn,
+        LeaseChecks::Fix => SanityMode::Fix,
+        LeaseChecks::FixDel => SanityMode::FixDel,
+        LeaseChecks::Del => SanityMode::Del,
+    }
+}
+
 /// A number that clients cannot guess.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -218,6 +244,9 @@ struct Control {
     desk: Desk,
     table: Table,
     fallbacks: Vec<(InterfaceId, Fallback)>,
+    /// Interfaces whose ports could not be opened, with the reason.
+    unopened: Vec<(InterfaceId, Selected, String)>,
+    next_open: Mono,
     generation: u64,
     cleaned_tx: Sender<Result<Cleaned, String>>,
     cleaned: Receiver<Result<Cleaned, String>>,
@@ -227,6 +256,10 @@ struct Control {
     cleanup_tickets: Vec<Ticket>,
     notifier: Notifier,
     next_watchdog: Mono,
+    /// Turns of each shard when the watchdog was last told.
+    turns: Vec<u64>,
+    /// Whether clients are served, as last told.
+    is_enabled: bool,
     /// The exit value, and when to go without waiting any more.
     ending: Option<(i64, Mono)>,
 }
@@ -234,7 +267,10 @@ struct Control {
 impl Control {
     fn serve(mut self, mut api: ControlLoop, changes: Vec<Change>, lease_count: u64) -> Result<i64, Failure> {
         let refused = |error: std::io::Error| Failure::Start(told(&error));
-        self.open(changes).map_err(Failure::Start)?;
+        self.open(changes);
+        if let Some((_, _, text)) = self.unopened.first() {
+            return Err(Failure::Start(text.clone()));
+        }
         api.listen(listeners::specs(&self.desk.tree, self.desk.agent.as_ref()).map_err(Failure::Start)?)
             .map_err(|errors| Failure::Start(errors.join("; ")))?;
         let (mut signals, writer) = UnixStream::pair().map_err(refused)?;
@@ -262,6 +298,7 @@ impl Control {
             }
             let failed = self.desk.engine.log.failure.lock().clone();
             if let Some(failure) = failed {
+                self.desk.engine.enable(false);
                 return Err(Failure::Fault(format!(
                     "leases cannot be kept any more: {failure}; no further lease is acknowledged"
                 )));
@@ -294,10 +331,12 @@ impl Control {
             }
             self.run_errands(&mut api);
             self.desk.settle();
+            self.desk.go_on_writing();
             for (ticket, completion) in std::mem::take(&mut self.desk.done) {
                 api.complete(ticket, completion, &mut self.desk);
             }
             self.mind_time();
+            self.reopen();
             self.desk.engine.sweep();
             if let Some((value, deadline)) = self.ending
                 && (api.is_quiet() || self.desk.clock.now().mono >= deadline)
@@ -359,9 +398,12 @@ impl Control {
     }
 
     /// Serves clients or not, as the disabling origins say.
-    fn service(&self) {
+    fn service(&mut self) {
         let enabled = self.desk.is_enabled();
         self.desk.engine.enable(enabled);
+        if std::mem::replace(&mut self.is_enabled, enabled) == enabled {
+            return;
+        }
         if enabled {
             log!(Severity::Info, DHCP4, DHCP4_SERVICE_ENABLED, "the DHCP service is enabled");
         } else {
@@ -375,9 +417,10 @@ impl Control {
             (ConfigAction::Test(text), daemon) => {
                 self.read_command(daemon, text).and_then(|loaded| self.check(&loaded))
             }
-            (ConfigAction::Set(text), daemon) => {
-                self.read_command(daemon, text).and_then(|loaded| self.apply(api, &loaded))
-            }
+            (ConfigAction::Set(text), daemon) => self.read_command(daemon, text).and_then(|loaded| {
+                let agent = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
+                self.apply(api, &loaded, agent)
+            }),
             (ConfigAction::Write(_), _) => Ok(()),
         };
         match outcome {
@@ -426,21 +469,34 @@ impl Control {
         if let Some(finding) = loaded.first_error() {
             return Err(finding.kea_text());
         }
-        self.apply(api, &loaded)
+        if loaded.dhcp4.is_none() {
+            return Err("there is no Dhcp4 block".to_owned());
+        }
+        // The files are the whole truth: an agent that they do not name any more is gone.
+        self.apply(api, &loaded, loaded.control_agent.clone())
     }
 
     /// Puts a configuration in force; when anything of it cannot be had, the old one stays.
-    fn apply(&mut self, api: &mut ControlLoop, loaded: &Loaded) -> Result<(), String> {
-        if let Some(agent) = &loaded.control_agent {
-            let specs = listeners::specs(&self.desk.tree, Some(agent))?;
-            if loaded.dhcp4.is_none() {
-                api.listen(specs).map_err(|errors| errors.join("; "))?;
-                self.desk.agent = Some(agent.clone());
-                return Ok(());
+    ///
+    /// Everything that can fail comes before the plan is published: interfaces are chosen on a copy of the table, and
+    /// listeners are put back when the plan finds no room. Ports come after it, as in Kea: one that cannot be opened is
+    /// told in `status-get` and tried again, because the interface may be back any moment.
+    fn apply(
+        &mut self,
+        api: &mut ControlLoop,
+        loaded: &Loaded,
+        agent: Option<ControlAgent>,
+    ) -> Result<(), String> {
+        let Some(tree) = loaded.dhcp4.clone() else {
+            // A command for the agent alone.
+            if agent.is_none() {
+                return Err("there is neither a Dhcp4 nor a Control-agent block".to_owned());
             }
-        }
-        let Some(tree) = loaded.dhcp4.clone() else { return Err("there is no Dhcp4 block".to_owned()) };
-        let agent: Option<ControlAgent> = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
+            let specs = listeners::specs(&self.desk.tree, agent.as_ref())?;
+            api.listen(specs).map_err(|errors| errors.join("; "))?;
+            self.desk.agent = agent;
+            return Ok(());
+        };
         if lease_file(&tree) != lease_file(&self.desk.tree) {
             return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
         }
@@ -448,41 +504,54 @@ impl Control {
         if self.desk.ha.as_ref().map_or_else(|| pair.is_some(), |ha| !ha.is_same(pair.as_ref())) {
             return Err("high-availability cannot be changed while the server runs: restart it".to_owned());
         }
-        if shard_count(&tree) != self.desk.engine.shards.len() {
-            log!(
-                Severity::Warn,
-                DHCP4,
-                DHCP4_MULTI_THREADING_INFO,
-                "thread-pool-size takes effect at the next start: {} shard(s) go on",
-                self.desk.engine.shards.len()
-            );
-        }
-        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
-        let mut findings = Vec::new();
-        self.generation += 1;
-        let plan = setup::plan(&tree, loaded, &mut self.table, &snapshot, self.generation, &mut findings);
+        let snapshot =
+            Snapshot::read().map_err(|error| format!("cannot list interfaces: {}", told(&error)))?;
+        let mut findings = loaded.findings.clone();
+        let mut table = self.table.clone();
+        let generation = self.generation + 1;
+        let plan = setup::plan(&tree, loaded, &mut table, &snapshot, generation, &mut findings);
         let Some(plan) = plan else { return Err(first_error(&findings)) };
-        let selection = setup::choose(&tree, &snapshot, true).map_err(|error| error.to_string())?;
-        let specs = listeners::specs(&tree, agent.as_ref())?;
-        api.listen(specs).map_err(|errors| errors.join("; "))?;
-        warn(&loaded.findings);
+        let selection = setup::choose(&tree, &snapshot, true).map_err(|error| told(&error))?;
         let socket_type = setup::socket_type(&tree);
+        let mut changes = Vec::new();
         if socket_type != setup::socket_type(&self.desk.tree) {
             // Other sockets: all are closed before any is opened.
-            let closed = self.table.update(Vec::new(), socket_type);
-            self.desk.tree = tree.clone();
-            self.open(closed)?;
+            changes = table.update(Vec::new(), socket_type);
         }
-        let changes = self.table.update(selection.served, socket_type);
-        let arrivals = setup::arrivals(self.table.served(), socket_type == SocketType::Raw);
+        changes.extend(table.update(selection.served, socket_type));
+        let arrivals = setup::arrivals(table.served(), socket_type == SocketType::Raw);
+        let specs = listeners::specs(&tree, agent.as_ref())?;
+        api.listen(specs).map_err(|errors| errors.join("; "))?;
         let serving = setup::serving(&tree, plan, arrivals, &mut self.desk.engine.book);
-        self.desk.engine.publish(serving)?;
+        if let Err(text) = self.desk.engine.publish(serving) {
+            let old = listeners::specs(&self.desk.tree, self.desk.agent.as_ref());
+            if let Err(again) = old.and_then(|specs| api.listen(specs).map_err(|errors| errors.join("; "))) {
+                log!(Severity::Error, DHCP4, COMMAND_LISTENER_FAIL, "listeners not put back: {again}");
+            }
+            return Err(text);
+        }
+        // From here on the new configuration is in force.
+        self.generation = generation;
+        self.table = table;
         self.desk.tree = tree;
         self.desk.agent = agent;
         self.desk.configured = self.desk.clock.now();
         self.desk.disabling.reconfigured();
         self.service();
         log::configure(listeners::loggers(&self.desk.tree.loggers));
+        warn(&findings);
+        for passed in &selection.passed {
+            log!(Severity::Warn, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{passed}");
+        }
+        let shards = self.desk.engine.shards.len();
+        if shard_count(&self.desk.tree) != shards {
+            log!(
+                Severity::Warn,
+                DHCP4,
+                DHCP4_MULTI_THREADING_INFO,
+                "thread-pool-size takes effect at the next start: {shards} shard(s) go on"
+            );
+        }
         let statistics = &mut api.dispatcher().statistics;
         statistics.configure(
             self.desk.tree.statistic_sample_count,
@@ -490,10 +559,7 @@ impl Control {
         );
         statistics.recounted();
         self.schedule_cleanup();
-        if let Err(text) = self.open(changes) {
-            log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}");
-            self.desk.socket_errors = vec![text];
-        }
+        self.open(changes);
         log!(
             Severity::Info,
             DHCP4,
@@ -504,45 +570,74 @@ impl Control {
         Ok(())
     }
 
-    /// Opens and closes ports as `changes` say.
-    fn open(&mut self, changes: Vec<Change>) -> Result<(), String> {
+    /// Opens and closes ports as `changes` say. What cannot be had is told, shown in `status-get` and tried again.
+    fn open(&mut self, changes: Vec<Change>) {
         let shards = u8::try_from(self.desk.engine.shards.len()).unwrap_or(u8::MAX);
         let keys = self.desk.engine.steering.multipliers();
         let raw = setup::socket_type(&self.desk.tree) == SocketType::Raw;
-        let mut failed = Vec::new();
         for change in changes {
-            match change {
+            let (Change::Close(id) | Change::Open(id, _) | Change::Readdress(id, _)) = change;
+            let known = self.unopened.iter().position(|(other, ..)| *other == id);
+            let known = known.map(|position| self.unopened.remove(position).2);
+            let failed = match &change {
                 Change::Close(id) => {
-                    self.fallbacks.retain(|(other, _)| *other != id);
+                    self.fallbacks.retain(|(other, _)| other != id);
                     for shard in &self.desk.engine.shards {
                         // A shard that takes no orders has failed, and the loop will see it.
-                        let _ = shard.order(Order::RemovePort(id));
+                        let _ = shard.order(Order::RemovePort(*id));
                     }
+                    None
                 }
-                Change::Open(id, selected) => match self.ports(id, &selected, shards, keys) {
+                Change::Open(id, selected) => match self.ports(*id, selected, shards, keys) {
                     Ok(ports) => {
                         for (shard, port) in self.desk.engine.shards.iter().zip(ports) {
                             let _ = shard.order(Order::AddPort(port));
                         }
+                        None
                     }
-                    Err(error) => failed.push(told(&error)),
+                    Err(error) => {
+                        self.fallbacks.retain(|(other, _)| other != id);
+                        Some((selected.clone(), error))
+                    }
                 },
                 Change::Readdress(id, selected) => {
-                    self.fallbacks.retain(|(other, _)| *other != id);
-                    if raw && let Err(error) = self.fall_back(id, &selected) {
-                        failed.push(told(&error));
-                    }
                     let addresses: Arc<[std::net::Ipv4Addr]> = selected.addresses.clone().into();
                     for shard in &self.desk.engine.shards {
-                        let _ = shard.order(Order::Readdress(id, Arc::clone(&addresses)));
+                        let _ = shard.order(Order::Readdress(*id, Arc::clone(&addresses)));
                     }
+                    self.fallbacks.retain(|(other, _)| other != id);
+                    let opened = if raw { self.fall_back(*id, selected) } else { Ok(()) };
+                    opened.err().map(|error| (selected.clone(), error))
                 }
+            };
+            if let Some((selected, error)) = failed {
+                let text = told(&error);
+                if known.as_ref() != Some(&text) {
+                    let next = if self.next_open == Mono(0) { "" } else { "; it is tried again" };
+                    log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}{next}");
+                }
+                self.unopened.push((id, selected, text));
+            } else if known.is_some() && !matches!(change, Change::Close(_)) {
+                let name = self.table.name(id).unwrap_or("?");
+                log!(Severity::Info, DHCP4, DHCP4_OPEN_SOCKETS_SUCCESS, "the sockets of {name} are open now");
             }
         }
-        let names = self.table.served().iter().map(|(_, link)| link.name.clone());
-        self.desk.served = names.collect();
-        self.desk.socket_errors.clone_from(&failed);
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        self.next_open = self.desk.clock.now().mono.plus_ms(REOPEN_MS);
+        self.desk.socket_errors = self.unopened.iter().map(|(_, _, text)| text.clone()).collect();
+        let unopened = &self.unopened;
+        let served = self.table.served().iter();
+        let open = served.filter(|(id, _)| unopened.iter().all(|(other, ..)| other != id));
+        self.desk.served = open.map(|(_, link)| link.name.clone()).collect();
+    }
+
+    /// Tries again what could not be opened.
+    fn reopen(&mut self) {
+        if self.unopened.is_empty() || self.desk.clock.now().mono < self.next_open {
+            return;
+        }
+        let again: Vec<Change> =
+            self.unopened.iter().map(|(id, selected, _)| Change::Open(*id, selected.clone())).collect();
+        self.open(again);
     }
 
     fn ports(
@@ -625,9 +720,7 @@ impl Control {
                 log!(Severity::Error, DHCP4, DHCP4_CONFIG_LOAD_FAIL, "{text}");
             }
         }
-        if let Err(text) = self.open(changes) {
-            log!(Severity::Error, DHCP4, DHCPSRV_OPEN_SOCKET_FAIL, "{text}");
-        }
+        self.open(changes);
     }
 
     /// Takes in what the shards say.
@@ -665,9 +758,16 @@ impl Control {
         if let Some(interval) = self.notifier.watchdog_interval()
             && now >= self.next_watchdog
         {
-            // Only while every shard turns: a stuck one must be seen by the service manager.
-            self.notifier.watchdog();
-            self.next_watchdog = now.plus_ms(u64::try_from(interval.as_millis()).unwrap_or(1000));
+            // Only while every shard turns: a stuck one must be seen by the service manager. An idle one turns several
+            // times a second.
+            let turns: Vec<u64> =
+                self.desk.engine.shards.iter().map(|shard| shard.counters.turn_count()).collect();
+            let moved = turns.iter().zip(&self.turns).all(|(now, before)| now != before);
+            if moved {
+                self.notifier.watchdog();
+                self.turns = turns;
+                self.next_watchdog = now.plus_ms(u64::try_from(interval.as_millis()).unwrap_or(1000));
+            }
         }
         match self.cleaning {
             Cleaning::Idle => {
@@ -677,8 +777,20 @@ impl Control {
                 }
             }
             Cleaning::Rotating => match self.desk.engine.take_rotation() {
-                Some(true) => self.run_cleanup(),
-                Some(false) => self.cleanup_done(),
+                Some(Ok(true)) => self.run_cleanup(),
+                Some(Ok(false)) => self.cleanup_done(),
+                Some(Err(text)) => {
+                    log!(
+                        Severity::Error,
+                        LEASES,
+                        DHCPSRV_MEMFILE_LFC_FAIL,
+                        "lease file not cleaned up: {text}"
+                    );
+                    for ticket in std::mem::take(&mut self.cleanup_tickets) {
+                        self.desk.done.push((ticket, Completion::LeaseFile(LfcStart::Failed)));
+                    }
+                    self.cleanup_done();
+                }
                 None => {}
             },
             Cleaning::Running => {

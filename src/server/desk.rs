@@ -1,9 +1,12 @@
 //! The server as its control API sees it: facts answered at once, work handed to shards and finished later.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use crate::classify::subnet::{self, Origin as SelectOrigin};
 use crate::config::json::{Comments, Files, Value as Parsed, parse_wire, pretty};
@@ -38,6 +41,7 @@ use super::engine::Engine;
 use super::ha::bulk::{BULK_NUMBERS, BulkCommands, Item};
 use super::ha::copy::COPY_NUMBERS;
 use super::ha::{self, Ha};
+use super::lease_writer::LeaseWriter;
 use super::shard_loop::Order;
 
 /// A command's work that shards are busy with.
@@ -48,6 +52,12 @@ struct Pending {
     gates: Vec<(ShardId, Lsn)>,
     limit: Option<u32>,
     one: bool,
+}
+
+impl Pending {
+    fn is_durable(&self, engine: &Engine) -> bool {
+        self.gates.iter().all(|(shard, lsn)| engine.is_durable(*shard, *lsn))
+    }
 }
 
 /// What the control loop must do that the desk cannot.
@@ -94,6 +104,10 @@ pub struct Desk {
     pub served: Vec<String>,
     pending: HashMap<u64, Pending>,
     next: u64,
+    /// `lease4-write` under way.
+    writes: HashMap<Ticket, LeaseWriter>,
+    written_tx: Sender<(Ticket, Result<(), String>)>,
+    written: Receiver<(Ticket, Result<(), String>)>,
 }
 
 impl Desk {
@@ -107,6 +121,7 @@ impl Desk {
         files: Vec<PathBuf>,
     ) -> Self {
         let now = clock.now();
+        let (written_tx, written) = unbounded();
         Self {
             engine,
             clock,
@@ -124,6 +139,62 @@ impl Desk {
             served: Vec::new(),
             pending: HashMap::new(),
             next: 0,
+            writes: HashMap::new(),
+            written_tx,
+            written,
+        }
+    }
+
+    /// Begins `lease4-write`: the leases are fetched in pages, so that shards and control thread go on with other work.
+    fn start_writing(&mut self, ticket: Ticket, path: PathBuf) {
+        let own = self.engine.files.as_ref().is_some_and(|files| belongs(&files.live, &path));
+        let writer = if own {
+            Err(format!("{} belongs to the lease file that is served", path.display()))
+        } else {
+            LeaseWriter::create(path)
+        };
+        match writer {
+            Ok(writer) => {
+                self.writes.insert(ticket, writer);
+                self.ask_shards(ticket, LeaseWriter::page(Ipv4Addr::UNSPECIFIED));
+            }
+            Err(text) => self.done.push((ticket, Completion::LeasesWritten(Err(text)))),
+        }
+    }
+
+    /// Hands a page to the writer and asks for the next one.
+    fn write_page(&mut self, ticket: Ticket, mut writer: LeaseWriter, page: LeaseReply) {
+        match writer.take(page) {
+            Ok(Some(from)) => {
+                self.writes.insert(ticket, writer);
+                self.ask_shards(ticket, LeaseWriter::page(from));
+            }
+            Ok(None) => {
+                // The disk may take its time.
+                let done = self.written_tx.clone();
+                let finish = move || {
+                    // Nobody waits for it any more when the desk is gone.
+                    let _ = done.send((ticket, writer.finish()));
+                };
+                if let Err(error) = std::thread::Builder::new().name("lease-write".to_owned()).spawn(finish) {
+                    let text = format!("cannot start a thread to write leases: {error}");
+                    self.done.push((ticket, Completion::LeasesWritten(Err(text))));
+                }
+            }
+            Err(text) => self.done.push((ticket, Completion::LeasesWritten(Err(text)))),
+        }
+    }
+
+    /// Takes in files that have been written, and pages that no shard had room for.
+    pub fn go_on_writing(&mut self) {
+        while let Ok((ticket, outcome)) = self.written.try_recv() {
+            self.done.push((ticket, Completion::LeasesWritten(outcome)));
+        }
+        for (ticket, completion) in &mut self.done {
+            if matches!(completion, Completion::Lease(_)) && self.writes.remove(ticket).is_some() {
+                let text = "the shards are too busy to list their leases".to_owned();
+                *completion = Completion::LeasesWritten(Err(text));
+            }
         }
     }
 
@@ -157,6 +228,10 @@ impl Desk {
             Some(shard) => vec![usize::from(shard.0)],
             None => (0..self.engine.shards.len()).collect(),
         };
+        // All of them or none: half an answer would look like a whole one.
+        if shards.iter().any(|shard| self.engine.shards[*shard].orders.is_full()) {
+            return self.done.push((ticket, Completion::Lease(LeaseReply::Busy)));
+        }
         let mut missing = 0;
         for shard in shards {
             if self.engine.shards[shard].order(Order::Leases(number, request.clone())).is_ok() {
@@ -196,19 +271,22 @@ impl Desk {
     /// Finishes work whose answers are all there and durable.
     pub fn settle(&mut self) {
         let engine = &self.engine;
+        if self.pending.values().any(|pending| pending.missing == 0 && !pending.is_durable(engine)) {
+            engine.await_durability();
+        }
         let ready: Vec<u64> = self
             .pending
             .iter()
-            .filter(|(_, pending)| {
-                pending.missing == 0
-                    && pending.gates.iter().all(|(shard, lsn)| engine.is_durable(*shard, *lsn))
-            })
+            .filter(|(_, pending)| pending.missing == 0 && pending.is_durable(engine))
             .map(|(number, _)| *number)
             .collect();
         for number in ready {
             let Some(pending) = self.pending.remove(&number) else { continue };
             let reply = join(pending.replies, pending.limit, pending.one);
-            self.done.push((pending.ticket, Completion::Lease(reply)));
+            match self.writes.remove(&pending.ticket) {
+                Some(write) => self.write_page(pending.ticket, write, reply),
+                None => self.done.push((pending.ticket, Completion::Lease(reply))),
+            }
         }
     }
 
@@ -354,12 +432,54 @@ impl Desk {
                 }
             },
         };
-        let text = pretty(&self.rendered(daemon));
-        std::fs::write(&file, &text).map_err(|error| {
+        let mut value = self.rendered(daemon);
+        if self.files.iter().any(|own| own.as_os_str() == file.as_str()) && self.files.len() == 1 {
+            // The start-up file holds all blocks: none may get lost because another one is written.
+            let other = if daemon == Daemon::Dhcp4 { Daemon::Agent } else { Daemon::Dhcp4 };
+            if let (Some(all), serde_json::Value::Object(more)) =
+                (value.as_object_mut(), self.rendered(other))
+            {
+                all.extend(more.into_iter().filter(|(name, _)| name == other.block()));
+            }
+        }
+        let text = pretty(&value);
+        replace_file(&file, text.as_bytes()).map_err(|error| {
             format!("Error during config-write: Unable to open file {file} for writing: {error}")
         })?;
         Ok(WrittenFile { file, bytes: text.len() as u64 })
     }
+}
+
+/// Whether `path` is the lease file `live` or one of its companions, however it is spelled.
+fn belongs(live: &Path, path: &Path) -> bool {
+    let folder = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::canonicalize(parent.unwrap_or_else(|| Path::new("."))).ok()
+    };
+    let (Some(own), Some(name)) = (live.file_name(), path.file_name()) else { return true };
+    let (own, name) = (own.as_encoded_bytes(), name.as_encoded_bytes());
+    folder(live) == folder(path) && (name == own || (name.starts_with(own) && name[own.len()] == b'.'))
+}
+
+/// Puts `bytes` in the place of a file, whole or not at all; its permissions stay.
+fn replace_file(name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    // What a link points to is replaced, not the link.
+    let path = std::fs::canonicalize(name).unwrap_or_else(|_| PathBuf::from(name));
+    let mut beside = path.clone().into_os_string();
+    beside.push(".new");
+    let written = std::fs::File::create(&beside).and_then(|mut file| {
+        if let Ok(old) = std::fs::metadata(&path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let placed = written.and_then(|()| std::fs::rename(&beside, &path));
+    if placed.is_err() {
+        // What was not finished is of no use to anybody.
+        let _ = std::fs::remove_file(&beside);
+    }
+    placed
 }
 
 /// The answers of several shards as one.
@@ -424,10 +544,7 @@ impl Backend for Desk {
                 self.done.push((ticket, Completion::Written(written)));
             }
             Asked::Config(order) => self.errands.push(Errand::Configure(ticket, order)),
-            Asked::WriteLeases(_) => {
-                let text = "lease4-write is not served: the lease file is always current, copy it".to_owned();
-                self.done.push((ticket, Completion::LeasesWritten(Err(text))));
-            }
+            Asked::WriteLeases(file) => self.start_writing(ticket, PathBuf::from(file)),
             Asked::Command(command) if self.ha.is_some() && command.name == BULK_COMMAND => {
                 self.apply_bulk(ticket, &command);
             }

@@ -1,9 +1,10 @@
 //! The shards and the log thread: started together, told what to do by the control thread, ended together.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::exchange::leases::Leases;
 use crate::exchange::serving::{Serving, StatsBook};
 use crate::exchange::stats::ShardCounters;
 use crate::ids::{Lsn, ShardId};
+use crate::journal::replay::{Sanity, SanityMode, sanity};
 use crate::journal::{LogRx, V4, log_ring};
 use crate::lease::Lease4;
 use crate::lease::address::{AddressSpace, Retiring};
@@ -68,6 +70,8 @@ pub struct Start {
     pub lease_file: Option<PathBuf>,
     /// How rows are made durable.
     pub sync: SyncMode,
+    /// `sanity-checks.lease-checks`.
+    pub sanity: SanityMode,
     /// `max-row-errors`.
     pub row_errors_max: u64,
     /// Leases to expect: room in the directory and the first tables.
@@ -91,6 +95,8 @@ pub struct LoadedLeases {
     pub lease_count: u64,
     /// Leases of the file that found no room, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Leases that are not in the subnet that they name: by what was done about it, how many and the first of them.
+    pub odd: BTreeMap<&'static str, (u64, Ipv4Addr)>,
     /// What was found in the files.
     pub findings: Vec<store::Finding>,
     /// The file wants a clean-up.
@@ -108,9 +114,11 @@ pub struct LogStatus {
     pub groups: AtomicU64,
     /// Syncs.
     pub syncs: AtomicU64,
+    /// Whether the control thread waits for a change to become durable: only then is it woken after a group.
+    awaited: AtomicBool,
     rotate: AtomicBool,
-    /// What became of the rotation that was asked for: 0 nothing yet, 1 done, 2 nothing to do, 3 waiting, 4 failed.
-    rotated: AtomicU64,
+    /// What became of the rotation that was asked for: whether there is something to clean up, or why it failed.
+    rotated: Mutex<Option<Result<bool, String>>>,
     stop: AtomicBool,
 }
 
@@ -213,8 +221,7 @@ impl Engine {
 
         let (live, loaded) = match &start.lease_file {
             Some(path) => {
-                let (live, loaded) =
-                    load(path, start.row_errors_max, &leases, &space, steering, &start.serving)?;
+                let (live, loaded) = load(path, &start, &leases, &space, steering)?;
                 (Some(live), loaded)
             }
             None => (None, LoadedLeases::default()),
@@ -332,11 +339,19 @@ impl Engine {
         let old = self.shared.serving.load();
         super::setup::prepare_space(&self.space, &serving.plan, Some(&old.plan))?;
         let count = self.shards.len();
-        for (number, place) in self.shared.allocators.iter().enumerate() {
-            let id = ShardId(u8::try_from(number).unwrap_or(0));
-            *place.lock() = Some(Allocators::new(&serving.plan, self.seed, id, count, self.share));
+        let fresh: Vec<Allocators> = (0..u8::try_from(count).unwrap_or(u8::MAX))
+            .map(|number| Allocators::new(&serving.plan, self.seed, ShardId(number), count, self.share))
+            .collect();
+        // Plan and allocators change together: a shard that takes its allocators looks at the generation under the same
+        // lock, so it never has those of another plan.
+        let mut places: Vec<_> = self.shared.allocators.iter().map(|place| place.lock()).collect();
+        let mut done_with = Vec::with_capacity(count);
+        for (place, fresh) in places.iter_mut().zip(fresh) {
+            done_with.push(place.replace(fresh));
         }
         self.retired.push(self.shared.serving.publish(serving));
+        drop(places);
+        drop(done_with);
         for shard in &self.shards {
             shard.bell.ring();
         }
@@ -368,19 +383,22 @@ impl Engine {
 
     /// Asks the log thread to move the lease file aside for a clean-up; [`Self::take_rotation`] tells what became of it.
     pub fn ask_rotation(&self) {
-        self.log.rotated.store(0, Ordering::Release);
+        *self.log.rotated.lock() = None;
         self.log.rotate.store(true, Ordering::Release);
         self.log_bell.ring();
     }
 
     /// What became of the rotation asked for, once: true when a clean-up has work to do.
     #[must_use]
-    pub fn take_rotation(&self) -> Option<bool> {
-        match self.log.rotated.swap(0, Ordering::AcqRel) {
-            0 => None,
-            1 | 3 => Some(true),
-            _ => Some(false),
-        }
+    pub fn take_rotation(&self) -> Option<Result<bool, String>> {
+        self.log.rotated.lock().take()
+    }
+
+    /// Says that the control thread waits for a change to become durable. Look at [`Self::is_durable`] once more after
+    /// it: a group that was published before is not told again.
+    pub fn await_durability(&self) {
+        self.log.awaited.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Ends everything: shards first, then the log with all that they have logged.
@@ -411,16 +429,30 @@ impl Engine {
 /// Opens the file and hands its leases to the shards that own their clients.
 fn load(
     path: &std::path::Path,
-    row_errors_max: u64,
+    start: &Start,
     leases: &[Mutex<Leases>],
     space: &AddressSpace,
     steering: Steering,
-    serving: &Serving,
 ) -> Result<(LiveFile, LoadedLeases), String> {
     let opened =
         store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| told(&error))?;
     let refused = Mutex::new(BTreeMap::<String, u64>::new());
+    let odd = Mutex::new(BTreeMap::<&'static str, (u64, Ipv4Addr)>::new());
+    let dropped = AtomicU64::new(0);
+    let serving = &*start.serving;
     let take = |_: u32, lease: &Lease4<'_>| {
+        let mut lease = *lease;
+        if let Some(verdict) = check_subnet(serving, start.sanity, &mut lease) {
+            let mut odd = odd.lock();
+            let (count, first) = odd.entry(verdict.text()).or_insert((0, lease.address));
+            *count += 1;
+            *first = lease.address.min(*first);
+            if verdict == Verdict::Dropped {
+                dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        let lease = &lease;
         let owner = steering.owner(&lease.hw_addr);
         let stored = match space.ensure(lease.address, lease.address) {
             Ok(()) => {
@@ -435,14 +467,15 @@ fn load(
         }
     };
     let threads = u32::try_from(leases.len()).unwrap_or(1);
-    let report = opened.image.load(threads, row_errors_max, take).map_err(|error| told(&error))?;
+    let report = opened.image.load(threads, start.row_errors_max, take).map_err(|error| told(&error))?;
     let mut findings = opened.findings;
     findings.extend(report.findings);
     let refused = refused.into_inner();
-    let lost: u64 = refused.values().sum();
+    let lost = refused.values().sum::<u64>() + dropped.into_inner();
     let loaded = LoadedLeases {
         lease_count: report.lease_count - lost.min(report.lease_count),
         refused,
+        odd: odd.into_inner(),
         findings,
         needs_cleanup: opened.needs_cleanup,
     };
@@ -454,6 +487,47 @@ fn park_peers_max(parked_max: u32, shard_count: usize) -> usize {
     match usize::try_from(parked_max).unwrap_or(usize::MAX) {
         0 => PARK_PEERS_MAX,
         limit => limit.div_ceil(shard_count).min(PARK_PEERS_MAX),
+    }
+}
+
+/// What was done about a lease that is not in the subnet that it names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Kept,
+    Fixed,
+    Dropped,
+}
+
+impl Verdict {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Kept => "kept as they are (lease-checks: warn)",
+            Self::Fixed => "given the subnet of their address",
+            Self::Dropped => "not loaded",
+        }
+    }
+}
+
+/// Applies `lease-checks`; nothing when the lease is in its subnet, or nobody minds.
+fn check_subnet(serving: &Serving, mode: SanityMode, lease: &mut Lease4<'_>) -> Option<Verdict> {
+    let plan = &serving.plan;
+    let own = plan.subnet_by_id(lease.subnet_id).is_some_and(|index| {
+        let subnet = plan.subnet(index);
+        let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix_len)).unwrap_or(0);
+        (lease.address.to_bits() ^ subnet.prefix.to_bits()) & mask == 0
+    });
+    if own {
+        return None;
+    }
+    let found = plan.lookup.by_address(lease.address, |_| true).map(|index| plan.subnet(index).id);
+    match sanity(mode, false, found) {
+        Sanity::Keep => None,
+        Sanity::KeepAndReport => Some(Verdict::Kept),
+        Sanity::Fix(subnet) => {
+            lease.subnet_id = subnet;
+            Some(Verdict::Fixed)
+        }
+        Sanity::Drop => Some(Verdict::Dropped),
     }
 }
 
@@ -493,21 +567,23 @@ fn log_thread(
             for bell in bells {
                 bell.ring();
             }
-            // Commands wait for durability too.
-            wake_control();
+            // Commands wait for durability too, sometimes: a system call for every group would be too much.
+            fence(Ordering::SeqCst);
+            if status.awaited.load(Ordering::Relaxed) && status.awaited.swap(false, Ordering::Relaxed) {
+                wake_control();
+            }
         }
         if status.rotate.swap(false, Ordering::AcqRel) {
             let outcome = match group.rotate() {
-                Ok(Rotation::Done) => 1,
-                Ok(Rotation::Nothing) => 2,
-                Ok(Rotation::Waiting) => 3,
-                Ok(Rotation::Failed(_)) => 4,
+                Ok(Rotation::Done | Rotation::Waiting) => Ok(true),
+                Ok(Rotation::Nothing) => Ok(false),
+                Ok(Rotation::Failed(error)) => Err(told(&error)),
                 Err(error) => {
                     *status.failure.lock() = Some(told(&error));
                     return wake_control();
                 }
             };
-            status.rotated.store(outcome, Ordering::Release);
+            *status.rotated.lock() = Some(outcome);
             wake_control();
         }
         if turn.change_count > 0 {

@@ -57,14 +57,6 @@ fn http_spec(http: &HttpSocket, role: Role, daemon: Daemon) -> Result<HttpListen
         })
         .transpose()?;
     let address = SocketAddr::new(http.address, http.port);
-    if !http.address.is_loopback() && auth.is_none() && tls.is_none() {
-        crate::log!(
-            Severity::Warn,
-            "kea-dhcp4.commands",
-            HTTP_LISTENER_UNPROTECTED,
-            "anybody who reaches {address} may command this server: there is neither authentication nor TLS"
-        );
-    }
     Ok(HttpListenerSpec {
         address,
         role,

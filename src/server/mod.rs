@@ -14,6 +14,7 @@ pub mod control_loop;
 pub mod desk;
 pub mod engine;
 pub mod ha;
+pub mod lease_writer;
 pub mod listeners;
 pub mod setup;
 pub mod shard_loop;

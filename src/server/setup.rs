@@ -1,6 +1,8 @@
 //! From files to something that can serve: configuration read and checked, interfaces chosen, plan built.
 
+use std::collections::HashSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -153,31 +155,41 @@ pub fn prepare_space(space: &AddressSpace, plan: &Plan, old: Option<&Plan>) -> R
     for address in plan.reserved_outside_pools() {
         space.ensure(address, address).map_err(|error| error.to_string())?;
     }
+    // Marks are set before others are removed: shards go on allocating meanwhile, and an address that stays reserved must
+    // never look free.
+    let reserved = reserved_addresses(plan);
+    for address in &reserved {
+        space.set_reserved(*address, true);
+    }
     if let Some(old) = old {
-        for (first, last) in old.address_ranges() {
-            space.clear_reserved(first, last);
+        for address in reserved_addresses(old) {
+            if !reserved.contains(&address) {
+                space.set_reserved(address, false);
+            }
         }
     }
-    for (first, last) in plan.address_ranges() {
-        space.clear_reserved(first, last);
-    }
+    Ok(())
+}
+
+/// The addresses that only the client of a reservation may have, or nobody.
+fn reserved_addresses(plan: &Plan) -> HashSet<Ipv4Addr> {
+    let mut reserved = HashSet::new();
     for host in plan.hosts.all() {
         let honoured = host.subnet.is_some_and(|subnet| {
             let flags = plan.subnet(subnet).reservations;
             flags.in_subnet && !flags.out_of_pool
         });
         if honoured && !host.address.is_unspecified() {
-            space.set_reserved(host.address, true);
+            reserved.insert(host.address);
         }
     }
     if plan.globals.exclude_first_last_24 {
         for pool in plan.pools.iter().filter(|pool| plan.subnet(pool.subnet).prefix_len <= 24) {
-            for address in u32::from(pool.first)..=u32::from(pool.last) {
-                if matches!(address & 0xff, 0 | 0xff) {
-                    space.set_reserved(address.into(), true);
-                }
-            }
+            let (first, last) = (u64::from(pool.first.to_bits()), u64::from(pool.last.to_bits()));
+            let edges = (first & !0xff..=last).step_by(256).flat_map(|block| [block, block | 0xff]);
+            let edges = edges.filter(|address| (first..=last).contains(address));
+            reserved.extend(edges.filter_map(|address| u32::try_from(address).ok()).map(Ipv4Addr::from_bits));
         }
     }
-    Ok(())
+    reserved
 }

@@ -326,10 +326,11 @@ impl<P: Port> ShardLoop<P> {
         if generation == self.generation {
             return;
         }
-        self.generation = generation;
-        self.serving = self.shared.serving.load();
         if let Some(place) = self.shared.allocators.get(usize::from(self.id.0)) {
+            // Both under one lock, which whoever publishes holds too: allocators of another plan would name other pools.
             let mut place = place.lock();
+            self.generation = self.shared.serving.generation();
+            self.serving = self.shared.serving.load();
             if let Some(fresh) = place.take() {
                 // The old ones go back into the place: whoever publishes the next plan frees them.
                 *place = Some(std::mem::replace(&mut self.shard.allocators, fresh));

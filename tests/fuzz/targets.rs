@@ -19,8 +19,11 @@ use aplomado::wire::dhcp4::{self, Strictness};
 use aplomado::wire::frame::{self, Arrival, Datagram};
 use aplomado::wire::option::OptionTable;
 
+/// What is done with one input.
+pub(crate) type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub(crate) const TARGETS: [(&str, Target); 5] = [
     ("wire", wire),
     ("expressions", expressions),
     ("configuration", configuration),

@@ -59,6 +59,7 @@ pub(super) fn serve(config: PathBuf) -> Result<(), String> {
         lease_file: tree.lease_database.name.as_deref().map(PathBuf::from),
         sync: SyncMode::Group,
         row_errors_max: 0,
+        sanity: crate::journal::replay::SanityMode::Warn,
         lease_capacity,
         share: Share::Whole,
         seed: clock.wall_us(),

@@ -9,8 +9,8 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../targets.rs"]
 mod targets;
 
-fn target() -> fn(&[u8]) {
-    static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+fn target() -> targets::Target {
+    static TARGET: OnceLock<targets::Target> = OnceLock::new();
     *TARGET.get_or_init(|| {
         let name = std::env::var("APLOMADO_TARGET").unwrap_or_default();
         let found = targets::TARGETS.iter().find(|(known, _)| *known == name);
