@@ -144,6 +144,7 @@ impl<P: Port> Rig<P> {
             log_bell,
             durable: Arc::clone(&durable),
             acked: Vec::new(),
+            ha: None,
             park_disk_max: 16_384,
             park_peers_max: 64,
         });

@@ -73,7 +73,7 @@ impl<P: Port> PortSet<P> {
 
     /// Fills an empty `batch` with what has arrived. Each port gets an equal share first, and what others leave free
     /// second; the turn rotates, so that a flood on one interface does not starve the others. A port that fails is
-    /// passed over; its error comes back from [`take_errors`](Self::take_errors) or by the link monitor.
+    /// passed over; the link monitor removes it.
     pub fn recv(&mut self, batch: &mut RxBatch) -> usize {
         debug_assert!(batch.is_empty(), "a batch is recycled before it is filled again");
         let count = self.ports.len();

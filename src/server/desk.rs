@@ -298,6 +298,10 @@ impl Desk {
 
     /// One turn of the pair.
     pub fn mind_pair(&mut self) {
+        if self.ha.is_some() {
+            // Bulk updates and pages are answered when their rows are durable: before looking, ask to be woken.
+            self.engine.await_durability();
+        }
         let now = self.clock.now();
         let Some(ha) = &mut self.ha else { return };
         let done = ha.step(now, &self.engine);
