@@ -12,7 +12,7 @@
 //! Bounds: a record is at most [`RECORD_BYTES_MAX`] octets in slots of [`SLOT_BYTES`]; a row read from a file at
 //! most [`ROW_BYTES_MAX`] octets.
 //!
-//! Rules of watermarks. Each shard counts its changes from 1; [`Lsn`] 0 is "nothing to wait for". A watermark says
+//! Rules of watermarks. Each shard counts its changes from 1; [`crate::ids::Lsn`] 0 is "nothing to wait for". A watermark says
 //! that *all* changes of its shard up to it are safe at one place (this disk, one partner): it is published by the
 //! one thread that made them so, never before, and never goes back. Positions of two shards say nothing about
 //! each other. They start again from 1 in every life of the process: a position is never written to disk, because

@@ -1,7 +1,7 @@
 //! Option definitions and values: from the text of a configuration to the octets of an answer.
 //!
 //! [`Definitions`] holds what is standard and what `option-def` adds, [`encode`] turns value text into octets and
-//! checks octets given in hex, [`scope`] makes one scope's `option-data` ready for the plan: sub-options inside their
+//! checks octets given in hex, the scope part makes one scope's `option-data` ready for the plan: sub-options inside their
 //! carriers, vendor options by enterprise.
 //!
 //! Promises: no panic on any input, any thread may call; allocates, so it is for whoever loads a configuration.

@@ -6,7 +6,7 @@
 //!   +---- refusal, then watermark, then bell ----------+
 //! ```
 //! A change goes to the worker that its address names, so that two changes of one address never overtake each other. What a peer has
-//! answered is kept as one contiguous position per shard and peer ([`Progress`]); a refusal reaches the shard before the
+//! answered is kept as one contiguous position per shard and peer (`Progress`); a refusal reaches the shard before the
 //! position passes it.
 //!
 //! Promises: shards read words and positions, and take refusals from a ring of fixed size. The log thread never waits for a peer.
