@@ -15,6 +15,12 @@ pub struct Allocators {
 }
 
 impl Allocators {
+    /// Subnets that they are for.
+    #[must_use]
+    pub const fn subnet_count(&self) -> usize {
+        self.subnets.len()
+    }
+
     /// Allocators for every subnet of `plan`, for shard `shard` of `shard_count`. Allocates.
     #[must_use]
     pub fn new(plan: &Plan, seed: u64, shard: ShardId, shard_count: usize, share: Share) -> Self {

@@ -3,16 +3,19 @@
 use std::net::Ipv4Addr;
 
 use super::client::Client;
+use super::known_answers::{AnswerKey, KnownAnswers};
 use crate::config::plan::{
-    BootFields, ChosenOptions, HostIndex, Plan, PoolIndex, ScopeIndex, Sources, SubnetIndex, Wanted, resolve,
+    BootView, ChosenOptions, HostIndex, Plan, PoolIndex, ScopeIndex, Sources, SubnetIndex, Wanted, resolve,
     resolve_one,
 };
 use crate::ids::ClassId;
 use crate::wire::codes::{self, CLIENT_PORT, MessageType, SERVER_PORT, option};
+use crate::wire::dhcp4::OPTIONS_OFFSET;
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Addresses, PAYLOAD_OFFSET};
 use crate::wire::query::Query;
 use crate::wire::reply::{OptionList, Reply};
+use crate::wire::template::Varying;
 
 /// Where a packet came in and how an answer leaves from there.
 #[derive(Clone, Copy, Debug)]
@@ -78,25 +81,27 @@ fn sources<'a>(plan: &Plan, verdict: &Verdict<'_>, classes: &'a [ClassId]) -> So
     Sources { host, place, classes }
 }
 
-/// The server identifier of an answer: configured, else the address that the query came to.
-pub(super) fn server_identifier(
-    plan: &Plan,
-    query: &Query<'_>,
-    arrival: &Arrival,
-    verdict: &Verdict<'_>,
-    classes: &[ClassId],
-) -> Ipv4Addr {
-    let configured = resolve_one(plan, &sources(plan, verdict, classes), option::SERVER_ID)
-        .and_then(|value| value.first_chunk::<4>().copied());
-    if let Some(octets) = configured {
-        return Ipv4Addr::from(octets);
-    }
-    local_address(query, arrival)
+/// The server identifier that the configuration gives to an answer; else it is the address that the query came to.
+fn configured_identifier(plan: &Plan, verdict: &Verdict<'_>, classes: &[ClassId]) -> Option<[u8; 4]> {
+    resolve_one(plan, &sources(plan, verdict, classes), option::SERVER_ID)
+        .and_then(|value| value.first_chunk::<4>().copied())
 }
 
 /// The address that the query was sent to, or the interface's own when that was the broadcast address.
 fn local_address(query: &Query<'_>, arrival: &Arrival) -> Ipv4Addr {
     if query.datagram.is_broadcast() { arrival.own_address } else { query.datagram.dst }
+}
+
+/// Room for the longest message that a frame carries.
+const FRAME_BYTES: usize = 2048;
+
+/// What a shard keeps to write answers with, used again for every one.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// The configured options of one answer.
+    pub(super) configured: ChosenOptions,
+    /// Options of answers that were written before.
+    pub(super) known: KnownAnswers,
 }
 
 /// Writes the whole frame of an answer into `out` and returns its length.
@@ -109,7 +114,7 @@ pub(super) fn write(
     arrival: &Arrival,
     classes: &[ClassId],
     verdict: &Verdict<'_>,
-    configured: &mut ChosenOptions,
+    desk: &mut Desk,
     out: &mut [u8],
 ) -> Result<usize, DropReason> {
     let request = matches!(query.message_type, Some(MessageType::Request));
@@ -120,70 +125,110 @@ pub(super) fn write(
     if inform || (request && !nak && !verdict.yiaddr.is_unspecified()) {
         reply.ciaddr = query.packet.ciaddr();
     }
-    let sources = sources(plan, verdict, classes);
-    if !nak && let Some(subnet) = verdict.subnet {
-        let boot = &plan.subnet(subnet).boot;
-        let host = verdict.host.and_then(|host| plan.hosts.host(host).boot.as_deref());
-        let class = |pick: fn(&BootFields) -> bool| {
-            classes
-                .iter()
-                .filter_map(|&class| plan.class(class))
-                .map(|class| &class.boot)
-                .find(|boot| pick(boot))
-        };
-        let has_next = |boot: &BootFields| boot.next_server.is_some();
-        let has_name = |boot: &BootFields| boot.server_hostname.is_some();
-        let has_file = |boot: &BootFields| boot.boot_file_name.is_some();
-        let first = |pick: fn(&BootFields) -> bool| {
-            host.filter(|boot| pick(boot)).or_else(|| class(pick)).unwrap_or(boot)
-        };
-        reply.siaddr = first(has_next).next_server.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        reply.sname = first(has_name).server_hostname.as_deref().unwrap_or(&[]);
-        reply.file = first(has_file).boot_file_name.as_deref().unwrap_or(&[]);
-    }
-
     // An answer to an INFORM that does not go back through the relay has nothing of the relay's.
     let to_client = inform && (!query.packet.ciaddr().is_unspecified() || !query.is_relayed());
+    let own_address = local_address(query, arrival);
+    let addresses = destination(query, arrival, verdict, &mut reply, own_address);
+    if to_client {
+        reply.hops = 0;
+        reply.giaddr = Ipv4Addr::UNSPECIFIED;
+    }
+    // Information recovered from the lease is for the rules, not for the client (`recovered_relay`).
+    let relay = query.options.find(query.packet.payload(), option::AGENT_OPTIONS).unwrap_or(&[]);
+    let varying = Varying {
+        server_id: own_address.octets(),
+        lease_time_s: verdict.lease.map(|times| times.valid_s),
+        renewal_s: verdict.lease.and_then(|times| times.t1_s),
+        rebinding_s: verdict.lease.and_then(|times| times.t2_s),
+        host_name: verdict.host_name,
+        client_id: if plan.globals.echo_client_id { query.client_id().unwrap_or(&[]) } else { &[] },
+        fqdn: verdict.fqdn,
+        relay: if to_client { &[] } else { relay },
+    };
+    let area = out.get_mut(PAYLOAD_OFFSET..).ok_or(DropReason::ReplyTooLong)?;
+
+    let key = AnswerKey::new(query, verdict, classes, &varying);
+    if let Some(key) = &key
+        && let Some(known) = desk.known.find(key)
+    {
+        let boot = if known.has_boot_names {
+            boot_fields(plan, classes, verdict)
+        } else {
+            BootView { next_server: known.next_server, ..BootView::default() }
+        };
+        set_boot(&mut reply, &boot);
+        let varying = Varying { server_id: known.server_id.unwrap_or(varying.server_id), ..varying };
+        let payload_len = reply.emit_with(area, |area| known.options.emit(&varying, area))?;
+        if cfg!(debug_assertions) {
+            // Every test of the rules is a test of the short way, too.
+            let mut long = [0; FRAME_BYTES];
+            let len =
+                compose(plan, query, &reply, classes, verdict, &varying, &mut desk.configured, &mut long)?;
+            assert_eq!(area[..payload_len], long[..len], "the short way writes what the long way does");
+        }
+        return frame::emit(out, &addresses, payload_len);
+    }
+
+    let configured_id = configured_identifier(plan, verdict, classes);
+    let varying = Varying { server_id: configured_id.unwrap_or(varying.server_id), ..varying };
+    let boot = if nak { BootView::default() } else { boot_fields(plan, classes, verdict) };
+    set_boot(&mut reply, &boot);
+    let overflows = desk.configured.overflow_count;
+    let payload_len = compose(plan, query, &reply, classes, verdict, &varying, &mut desk.configured, area)?;
+    if let Some(key) = &key
+        && desk.configured.overflow_count == overflows
+        && let Some(options) = area.get(OPTIONS_OFFSET..payload_len)
+    {
+        desk.known.learn(key, options, &varying, configured_id, &boot);
+    }
+    frame::emit(out, &addresses, payload_len)
+}
+
+/// Chooses the options of an answer and writes the message: the long way.
+#[expect(clippy::too_many_arguments, reason = "what an answer is made of")]
+fn compose(
+    plan: &Plan,
+    query: &Query<'_>,
+    reply: &Reply<'_>,
+    classes: &[ClassId],
+    verdict: &Verdict<'_>,
+    varying: &Varying<'_>,
+    configured: &mut ChosenOptions,
+    area: &mut [u8],
+) -> Result<usize, DropReason> {
     let kind = [verdict.kind.number()];
-    let identifier = server_identifier(plan, query, arrival, verdict, classes).octets();
     let netmask = verdict.netmask.octets();
-    let times = verdict.lease.map(|times| {
-        (times.valid_s.to_be_bytes(), times.t1_s.map(u32::to_be_bytes), times.t2_s.map(u32::to_be_bytes))
-    });
+    let times = [
+        (option::LEASE_TIME, varying.lease_time_s),
+        (option::RENEWAL_TIME, varying.renewal_s),
+        (option::REBINDING_TIME, varying.rebinding_s),
+    ]
+    .map(|(code, time_s)| (code, time_s.map(u32::to_be_bytes)));
     let mut options = OptionList::new();
     let full = |_| DropReason::ReplyTooLong;
     options.push(option::MESSAGE_TYPE, &kind).map_err(full)?;
-    options.push(option::SERVER_ID, &identifier).map_err(full)?;
-    if plan.globals.echo_client_id
-        && let Some(client_id) = query.client_id()
-    {
-        options.push(option::CLIENT_ID, client_id).map_err(full)?;
-    }
+    options.push(option::SERVER_ID, &varying.server_id).map_err(full)?;
     if let Some(selection) = query.option(option::SUBNET_SELECTION) {
         options.push(option::SUBNET_SELECTION, selection).map_err(full)?;
     }
-    // Information recovered from the lease is for the rules, not for the client (`recovered_relay`).
-    let relay = query.relay_agent().as_bytes();
-    if !relay.is_empty() && query.recovered_relay.is_empty() && !to_client {
-        options.push(option::AGENT_OPTIONS, relay).map_err(full)?;
-    }
-    if let Some((valid, t1, t2)) = &times {
-        options.push(option::LEASE_TIME, valid).map_err(full)?;
+    if verdict.lease.is_some() {
         options.push(option::SUBNET_MASK, &netmask).map_err(full)?;
-        if let Some(t1) = t1 {
-            options.push(option::RENEWAL_TIME, t1).map_err(full)?;
+    }
+    for (code, time) in &times {
+        if let Some(time) = time {
+            options.push(*code, time).map_err(full)?;
         }
-        if let Some(t2) = t2 {
-            options.push(option::REBINDING_TIME, t2).map_err(full)?;
-        }
     }
-    if !verdict.host_name.is_empty() {
-        options.push(option::HOST_NAME, verdict.host_name).map_err(full)?;
+    let of_the_client = [
+        (option::CLIENT_ID, varying.client_id),
+        (option::AGENT_OPTIONS, varying.relay),
+        (option::HOST_NAME, varying.host_name),
+        (option::FQDN, varying.fqdn),
+    ];
+    for (code, value) in of_the_client.into_iter().filter(|(_, value)| !value.is_empty()) {
+        options.push(code, value).map_err(full)?;
     }
-    if !verdict.fqdn.is_empty() {
-        options.push(option::FQDN, verdict.fqdn).map_err(full)?;
-    }
-    if nak || verdict.subnet.is_none() {
+    if verdict.kind == MessageType::Nak || verdict.subnet.is_none() {
         configured.clear();
     } else {
         let wanted = Wanted {
@@ -192,20 +237,23 @@ pub(super) fn write(
             vendor_class: query.option(option::VIVCO).unwrap_or(&[]),
             vendor_information: query.option(option::VIVSO).unwrap_or(&[]),
         };
-        resolve(plan, &sources, &wanted, configured);
+        resolve(plan, &sources(plan, verdict, classes), &wanted, configured);
     }
     for (code, value) in configured.iter(plan) {
         options.push(code, value).map_err(full)?;
     }
+    reply.emit(&options, area)
+}
 
-    let addresses = destination(query, arrival, verdict, &mut reply, local_address(query, arrival));
-    if to_client {
-        reply.hops = 0;
-        reply.giaddr = Ipv4Addr::UNSPECIFIED;
-    }
-    let area = out.get_mut(PAYLOAD_OFFSET..).ok_or(DropReason::ReplyTooLong)?;
-    let payload_len = reply.emit(&options, area)?;
-    frame::emit(out, &addresses, payload_len)
+/// Next server and names to boot from; nothing without a subnet.
+fn boot_fields<'a>(plan: &'a Plan, classes: &[ClassId], verdict: &Verdict<'_>) -> BootView<'a> {
+    verdict.subnet.map_or_else(BootView::default, |subnet| plan.boot_fields(subnet, classes, verdict.host))
+}
+
+fn set_boot<'a>(reply: &mut Reply<'a>, boot: &BootView<'a>) {
+    reply.siaddr = boot.next_server.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    reply.sname = boot.server_hostname.unwrap_or(&[]);
+    reply.file = boot.boot_file_name.unwrap_or(&[]);
 }
 
 /// Where an answer goes; may set its BROADCAST flag on the way.

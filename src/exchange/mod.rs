@@ -15,6 +15,7 @@ mod answer;
 mod classifier;
 mod client;
 mod context;
+mod known_answers;
 pub mod leases;
 mod names;
 mod process;

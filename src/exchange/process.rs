@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::allocation::{self, Grant, Place, Refusal};
 use super::allocators::Allocators;
-use super::answer::{self, Arrival, Times, Verdict};
+use super::answer::{self, Arrival, Desk, Times, Verdict};
 use super::classifier::Classifier;
 use super::client::{Client, identifiers};
 use super::context::RELAY_BYTES_MAX;
 use super::context::{self, CONTEXT_BYTES_MAX};
+use super::known_answers::KnownAnswers;
 use super::leases::{Leases, LetGo, is_over};
 use super::names::{Names, name_lease};
 use super::serving::Serving;
@@ -78,7 +79,7 @@ pub struct Shard {
     /// What it counts.
     pub counters: Arc<ShardCounters>,
     classifier: Option<Box<Classifier>>,
-    configured: ChosenOptions,
+    desk: Desk,
     names: Names,
     /// Where the context of a lease is put together.
     context: Box<[u8; CONTEXT_BYTES_MAX]>,
@@ -91,12 +92,13 @@ impl Shard {
     /// A shard with these leases. Allocates.
     #[must_use]
     pub fn new(leases: Leases, allocators: Allocators, counters: Arc<ShardCounters>) -> Self {
+        let subnet_count = allocators.subnet_count();
         Self {
             leases,
             allocators,
             counters,
             classifier: Some(Box::default()),
-            configured: ChosenOptions::default(),
+            desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
             names: Names::default(),
             context: Box::new([0; CONTEXT_BYTES_MAX]),
         }
@@ -122,6 +124,7 @@ impl Shard {
     ) -> Outcome {
         let mut classifier =
             self.classifier.take().expect("put back below, and `process` does not call itself");
+        self.desk.known.serve(serving.number);
         let outcome = if !serving.plan.globals.stash_agent_options {
             self.decide(serving, given, query, &mut classifier, out)
         } else {
@@ -131,8 +134,9 @@ impl Shard {
             self.decide(serving, given, &query, &mut classifier, out)
         };
         self.classifier = Some(classifier);
-        if self.configured.overflow_count > 0 {
-            self.counters.options_left_out(std::mem::take(&mut self.configured.overflow_count));
+        let overflows = &mut self.desk.configured.overflow_count;
+        if *overflows > 0 {
+            self.counters.options_left_out(std::mem::take(overflows));
         }
         outcome.unwrap_or_else(Outcome::Drop)
     }
@@ -423,7 +427,7 @@ impl Shard {
             &given.arrival,
             view.classes,
             &verdict,
-            &mut self.configured,
+            &mut self.desk,
             out,
         )?;
         let kind = MessageType::Offer;
@@ -617,15 +621,8 @@ impl Shard {
             host_name: self.names.host_name(),
             fqdn: self.names.fqdn(),
         };
-        let len = answer::write(
-            client.plan,
-            query,
-            &given.arrival,
-            view.classes,
-            &verdict,
-            &mut self.configured,
-            out,
-        )?;
+        let len =
+            answer::write(client.plan, query, &given.arrival, view.classes, &verdict, &mut self.desk, out)?;
         Ok(Outcome::Park { len, kind: MessageType::Ack, lsn, lease: stored })
     }
 
@@ -667,7 +664,7 @@ impl Shard {
             &given.arrival,
             view.classes,
             &verdict,
-            &mut self.configured,
+            &mut self.desk,
             out,
         )?;
         let _ = serving;
@@ -779,7 +776,7 @@ impl Shard {
         out: &mut [u8],
     ) -> Step<Outcome> {
         let plan = &serving.plan;
-        let len = answer::write(plan, query, &given.arrival, classes, verdict, &mut self.configured, out)?;
+        let len = answer::write(plan, query, &given.arrival, classes, verdict, &mut self.desk, out)?;
         Ok(Outcome::Reply { len, kind: verdict.kind })
     }
 

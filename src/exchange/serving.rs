@@ -16,6 +16,8 @@ pub struct StatsBook {
     pub totals: Arc<LeaseStats>,
     subnets: HashMap<SubnetId, Arc<LeaseStats>>,
     pools: HashMap<(SubnetId, u32), Arc<LeaseStats>>,
+    /// Plans that were put together with these counters.
+    served: u64,
 }
 
 /// What shards answer from: immutable but for the counters.
@@ -23,6 +25,8 @@ pub struct StatsBook {
 pub struct Serving {
     /// The configuration.
     pub plan: Plan,
+    /// Which one it is of those that share their counters: the first is 1.
+    pub number: u64,
     /// `expired-leases-processing`.
     pub reclamation: Reclamation,
     /// Of each interface, by its [`InterfaceId`], how answers leave; nothing where the server does not listen.
@@ -55,8 +59,10 @@ impl Serving {
                 Arc::clone(book.pools.entry(key).or_default())
             })
             .collect();
+        book.served += 1;
         Self {
             plan,
+            number: book.served,
             reclamation,
             arrivals,
             scope_classes: [Vec::new(), Vec::new()],

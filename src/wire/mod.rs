@@ -24,6 +24,7 @@ pub mod query;
 pub mod relay;
 pub mod reply;
 mod shape;
+pub mod template;
 pub mod vendor;
 
 pub use codes::MessageType;

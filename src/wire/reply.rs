@@ -310,6 +310,20 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// [`DropReason::ReplyTooLong`] when `buffer` is too short; what it then holds is without meaning.
     pub fn emit(&self, options: &OptionList<'_>, buffer: &mut [u8]) -> Result<usize, DropReason> {
+        self.emit_with(buffer, |area| options.emit(area))
+    }
+
+    /// [`Self::emit`] with options that `options` writes to the area it is given; it says how many octets they take, or
+    /// nothing when they do not fit.
+    ///
+    /// # Errors
+    /// As [`Self::emit`].
+    #[inline]
+    pub fn emit_with(
+        &self,
+        buffer: &mut [u8],
+        options: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<usize, DropReason> {
         let Some((fixed, area)) = buffer.split_first_chunk_mut::<OPTIONS_OFFSET>() else {
             return Err(DropReason::ReplyTooLong);
         };
@@ -329,13 +343,18 @@ impl<'a> Reply<'a> {
         fill(&mut fixed[field::SNAME], self.sname);
         fill(&mut fixed[field::FILE], self.file);
         fixed[field::COOKIE].copy_from_slice(&MAGIC_COOKIE);
-        let options_len = options.emit(area).ok_or(DropReason::ReplyTooLong)?;
+        let options_len = options(area).ok_or(DropReason::ReplyTooLong)?;
         Ok(OPTIONS_OFFSET + options_len)
     }
 }
 
 fn fill(field: &mut [u8], value: &[u8]) {
     if value.is_empty() {
+        return;
+    }
+    // Nearly every `chaddr`: a move instead of a call.
+    if let (Ok(six), Some(room)) = (<&[u8; 6]>::try_from(value), field.first_chunk_mut::<6>()) {
+        *room = *six;
         return;
     }
     let len = value.len().min(field.len());
