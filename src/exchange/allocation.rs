@@ -58,7 +58,7 @@ pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<Lease
             .then_some(subnet.0)
     };
     if !client.client_id.is_empty() {
-        let found = leases.find_client_id(client.client_id, |record| rank(record, true));
+        let found = leases.find_client_id(client.key_hash, client.client_id, |record| rank(record, true));
         if found.is_some() {
             return found;
         }
@@ -67,7 +67,9 @@ pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<Lease
         return None;
     }
     // A subnet that does not match by client identifier stores leases without one, so that they are all found here.
-    leases.find_hw(client.hw_addr, client.client_id, |record| rank(record, false))
+    let hash =
+        if client.client_id.is_empty() { client.key_hash } else { leases.table.hash_hw(client.hw_addr) };
+    leases.find_hw(hash, client.hw_addr, client.client_id, |record| rank(record, false))
 }
 
 /// The place of the client's lease, if it may keep it: in an allowed pool, and not reserved for somebody else.

@@ -7,6 +7,7 @@ use crate::config::plan::{
     HostIndex, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
 };
 use crate::ids::{ClassId, HwAddr};
+use crate::lease::table::KeyHash;
 use crate::time::Now;
 use crate::wire::query::Query;
 
@@ -20,6 +21,8 @@ pub(super) struct Client<'a> {
     /// Content of option 61; empty when there is none.
     pub(super) client_id: &'a [u8],
     pub(super) identifiers: &'a Identifiers<'a>,
+    /// The hash of the identifier, or of the hardware address when there is none.
+    pub(super) key_hash: KeyHash,
     /// The current subnet: selected at first, then the one that the lease is of.
     pub(super) subnet: SubnetIndex,
     pub(super) network: NetworkIndex,

@@ -159,21 +159,21 @@ impl Leases {
     /// The lease with this client identifier that `rank` puts first.
     pub(super) fn find_client_id(
         &self,
+        hash: KeyHash,
         client_id: &[u8],
         rank: impl Fn(&Record) -> Option<u32>,
     ) -> Option<LeaseRef> {
-        let hash = self.table.hash_client_id(client_id);
         self.first(self.table.with_client_id(hash, client_id), rank)
     }
 
     /// The lease with this hardware address that `rank` puts first, among those of a client that sends `client_id`.
     pub(super) fn find_hw(
         &self,
+        hash: KeyHash,
         hw_addr: &HwAddr,
         client_id: &[u8],
         rank: impl Fn(&Record) -> Option<u32>,
     ) -> Option<LeaseRef> {
-        let hash = self.table.hash_hw(hw_addr);
         self.first(self.table.with_hw(hash, hw_addr, client_id), rank)
     }
 

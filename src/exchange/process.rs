@@ -22,6 +22,7 @@ use crate::config::plan::{ChosenOptions, Lifetimes, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::Owner;
+use crate::lease::table::KeyHash;
 use crate::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
 use crate::time::Now;
 use crate::wire::codes::{MessageType, option};
@@ -39,6 +40,8 @@ pub struct Given<'a> {
     pub scope_classes: &'a [ClassId],
     /// Another shard has passed it on: it stays here whatever the directory says.
     pub handed_over: bool,
+    /// What [`Shard::prefetch`] said of the query; nothing when it was not asked.
+    pub key_hash: Option<KeyHash>,
 }
 
 /// What becomes of a query.
@@ -105,13 +108,18 @@ impl Shard {
     }
 
     /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.
-    pub fn prefetch(&self, query: &Query<'_>) -> crate::lease::table::KeyHash {
-        let hash = match query.client_id() {
-            Some(client_id) => self.leases.table.hash_client_id(client_id),
-            None => self.leases.table.hash_hw(&query.hw_addr()),
-        };
+    pub fn prefetch(&self, query: &Query<'_>) -> KeyHash {
+        let hash = self.key_hash(query);
         self.leases.table.prefetch(hash);
         hash
+    }
+
+    /// The hash of the key that a client's lease is first looked for with: its identifier, else its hardware address.
+    fn key_hash(&self, query: &Query<'_>) -> KeyHash {
+        match query.client_id() {
+            Some(client_id) => self.leases.table.hash_client_id(client_id),
+            None => self.leases.table.hash_hw(&query.hw_addr()),
+        }
     }
 
     /// Decides one query; a reply is written into `out` as a whole frame.
@@ -254,6 +262,7 @@ impl Shard {
             hw_addr: &hw_addr,
             client_id,
             identifiers: &identifiers,
+            key_hash: given.key_hash.unwrap_or_else(|| self.key_hash(query)),
             subnet: selected,
             network: plan.subnet(selected).network,
             classes: &[],

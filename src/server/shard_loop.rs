@@ -374,8 +374,8 @@ impl<P: Port> ShardLoop<P> {
             }
         }
         for index in 0..count {
-            if matches!(self.parsed[index].state, Stage::Ready(_)) {
-                self.decide(&serving, now, index);
+            if let Stage::Ready(hash) = self.parsed[index].state {
+                self.decide(&serving, now, index, hash);
             }
         }
         self.ports.recycle(&mut self.rx);
@@ -446,7 +446,7 @@ impl<P: Port> ShardLoop<P> {
     }
 
     /// Decides packet `index` of the batch.
-    fn decide(&mut self, serving: &Serving, now: Now, index: usize) {
+    fn decide(&mut self, serving: &Serving, now: Now, index: usize, hash: KeyHash) {
         let rx = self.rx.frames()[index];
         let Some(arrival) = serving.arrival(rx.interface) else {
             return self.shard.counters.dropped(DropReason::FrameAddress);
@@ -486,7 +486,7 @@ impl<P: Port> ShardLoop<P> {
             return self.shard.counters.dropped(DropReason::HaNotForUs);
         }
         let scope_classes = classes_of(serving, decision);
-        let given = Given { now, arrival: *arrival, scope_classes, handed_over: false };
+        let given = Given { now, arrival: *arrival, scope_classes, handed_over: false, key_hash: Some(hash) };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
@@ -593,7 +593,7 @@ impl<P: Port> ShardLoop<P> {
             return self.shard.counters.dropped(DropReason::FramesGone);
         };
         let scope_classes = classes_of(serving, decision);
-        let given = Given { now, arrival: *arrival, scope_classes, handed_over: true };
+        let given = Given { now, arrival: *arrival, scope_classes, handed_over: true, key_hash: None };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         self.act(outcome, out, carrier.interface);
     }
@@ -772,6 +772,9 @@ fn room(park: &Park<Waiting>, gate: Gate, kind: Option<MessageType>) -> Result<(
 
 /// Whose half of the clients a query belongs to.
 fn scope_of(word: ScopeWord, query: &Query<'_>) -> Decision {
+    if word == ScopeWord::ALONE {
+        return word.decide(None, false);
+    }
     let kind = query.message_type.map_or(0, |kind| kind.number());
     let balanced = is_balanced4(kind);
     let bucket = if balanced { query.bucket_key().map(|key| bucket(key.as_bytes())) } else { None };

@@ -221,32 +221,34 @@ fn pseudo_header(addresses: &[u8], udp_len: u16) -> u64 {
     sum(addresses) + u64::from(u16::from_le_bytes([0, PROTOCOL_UDP])) + u64::from(udp_len.swap_bytes())
 }
 
-/// The one's-complement sum of `bytes` as little-endian words, not yet folded. Byte order does not matter to such a
-/// sum as long as it is written back the same way (RFC 1071 2). Halves of 64-bit words go into accumulators of their
-/// own, so that nothing carries (below 16 GiB nothing overflows) and the compiler can use wide registers.
+/// The one's-complement sum of `bytes` as little-endian words, not yet folded to 16 bits, below 2^33. Byte order does not matter
+/// to such a sum as long as it is written back the same way (RFC 1071 2), and neither does the width of the words that are added,
+/// as long as what carries out of the top comes in again at the bottom: eight octets cost an addition and a carry.
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    const LANES: usize = 4;
-    let (blocks, rest) = bytes.as_chunks::<{ LANES * 8 }>();
-    let (mut low, mut high) = ([0_u64; LANES], [0_u64; LANES]);
+    const UNROLLED: usize = 8;
+    let add = |total: u64, word: [u8; 8]| {
+        let (total, carried) = total.overflowing_add(u64::from_le_bytes(word));
+        // Cannot overflow again: a sum that carried is at most 2^64 - 2.
+        total + u64::from(carried)
+    };
+    let mut total = 0;
+    let (blocks, rest) = bytes.as_chunks::<{ UNROLLED * 8 }>();
     for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for (lane, word) in words.iter().enumerate().take(LANES) {
-            let word = u64::from_le_bytes(*word);
-            low[lane] += word & 0xffff_ffff;
-            high[lane] += word >> 32;
+        for word in block.as_chunks::<8>().0 {
+            total = add(total, *word);
         }
     }
-    let mut total: u64 = low.iter().chain(&high).sum();
-    let (words, rest) = rest.as_chunks::<4>();
+    let (words, rest) = rest.as_chunks::<8>();
     for word in words {
-        total += u64::from(u32::from_le_bytes(*word));
+        total = add(total, *word);
     }
-    let mut last = [0; 4];
+    let mut last = [0; 8];
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    total + u64::from(u32::from_le_bytes(last))
+    let total = add(total, last);
+    (total & 0xffff_ffff) + (total >> 32)
 }
 
 /// Folds a sum to 16 bits, carries added back in.

@@ -119,11 +119,21 @@ impl Bucket {
 
     /// A bit per pair with this tag.
     fn matches(&self, tag: u16) -> u16 {
-        let mut found = 0;
-        for (at, own) in self.tags.iter().enumerate() {
-            found |= u16::from(*own == tag) << at;
-        }
-        found & ((1 << self.count()) - 1)
+        // Four tags to a word. A lane of the difference is zero exactly when neither its upper bit is set nor its lower bits carry
+        // into that when their maximum is added; lanes do not disturb each other.
+        const LOW: u64 = 0x7fff_7fff_7fff_7fff;
+        const LANES: u64 = 0x0001_0001_0001_0001;
+        // Brings bits 0, 16, 32 and 48 together from bit 48 on: no two products meet below.
+        const GATHER: u64 = 0x0001_0002_0004_0008;
+        let wanted = u64::from(tag) * LANES;
+        let four = |tags: &[u16]| {
+            let word = tags.iter().rev().fold(0, |word, tag| word << 16 | u64::from(*tag));
+            let differs = word ^ wanted;
+            let same = !(((differs & LOW) + LOW) | differs | LOW);
+            (same >> 15).wrapping_mul(GATHER) >> 48 & 0xf
+        };
+        let found = four(&self.tags[..4]) | four(&self.tags[4..8]) << 4 | (four(&self.tags[8..]) & 3) << 8;
+        u16::try_from(found).expect("ten bits") & ((1 << self.count()) - 1)
     }
 }
 
@@ -419,5 +429,31 @@ impl Iterator for Candidates<'_> {
         let at = self.left.trailing_zeros() as usize;
         self.left &= self.left - 1;
         Some(Entry(self.bucket.entries[at]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_found_in_every_place_and_only_those_that_are_equal() {
+        let odd = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+        for count in 0..=PAIRS {
+            for &tag in &odd {
+                for &other in &odd {
+                    for place in 0..PAIRS {
+                        let mut bucket = Bucket::EMPTY;
+                        for at in 0..count {
+                            bucket.push(if at == place { tag } else { other }, 0);
+                        }
+                        let expected = (0..count)
+                            .filter(|at| bucket.tags[*at] == tag)
+                            .fold(0, |found, at| found | 1 << at);
+                        assert_eq!(bucket.matches(tag), expected, "{tag:#x} among {other:#x}");
+                    }
+                }
+            }
+        }
     }
 }

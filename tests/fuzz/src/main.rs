@@ -1,5 +1,5 @@
-//! The fuzzer of one target: `APLOMADO_TARGET=wire cargo +nightly run --release -- CORPUS [libFuzzer options]`; `scripts/fuzz` builds
-//! it with coverage. A package of its own, outside the workspace, because libFuzzer wants a nightly compiler.
+//! The fuzzer of one target: `APLOMADO_TARGET=wire aplomado-fuzz CORPUS [libFuzzer options]`; `scripts/fuzz` builds
+//! it with coverage. A package of its own, outside the workspace, because libFuzzer wants coverage compiled in and a C++ compiler.
 #![no_main]
 
 use std::sync::OnceLock;
