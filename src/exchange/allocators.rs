@@ -24,7 +24,9 @@ impl Allocators {
     /// Allocators for every subnet of `plan`, for shard `shard` of `shard_count`. Allocates.
     #[must_use]
     pub fn new(plan: &Plan, seed: u64, shard: ShardId, shard_count: usize, share: Share) -> Self {
-        let start = Start::of_shard(seed, shard, shard_count, share);
+        let shared = Start::of_shard(seed, shard, shard_count, share);
+        // A guard is how the pools of a pair are told apart: the partner does not allocate from those that this server may use.
+        let alone = Start::of_shard(seed, shard, shard_count, Share::Whole);
         let subnets = (0..plan.subnets.len())
             .filter_map(|index| u32::try_from(index).ok().map(SubnetIndex))
             .map(|index| {
@@ -38,7 +40,9 @@ impl Allocators {
                     Configured::Random => AllocatorKind::Random,
                     Configured::Flq => AllocatorKind::Flq,
                 };
-                (Allocator::new(kind, &pools, start), pools)
+                let is_guarded = !plan.subnet(index).guard.is_open()
+                    || plan.pools_of(index).iter().any(|pool| !pool.guard.is_open());
+                (Allocator::new(kind, &pools, if is_guarded { alone } else { shared }), pools)
             })
             .collect();
         Self { subnets, preferred: vec![None; plan.networks.len()] }

@@ -81,6 +81,10 @@ pub struct Shard {
     pub allocators: Allocators,
     /// What it counts.
     pub counters: Arc<ShardCounters>,
+    /// Changes above this position wait for the answer of a peer that replies wait for; all are answered when there is none.
+    pub answered: Lsn,
+    /// The change of a lease that has just been lost to another client, or with its lease: no reply may leave for it.
+    pub(super) displaced: Option<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
     desk: Desk,
     names: Names,
@@ -100,11 +104,18 @@ impl Shard {
             leases,
             allocators,
             counters,
+            answered: Lsn(u64::MAX),
+            displaced: None,
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
             names: Names::default(),
             context: Box::new([0; CONTEXT_BYTES_MAX]),
         }
+    }
+
+    /// The change whose reply must be taken back, after a step of [`Self::serve`].
+    pub const fn take_displaced(&mut self) -> Option<(Lsn, LeaseRef)> {
+        self.displaced.take()
     }
 
     /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.

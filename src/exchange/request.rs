@@ -84,6 +84,11 @@ impl Shard {
                 let Some(lease) = self.lookup(&key) else {
                     return Progress::Done(LeaseReply::NotFound, Lsn(0));
                 };
+                // What the partner has done with is gone already: here is a newer lease of which it does not know yet.
+                if matches!(origin, Origin::Partner { .. }) && self.is_unanswered(lease) {
+                    return Progress::Done(LeaseReply::NotFound, Lsn(0));
+                }
+                self.displaced = Some((self.leases.table.record(lease).pending_lsn(), lease));
                 let deleted = match self.leases.ready() {
                     Ok(()) => self.leases.delete(serving, lease, change_origin(origin)),
                     Err(reason) => Err(reason),
@@ -163,6 +168,16 @@ impl Shard {
             }
             _ => {}
         }
+        if let Some(old) = old
+            && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
+        {
+            // Two changes of one address have crossed: at most one of the two clients may hear that it is theirs.
+            if self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true }) {
+                let kept = mode == PutMode::Newer;
+                return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
+            }
+            self.displaced = Some((self.leases.table.record(old).pending_lsn(), old));
+        }
         let stored = match old {
             Some(old) => self.leases.update(serving, old, lease, change_origin(origin)),
             None => self.leases.create(serving, lease, None, now.wall_s, change_origin(origin)),
@@ -173,6 +188,11 @@ impl Shard {
             Err(DropReason::NoLease) => (LeaseReply::Busy, Lsn(0)),
             Err(reason) => (LeaseReply::Full(reason.help()), Lsn(0)),
         }
+    }
+
+    /// Whether a peer has still to answer the last change of a lease.
+    fn is_unanswered(&self, lease: LeaseRef) -> bool {
+        self.leases.table.record(lease).pending_lsn() > self.answered
     }
 
     /// The lease of this shard that `key` names.

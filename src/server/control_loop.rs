@@ -129,7 +129,7 @@ fn start_and_serve(
         sanity: sanity_mode(&tree),
         row_errors_max: u64::from(tree.lease_database.max_row_errors),
         lease_capacity: capacity,
-        share: Share::Whole,
+        share: pair.as_ref().map_or(Share::Whole, |pair| pair.share),
         seed,
         wake_control,
         ha: pair.as_ref().map(|pair| Arc::clone(&pair.links)),

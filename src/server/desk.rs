@@ -327,7 +327,8 @@ impl Desk {
             }
             Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
         }
-        self.bulk.begin(ticket, items, self.engine.shards.len());
+        let partner_wins = self.ha.as_ref().is_some_and(Ha::partner_wins);
+        self.bulk.begin(ticket, items, self.engine.shards.len(), partner_wins);
     }
 
     /// One change of a bulk command, checked against the subnets.

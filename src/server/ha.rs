@@ -17,6 +17,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::engine::Engine;
+use crate::allocate::Share;
 use crate::config::tree::{Dhcp4, Feature};
 use crate::control::backend::{Daemon, Ticket as ApiTicket};
 use crate::control::command::{Answer as ApiAnswer, Arguments, Command};
@@ -36,7 +37,7 @@ use crate::ha::partner::{BULK_COMMAND, Hint, Partner};
 use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Ticket};
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
-use crate::ha::states::State;
+use crate::ha::states::{Mode, Role as PeerRole, State};
 use crate::ha::sync::{SubnetFilter, Sync, SyncParams};
 use crate::ha::unacked::Traffic;
 use crate::ha::view::Scope;
@@ -163,7 +164,18 @@ pub struct Prepared {
     config: RelationshipConfig,
     /// For the engine.
     pub links: Arc<Links>,
+    /// For the engine, too.
+    pub share: Share,
     queues: Vec<Vec<Receiver<Update>>>,
+}
+
+/// Which half of the pools that both servers of a pair allocate from this one begins in.
+fn share(config: &RelationshipConfig) -> Share {
+    match (config.mode, config.own().role) {
+        (Mode::LoadBalancing, PeerRole::Primary) => Share::Lower,
+        (Mode::LoadBalancing, PeerRole::Secondary) => Share::Upper,
+        _ => Share::Whole,
+    }
 }
 
 /// Reads the configuration and makes what the engine needs of it; nothing without HA.
@@ -183,7 +195,8 @@ pub fn prepare(
     let config = parsed.relationships.remove(0);
     let workers = usize::try_from(threading(tree, &config, shard_count).client_threads).unwrap_or(1);
     let (links, queues) = Links::new(&config, shard_count, workers.clamp(1, 64), seed, wake_control);
-    Ok(Some(Prepared { config, links, queues }))
+    let share = share(&config);
+    Ok(Some(Prepared { config, links, share, queues }))
 }
 
 impl Prepared {
@@ -192,7 +205,7 @@ impl Prepared {
     /// # Errors
     /// Certificates that cannot be used; no threads.
     pub fn start(self, now: Now) -> Result<Ha, String> {
-        let Self { config, links, queues } = self;
+        let Self { config, links, queues, .. } = self;
         let (reports_tx, reports) = unbounded();
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
         let no_thread = |error: std::io::Error| format!("cannot start a worker of HA: {error}");
@@ -258,6 +271,12 @@ impl Ha {
     #[must_use]
     pub const fn service(&self) -> bool {
         self.relationships.service()
+    }
+
+    /// Whether the partner's change goes first when two of one address have crossed: the primary's does.
+    #[must_use]
+    pub fn partner_wins(&self) -> bool {
+        self.config.own().role != PeerRole::Primary
     }
 
     /// Whether `tree` says of HA what this was started with.

@@ -680,9 +680,24 @@ impl<P: Port> ShardLoop<P> {
         true
     }
 
+    /// The position up to which every peer that replies wait for has answered.
+    fn answered(&self) -> Lsn {
+        let awaited = self.acked.iter().filter(|(peer, _)| self.gate.awaits(*peer));
+        awaited.map(|(_, mark)| mark.read()).min().unwrap_or(Lsn(u64::MAX))
+    }
+
     fn work(&mut self, now: Now, number: u64, job: Job) {
         let serving = Arc::clone(&self.serving);
-        match self.shard.serve(&serving, now, job) {
+        self.shard.answered = self.answered();
+        let progress = self.shard.serve(&serving, now, job);
+        if let Some((lsn, lease)) = self.shard.take_displaced() {
+            let Self { park, slab, shard, .. } = self;
+            park.cancel(lsn, lease, |parked| {
+                slab.put(parked.frame.frame);
+                shard.counters.dropped(DropReason::ParkCancelled);
+            });
+        }
+        match progress {
             Progress::More(job) => self.job = Some((number, job)),
             Progress::Done(reply, lsn) => {
                 let id = self.id;

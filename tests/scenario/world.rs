@@ -13,6 +13,7 @@ use aplomado::config::plan::{Plan, PoolIndex, Surroundings, build};
 use aplomado::exchange::allocators::Allocators;
 use aplomado::exchange::leases::Leases;
 use aplomado::exchange::reclaim::Cycles;
+use aplomado::exchange::request::{Job, Progress};
 use aplomado::exchange::serving::{Serving, StatsBook};
 use aplomado::exchange::stats::{LeaseStats, ShardCounters};
 use aplomado::exchange::{Arrival, Given, Outcome, Shard};
@@ -20,6 +21,7 @@ use aplomado::ids::{ClassId, InterfaceId, Lsn, ShardId, SubnetId};
 use aplomado::journal::{Change, LogRx, log_ring};
 use aplomado::lease::address::{AddressSpace, Retiring};
 use aplomado::lease::directory::Directory;
+use aplomado::lease::request::{LeaseReply, LeaseRequest};
 use aplomado::lease::table::{LeaseTable, TableLimits};
 use aplomado::lease::{Lease4, Lease4Buf};
 use aplomado::net::FRAME_BYTES;
@@ -204,6 +206,21 @@ impl World {
         };
         self.write();
         fate
+    }
+
+    /// A command to one shard, done to its end and written.
+    pub(crate) fn command(&mut self, shard: ShardId, request: LeaseRequest) -> LeaseReply {
+        let mut job = Job::new(request);
+        loop {
+            let shard = &mut self.shards[usize::from(shard.0)];
+            match shard.serve(&self.serving, self.now, job) {
+                Progress::More(more) => job = more,
+                Progress::Done(reply, _) => {
+                    self.write();
+                    return reply;
+                }
+            }
+        }
     }
 
     /// One shard's part: what became of the query, or the shard that it goes to.

@@ -62,6 +62,12 @@ impl Test {
 pub struct Guard(pub Box<[ClassId]>);
 
 impl Guard {
+    /// Whether every query passes.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a query with `classes` passes.
     #[must_use]
     pub fn admits(&self, classes: &[ClassId]) -> bool {

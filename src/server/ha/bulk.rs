@@ -25,6 +25,7 @@ pub type Item = Result<(Operation, Lease4Buf), BulkFailure>;
 /// One command.
 struct Bulk {
     ticket: Ticket,
+    origin: Origin,
     count: usize,
     /// Not given to a shard yet, with their positions in the command.
     waiting: VecDeque<(usize, Operation, Lease4Buf)>,
@@ -43,7 +44,9 @@ pub struct BulkCommands {
 
 impl BulkCommands {
     /// Begins a command.
-    pub fn begin(&mut self, ticket: Ticket, items: Vec<Item>, shard_count: usize) {
+    ///
+    /// Of two changes of one address that have crossed the partner's is made when `partner_wins`, else it is refused.
+    pub fn begin(&mut self, ticket: Ticket, items: Vec<Item>, shard_count: usize, partner_wins: bool) {
         let count = items.len();
         let (mut waiting, mut failed) = (VecDeque::new(), Vec::new());
         for (index, item) in items.into_iter().enumerate() {
@@ -53,7 +56,8 @@ impl BulkCommands {
             }
         }
         let gates = vec![Lsn(0); shard_count];
-        self.list.push(Bulk { ticket, count, waiting, outstanding: HashMap::new(), gates, failed });
+        let origin = Origin::Partner { partner_wins };
+        self.list.push(Bulk { ticket, origin, count, waiting, outstanding: HashMap::new(), gates, failed });
     }
 
     /// A shard's answer.
@@ -99,7 +103,7 @@ impl BulkCommands {
 
 impl Bulk {
     fn feed(&mut self, engine: &Engine, number: &mut u64) {
-        let origin = Origin::Partner { partner_wins: false };
+        let origin = self.origin;
         while self.outstanding.len() < WINDOW {
             let Some((index, operation, lease)) = self.waiting.pop_front() else { return };
             let view = lease.view();

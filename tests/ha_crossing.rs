@@ -1,0 +1,169 @@
+//! Two servers over one pool whose changes of one address cross on the way: at most one client hears that it is theirs.
+//!
+//! Whole shards on both sides; the network between them is this test, which decides what arrives first.
+
+mod scenario;
+
+use std::net::Ipv4Addr;
+
+use aplomado::ids::{Lsn, ShardId};
+use aplomado::lease::Lease4Buf;
+use aplomado::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use scenario::packet;
+use scenario::world::{Fate, World};
+
+const POOL: &str = r#""subnet4": [ { "subnet": "192.0.2.0/24", "id": 1,
+    "pools": [ { "pool": "192.0.2.10-192.0.2.40" } ] } ]"#;
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
+const ANA: &str = "mac=02:00:00:00:0a:01";
+const BEN: &str = "mac=02:00:00:00:0b:01";
+const OF_THE_PARTNER: Origin = Origin::Partner { partner_wins: false };
+const OF_THE_PRIMARY: Origin = Origin::Partner { partner_wins: true };
+
+/// One server, and up to which change its partner has answered.
+struct Server {
+    world: World,
+    shards: usize,
+}
+
+impl Server {
+    fn new(shards: usize) -> Self {
+        let mut world = World::new(POOL, shards);
+        // The pair is at work and the partner has answered nothing yet.
+        world.shards.iter_mut().for_each(|shard| shard.answered = Lsn(0));
+        Self { world, shards }
+    }
+
+    /// A client takes [`ADDRESS`]; the lease that the partner is to be told of.
+    fn lease_to(&mut self, client: &str) -> Lease4Buf {
+        let query = packet::query(&format!("request {client} want={ADDRESS} sid=192.0.2.1"), 7);
+        assert!(matches!(self.world.put(&query, "v0"), Fate::Answered(_)), "{client} is served");
+        self.held().expect("it is stored")
+    }
+
+    /// What the server holds for the address.
+    fn held(&mut self) -> Option<Lease4Buf> {
+        (0..self.shards).find_map(|shard| {
+            match self.serve_at(shard, LeaseRequest::Get(LeaseKey::Address(ADDRESS))) {
+                LeaseReply::Lease(lease) => Some(lease),
+                _ => None,
+            }
+        })
+    }
+
+    fn serve_at(&mut self, shard: usize, request: LeaseRequest) -> LeaseReply {
+        self.world.command(ShardId(u8::try_from(shard).expect("few")), request)
+    }
+
+    /// The partner's command, at the shard that holds the address.
+    fn command(&mut self, request: &LeaseRequest) -> LeaseReply {
+        let holder = (0..self.shards)
+            .find(|shard| {
+                let get = LeaseRequest::Get(LeaseKey::Address(ADDRESS));
+                self.serve_at(*shard, get) != LeaseReply::NotFound
+            })
+            .unwrap_or(0);
+        self.serve_at(holder, request.clone())
+    }
+
+    /// Whether a reply for the address was taken back since the last time that this was asked.
+    fn has_taken_back(&mut self) -> bool {
+        self.world.shards.iter_mut().filter_map(aplomado::exchange::Shard::take_displaced).count() > 0
+    }
+
+    fn partner_has_answered(&mut self) {
+        self.world.shards.iter_mut().for_each(|shard| shard.answered = Lsn(u64::MAX));
+    }
+}
+
+fn put(lease: &Lease4Buf, origin: Origin) -> LeaseRequest {
+    LeaseRequest::Put { lease: lease.clone(), mode: PutMode::Upsert, origin }
+}
+
+fn delete(origin: Origin) -> LeaseRequest {
+    LeaseRequest::Delete { key: LeaseKey::Address(ADDRESS), origin }
+}
+
+#[test]
+fn between_two_of_ours_the_primarys_change_wins_whichever_arrives_first() {
+    for shards in [1, 2] {
+        for primary_first in [true, false] {
+            let (mut primary, mut secondary) = (Server::new(shards), Server::new(shards));
+            let of_ana = primary.lease_to(ANA);
+            let of_ben = secondary.lease_to(BEN);
+            let at_secondary = put(&of_ana, OF_THE_PRIMARY);
+            let at_primary = put(&of_ben, OF_THE_PARTNER);
+            if primary_first {
+                assert_eq!(secondary.command(&at_secondary), LeaseReply::Updated);
+                assert_eq!(primary.command(&at_primary), LeaseReply::Busy);
+            } else {
+                assert_eq!(primary.command(&at_primary), LeaseReply::Busy);
+                assert_eq!(secondary.command(&at_secondary), LeaseReply::Updated);
+            }
+            assert!(secondary.has_taken_back(), "nobody may tell Ben that the address is his");
+            assert!(!primary.has_taken_back());
+            assert_eq!(primary.held(), Some(of_ana.clone()));
+            let at_secondary = secondary.held().expect("a lease");
+            assert_eq!(at_secondary.view().hw_addr.as_bytes(), of_ana.view().hw_addr.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn with_a_kea_both_sides_keep_to_what_they_have_told_each_other() {
+    // Kea makes every change that it is told of; ours refuses while its own is on the way.
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    let mut elsewhere = Server::new(1);
+    let of_ana = elsewhere.lease_to(ANA);
+    assert_eq!(
+        ours.command(&put(&of_ana, Origin::Command)),
+        LeaseReply::Busy,
+        "Kea 2.2 does not say who asks"
+    );
+    assert_eq!(ours.command(&put(&of_ana, OF_THE_PARTNER)), LeaseReply::Busy);
+    assert_eq!(ours.held(), Some(of_ben));
+    assert!(!ours.has_taken_back());
+}
+
+#[test]
+fn what_the_partner_knows_of_is_no_obstacle() {
+    let mut ours = Server::new(1);
+    ours.lease_to(BEN);
+    let of_ana = Server::new(1).lease_to(ANA);
+    ours.partner_has_answered();
+    assert_eq!(ours.command(&put(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated);
+    assert_eq!(ours.held().map(|lease| lease.view().hw_addr), Some(of_ana.view().hw_addr));
+}
+
+#[test]
+fn the_same_clients_lease_is_taken_although_ours_is_on_the_way() {
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    assert_eq!(ours.command(&put(&of_ben, OF_THE_PARTNER)), LeaseReply::Updated);
+    assert!(!ours.has_taken_back(), "Ben may have his answer");
+}
+
+#[test]
+fn a_deletion_does_not_hit_a_lease_that_the_partner_has_not_heard_of() {
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    assert_eq!(ours.command(&delete(OF_THE_PARTNER)), LeaseReply::NotFound, "its lease is gone indeed");
+    assert_eq!(ours.held(), Some(of_ben));
+    ours.partner_has_answered();
+    assert_eq!(ours.command(&delete(OF_THE_PARTNER)), LeaseReply::Deleted);
+    assert_eq!(ours.held(), None);
+    assert!(ours.has_taken_back(), "a reply that still waits for the disk must not leave");
+}
+
+#[test]
+fn a_page_of_a_synchronisation_leaves_what_is_on_its_way() {
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    let mut newer = Server::new(1);
+    newer.world.advance(10_000);
+    let of_ana = newer.lease_to(ANA);
+    let page = LeaseRequest::Put { lease: of_ana, mode: PutMode::Newer, origin: OF_THE_PARTNER };
+    assert_eq!(ours.command(&page), LeaseReply::Kept);
+    assert_eq!(ours.held(), Some(of_ben));
+}
