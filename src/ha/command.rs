@@ -97,6 +97,8 @@ impl Answer {
 pub enum PeerError {
     /// No connection, no answer in time, or no HTTP: the text says what.
     Io(String),
+    /// The peer's listener refused the command before looking at it: the status and what it says. Counts as result 1.
+    Refused(i64, String),
     /// An answer that is no list with a map that has an integer result. Counts as result 1.
     Malformed(&'static str),
 }
@@ -105,6 +107,11 @@ impl std::fmt::Display for PeerError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(text) => out.write_str(text),
+            Self::Refused(401, _) => out.write_str(
+                "refused with 401 (Unauthorized): basic-auth-user and basic-auth-password of the peer's entry must be what its \
+                 listener asks for",
+            ),
+            Self::Refused(status, text) => write!(out, "refused with {status}: {text}"),
             Self::Malformed(what) => {
                 write!(out, "expected a list with a map that has a result, found {what}")
             }
@@ -137,7 +144,13 @@ impl PeerAnswer {
             return Err(PeerError::Malformed("no JSON"));
         };
         let Value::Array(list) = value else {
-            return Err(PeerError::Malformed(if value.is_object() { "a bare map" } else { "no list" }));
+            // So say those who refuse a command before it is looked at: wrong credentials, a command that is not allowed there.
+            let text = value.get("text").and_then(Value::as_str).unwrap_or_default();
+            return Err(match value.get("result").and_then(Value::as_i64) {
+                Some(result) => PeerError::Refused(result, text.to_owned()),
+                None if value.is_object() => PeerError::Malformed("a bare map"),
+                None => PeerError::Malformed("no list"),
+            });
         };
         let Some(first) = list.into_iter().next() else { return Err(PeerError::Malformed("an empty list")) };
         let Value::Object(mut map) = first else { return Err(PeerError::Malformed("a list without a map")) };

@@ -1,0 +1,294 @@
+//! Everything that happens to a pair besides a death, in network namespaces (see `tests/lab`), with Kea 2.2 as the other half and
+//! without: silence, a cut control link, maintenance, backups, agents, TLS, credentials, commands of the operator.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::Program::{Aplomado, Kea};
+use lab::{Door, Lab, Program, SERVERS, Setup, now};
+use serde_json::{Value, json};
+
+/// A lab whose servers run and are in their normal state.
+fn pair(setup: Setup) -> Option<Lab> {
+    let mut lab = Lab::new(setup)?;
+    lab.start_all();
+    lab.await_normal();
+    Some(lab)
+}
+
+/// A partner that stops without closing anything is noticed like one that is killed, and comes back by itself.
+fn silence(name: &'static str, mode: &'static str, programs: [Program; 2]) {
+    let Some(lab) = pair(Setup::new(name, mode, &programs)) else { return };
+    lab.serve_all(0..20);
+    lab.freeze(0, true);
+    let start = now();
+    lab.serve_all(20..21);
+    let gap = now().duration_since(start);
+    assert!(gap < Duration::from_secs(4), "clients waited for {gap:?}");
+    lab.serve_all(21..40);
+    lab.freeze(0, false);
+    lab.await_normal();
+    lab.assert_distinct(0..40);
+    lab.assert_equal(40);
+}
+
+#[test]
+fn a_primary_of_ours_that_falls_silent_is_replaced() {
+    silence("s-hs", "hot-standby", [Aplomado, Aplomado]);
+}
+
+#[test]
+fn a_partner_that_shares_the_load_and_falls_silent_is_replaced() {
+    silence("s-lb", "load-balancing", [Aplomado, Aplomado]);
+}
+
+#[test]
+fn a_kea_that_falls_silent_is_replaced() {
+    silence("s-ka", "hot-standby", [Kea, Aplomado]);
+}
+
+/// Both live and cannot hear each other: each goes on with its own clients, and what they did meanwhile is exchanged.
+fn cut(name: &'static str, programs: [Program; 2], delayed: u32, clients: u16) {
+    let mut setup = Setup::new(name, "load-balancing", &programs);
+    setup.relationship = json!({ "delayed-updates-limit": delayed, "max-unacked-clients": 10 });
+    let Some(lab) = pair(setup) else { return };
+    lab.serve_all(0..20);
+    lab.cut_control(true);
+    for server in 0..2 {
+        lab.await_state(server, "communication-recovery");
+    }
+    assert_eq!(lab.serve_all(20..20 + clients).len(), 2, "both serve while they cannot hear each other");
+    lab.cut_control(false);
+    lab.await_normal();
+    lab.assert_distinct(0..20 + clients);
+    lab.assert_equal(usize::from(20 + clients));
+}
+
+#[test]
+fn a_cut_link_is_recovered_from_between_ours() {
+    cut("c-aa", [Aplomado, Aplomado], 100, 20);
+}
+
+#[test]
+fn a_cut_link_is_recovered_from_with_kea() {
+    cut("c-ak", [Aplomado, Kea], 100, 20);
+    cut("c-ka", [Kea, Aplomado], 100, 20);
+}
+
+#[test]
+fn more_than_the_backlog_holds_ends_in_a_synchronisation() {
+    cut("o-aa", [Aplomado, Aplomado], 5, 40);
+    cut("o-ak", [Aplomado, Kea], 5, 40);
+}
+
+/// Maintenance ordered at one server, served by it alone, cancelled, and both are back.
+fn maintenance(name: &'static str, programs: [Program; 2]) {
+    for (orderer, &address) in SERVERS[..2].iter().enumerate() {
+        let Some(lab) = pair(Setup::new(name, "hot-standby", &programs)) else { return };
+        lab.serve_all(0..10);
+        lab.order(orderer, "ha-maintenance-start", &Value::Null);
+        lab.await_state(orderer, "partner-in-maintenance");
+        lab.await_state(1 - orderer, "in-maintenance");
+        assert_eq!(lab.serve_all(10..20).into_iter().collect::<Vec<_>>(), [address]);
+        lab.order(orderer, "ha-maintenance-cancel", &Value::Null);
+        lab.await_normal();
+        lab.serve_all(20..30);
+        lab.assert_equal(30);
+    }
+}
+
+#[test]
+fn maintenance_of_a_pair_of_ours() {
+    maintenance("m-aa", [Aplomado, Aplomado]);
+}
+
+#[test]
+fn maintenance_with_kea() {
+    maintenance("m-ak", [Aplomado, Kea]);
+}
+
+/// A server in maintenance goes down and comes back.
+#[test]
+fn a_server_in_maintenance_may_be_restarted() {
+    let Some(mut lab) = pair(Setup::new("m-down", "hot-standby", &[Kea, Aplomado])) else { return };
+    lab.order(1, "ha-maintenance-start", &Value::Null);
+    lab.await_state(0, "in-maintenance");
+    lab.kill(0);
+    lab.await_state(1, "partner-down");
+    lab.serve_all(0..10);
+    lab.start(0);
+    lab.await_normal();
+    lab.assert_equal(10);
+}
+
+/// A backup hears of every change; nobody waits for it.
+fn backup(name: &'static str, mode: &'static str, programs: &[Program]) {
+    let Some(mut lab) = Lab::new(Setup::new(name, mode, programs)) else { return };
+    lab.start_all();
+    let last = programs.len() - 1;
+    if mode == "passive-backup" {
+        lab.await_state(0, "passive-backup");
+    } else {
+        lab.await_normal();
+    }
+    lab.await_state(last, "backup");
+    lab.serve_all(0..20);
+    lab.assert_equal(20);
+    // Without its backup the server serves as before; what was missed comes with `ha-sync`.
+    lab.kill(last);
+    lab.serve_all(20..30);
+    lab.start(last);
+    lab.await_state(last, "backup");
+    let asked = json!({ "server-name": "one", "max-period": 10 });
+    lab.order(last, "ha-sync", &asked);
+    lab.assert_equal(30);
+}
+
+#[test]
+fn a_backup_of_ours_behind_ours_and_behind_kea() {
+    backup("pb-aa", "passive-backup", &[Aplomado, Aplomado]);
+    backup("pb-ka", "passive-backup", &[Kea, Aplomado]);
+}
+
+#[test]
+fn kea_as_our_backup() {
+    backup("pb-ak", "passive-backup", &[Aplomado, Kea]);
+}
+
+#[test]
+fn pairs_with_a_backup() {
+    backup("b-kaa", "hot-standby", &[Kea, Aplomado, Aplomado]);
+    backup("b-aak", "load-balancing", &[Aplomado, Aplomado, Kea]);
+}
+
+#[test]
+fn a_pair_that_talks_through_control_agents() {
+    for (name, programs) in [("ca-ak", [Aplomado, Kea]), ("ca-ka", [Kea, Aplomado])] {
+        let mut setup = Setup::new(name, "hot-standby", &programs);
+        setup.door = Door::Agent;
+        let Some(mut lab) = pair(setup) else { return };
+        lab.serve_all(0..20);
+        lab.assert_equal(20);
+        lab.kill(0);
+        lab.serve_all(20..30);
+        lab.start(0);
+        lab.await_normal();
+        lab.assert_equal(30);
+    }
+}
+
+#[test]
+fn a_server_that_has_lost_its_file_gets_its_leases_back() {
+    for (name, programs) in [("f-ak", [Aplomado, Kea]), ("f-ka", [Kea, Aplomado])] {
+        let Some(mut lab) = pair(Setup::new(name, "load-balancing", &programs)) else { return };
+        lab.serve_all(0..30);
+        for server in 0..2 {
+            lab.kill(server);
+            lab.lose_leases(server);
+            lab.await_state(1 - server, "partner-down");
+            lab.start(server);
+            lab.await_normal();
+            lab.assert_equal(30);
+        }
+    }
+}
+
+#[test]
+fn commands_of_the_operator() {
+    for (name, programs) in [("op-ak", [Aplomado, Kea]), ("op-ka", [Kea, Aplomado])] {
+        let ours = usize::from(programs[0] != Aplomado);
+        let mut setup = Setup::new(name, "load-balancing", &programs);
+        setup.relationship =
+            json!({ "state-machine": { "states": [ { "state": "waiting", "pause": "once" } ] } });
+        let Some(mut lab) = Lab::new(setup) else { return };
+        lab.start_all();
+        // Both pause before they do anything.
+        for server in 0..2 {
+            lab.await_state(server, "waiting");
+        }
+        for server in 0..2 {
+            lab.order(server, "ha-continue", &Value::Null);
+        }
+        lab.await_normal();
+        lab.serve_all(0..10);
+
+        // All clients at one server, and back.
+        lab.order(1 - ours, "ha-scopes", &json!({ "scopes": [] }));
+        lab.order(ours, "ha-scopes", &json!({ "scopes": ["one", "two"] }));
+        assert_eq!(lab.serve_all(10..20).into_iter().collect::<Vec<_>>(), [SERVERS[ours]]);
+        lab.order(ours, "ha-sync", &json!({ "server-name": lab::NAMES[1 - ours], "max-period": 10 }));
+        lab.assert_equal(20);
+
+        // From the beginning again. Scopes that were given by command stay until the state changes, which it does at one side only.
+        lab.order(1 - ours, "ha-scopes", &json!({ "scopes": [lab::NAMES[1 - ours]] }));
+        lab.order(ours, "ha-reset", &Value::Null);
+        lab.await_normal();
+        assert_eq!(lab.serve_all(20..40).len(), 2);
+        lab.assert_equal(40);
+    }
+}
+
+/// A certificate authority and a certificate with its key for both servers, as files in `folder`.
+fn certificates(folder: &std::path::Path) -> Value {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "lab");
+    let authority = params.self_signed(&key).expect("signed");
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.distinguished_name.push(DnType::CommonName, "server");
+    let certificate = params.signed_by(&key, &issuer).expect("signed");
+    let path = |name: &str| folder.join(name);
+    std::fs::write(path("ca.pem"), authority.pem()).expect("room");
+    std::fs::write(path("cert.pem"), certificate.pem()).expect("room");
+    std::fs::write(path("key.pem"), key.serialize_pem()).expect("room");
+    json!({ "trust-anchor": path("ca.pem"), "cert-file": path("cert.pem"), "key-file": path("key.pem"),
+            "require-client-certs": true })
+}
+
+#[test]
+fn tls_with_client_certificates() {
+    for (name, programs) in
+        [("t-aa", [Aplomado, Aplomado]), ("t-ak", [Aplomado, Kea]), ("t-ka", [Kea, Aplomado])]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut setup = Setup::new(name, "hot-standby", &programs);
+        setup.relationship = certificates(folder.path());
+        let Some(mut lab) = pair(setup) else { return };
+        lab.serve_all(0..10);
+        lab.assert_equal(10);
+        lab.kill(0);
+        lab.serve_all(10..20);
+        lab.start(0);
+        lab.await_normal();
+        lab.assert_equal(20);
+    }
+}
+
+#[test]
+fn credentials_of_the_peers() {
+    let entry = |user: &str| json!({ "basic-auth-user": user, "basic-auth-password": "secret" });
+    for (name, programs) in [("a-aa", [Aplomado, Aplomado]), ("a-ak", [Aplomado, Kea])] {
+        let mut setup = Setup::new(name, "hot-standby", &programs);
+        setup.peers = vec![entry("first"), entry("second")];
+        let Some(mut lab) = pair(setup) else { return };
+        lab.serve_all(0..10);
+        lab.assert_equal(10);
+        if programs[1] == Kea {
+            continue;
+        }
+        // One of them uses another password from now on: it is refused, and each goes on alone.
+        lab.kill(1);
+        lab.setup.peers[0] = json!({ "basic-auth-user": "first", "basic-auth-password": "wrong" });
+        lab.configure(1);
+        lab.await_state(0, "partner-down");
+        lab.start(1);
+        lab.await_state(1, "waiting");
+        lab.serve_all(10..20);
+        lab::until("reason in the log", || lab.log(1).contains("refused with 401").then_some(()));
+    }
+}
