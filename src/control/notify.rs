@@ -9,7 +9,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::time::Mono;
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -39,10 +38,10 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The configuration is being read again; [`Self::ready`] ends it. `now` is the time since the machine started
-    /// (`CLOCK_MONOTONIC`).
-    pub fn reloading(&self, now: Mono) {
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.0 / 1000));
+    /// The configuration is being read again; [`Self::ready`] ends it. `monotonic_us` is the machine's `CLOCK_MONOTONIC` in
+    /// microseconds: the manager compares it with its own.
+    pub fn reloading(&self, monotonic_us: u64) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_us}"));
     }
 
     /// The server is about to end.
@@ -94,7 +93,7 @@ mod tests {
         let notifier =
             Notifier { socket: connect(&path.into_os_string()).ok(), watchdog: Some(Duration::from_secs(3)) };
         notifier.ready("serving\nX=1");
-        notifier.reloading(Mono(5_000));
+        notifier.reloading(5);
         notifier.watchdog();
         notifier.stopping();
         let heard = || {

@@ -32,6 +32,7 @@ pub use class_set::{CLASS_IDS_MAX, CLASSES_MAX, ClassSet, Full};
 pub use compile::Program;
 pub use content::{Content, standard_content, standard_sub_options_at};
 pub use eval::{EvalError, SCRATCH_BYTES_MAX, Scratch};
+pub use pattern::Pattern;
 pub use subject::{Field, RelayLevel, Short, Subject, Subject4};
 
 use crate::ids::ClassId;

@@ -1,4 +1,4 @@
-//! Regular expressions of `match`, as automata that are whole before the first packet comes: a search in them allocates
+//! Regular expressions of `match` and of host names' character sets, as automata that are whole before the first packet comes: a search in them allocates
 //! nothing and takes one step per octet, whatever the expression.
 
 use std::fmt;
@@ -13,9 +13,9 @@ const DFA_BYTES_MAX: usize = 1 << 20;
 /// Most octets that building one may take.
 const BUILD_BYTES_MAX: usize = 8 << 20;
 
-/// A regular expression that must match the whole of a string.
+/// A regular expression about octets, ready to search with.
 #[derive(Clone)]
-pub(super) struct Pattern(Box<dense::DFA<Vec<u32>>>);
+pub struct Pattern(Box<dense::DFA<Vec<u32>>>);
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +28,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it, or that its automaton would be too large.
-    pub(super) fn new(expression: &str) -> Result<Self, String> {
+    pub fn new(expression: &str) -> Result<Self, String> {
         let config = dense::Config::new()
             .match_kind(MatchKind::All)
             .start_kind(StartKind::Anchored)
@@ -45,9 +45,17 @@ impl Pattern {
 
     /// Whether the whole of `text` matches. All matches from the beginning are followed, so the longest is found, and
     /// some match is the whole exactly when the longest is.
-    pub(super) fn matches(&self, text: &[u8]) -> bool {
+    #[must_use]
+    pub fn matches(&self, text: &[u8]) -> bool {
         let input = Input::new(text).anchored(Anchored::Yes);
         matches!(self.0.try_search_fwd(&input), Ok(Some(end)) if end.offset() == text.len())
+    }
+
+    /// Where the longest match ends that begins at `start`, as the expressions of POSIX have it.
+    #[must_use]
+    pub fn longest_from(&self, text: &[u8], start: usize) -> Option<usize> {
+        let input = Input::new(text).range(start..).anchored(Anchored::Yes);
+        self.0.try_search_fwd(&input).ok().flatten().map(|end| end.offset())
     }
 }
 
@@ -77,6 +85,16 @@ mod tests {
         assert!(matches("a.c", b"a\xffc") && !matches("a.c", b"a\nc"));
         assert!(matches("^a$", b"a") && matches("[[:digit:]]+\\w", b"123x"));
         assert!(matches("(?i)foo", b"FOO"));
+    }
+
+    #[test]
+    fn the_longest_match_from_a_place_is_found_and_its_surroundings_count() {
+        let end = |pattern: &str, text: &[u8], start| Pattern::new(pattern).expect("good").longest_from(text, start);
+        assert_eq!(end("a|ab", b"xab", 1), Some(3));
+        assert_eq!(end("ab", b"xab", 0), None);
+        assert_eq!((end("^a", b"aa", 0), end("^a", b"aa", 1)), (Some(1), None));
+        assert_eq!((end("a$", b"aa", 0), end("a$", b"aa", 1)), (None, Some(2)));
+        assert_eq!((end("b*", b"a", 0), end("b*", b"a", 1)), (Some(0), Some(1)));
     }
 
     #[test]

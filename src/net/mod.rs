@@ -45,7 +45,8 @@ pub use memory::MemoryPort;
 pub use packet::PacketPort;
 pub use port_set::PortSet;
 pub use sys::{
-    end_with_parent, enter_network_namespace, enter_user_namespace, network_namespace, new_network_namespace,
+    end_with_parent, enter_network_namespace, enter_user_namespace, monotonic_us, network_namespace,
+    new_network_namespace,
 };
 pub use udp::UdpPort;
 

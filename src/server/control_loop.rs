@@ -452,8 +452,7 @@ impl Control {
 
     /// Reads the start-up files again.
     fn reload(&mut self, api: &mut ControlLoop) -> Result<(), String> {
-        let now = self.desk.clock.now().mono;
-        self.notifier.reloading(now);
+        self.notifier.reloading(crate::net::monotonic_us());
         let outcome = self.reread(api);
         self.notifier.ready("serving");
         outcome.map_err(|text| {

@@ -38,8 +38,10 @@ impl<'r> Builder<'r> {
             return Dhcp4::default();
         };
         let interfaces = self.interfaces_config(map);
-        if interfaces.interfaces.is_empty() {
-            let place = map.child("interfaces-config").and_then(|config| config.member("interfaces"));
+        // An interface that is named and cannot be had has been told already.
+        let config = map.child("interfaces-config");
+        if config.is_none_or(|config| config.texts("interfaces").is_empty()) {
+            let place = config.and_then(|config| config.member("interfaces"));
             let place = place.map_or(member.key_at, Member::place);
             self.warning(place, "no interface is named in interfaces-config: nobody is served");
         }

@@ -286,7 +286,7 @@ impl Builder<'_> {
 
     /// The expression, when it is one.
     fn tried(&mut self, set: Placed<String>) -> Option<String> {
-        match regex::Regex::new(&set.value) {
+        match crate::expr::Pattern::new(&set.value) {
             Ok(_) => Some(set.value),
             Err(_) => {
                 let text = format!("hostname-char-set '{set}' is not a valid regular expression");

@@ -12,7 +12,7 @@ use super::classes::{Class, ClassNames, Guard, KNOWN, Stage, Test, UNKNOWN};
 use super::expression::Surrounding;
 use super::hosts::{Host, Hosts, Identifier};
 use super::lookup::SubnetLookup;
-use super::names::{NameRules, ReplaceName, unwanted_octets};
+use super::names::{CharacterSet, NameRules, ReplaceName};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
 use super::{
     AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
@@ -73,7 +73,7 @@ struct Builder<'a> {
     settings_known: HashMap<String, Arc<Settings>>,
     name_rules: Vec<NameRules>,
     name_rules_known: HashMap<NameRules, NameRulesIndex>,
-    character_sets: HashMap<String, [u64; 4]>,
+    character_sets: HashMap<String, CharacterSet>,
     server_identifiers: Vec<Ipv4Addr>,
 }
 
@@ -311,15 +311,15 @@ impl Builder<'_> {
         index
     }
 
-    fn character_set(&mut self, pattern: &str, at: Span) -> [u64; 4] {
-        if let Some(&known) = self.character_sets.get(pattern) {
-            return known;
+    fn character_set(&mut self, pattern: &str, at: Span) -> CharacterSet {
+        if let Some(known) = self.character_sets.get(pattern) {
+            return known.clone();
         }
-        let set = unwanted_octets(pattern).unwrap_or_else(|text| {
+        let set = CharacterSet::new(pattern).unwrap_or_else(|text| {
             self.report.error(at, Style::After, text);
-            [0; 4]
+            CharacterSet::default()
         });
-        self.character_sets.insert(pattern.to_owned(), set);
+        self.character_sets.insert(pattern.to_owned(), set.clone());
         set
     }
 

@@ -3,10 +3,11 @@
 //! Names are dotted text in a [`NameBuffer`], which has a fixed size: what does not fit is no name. RFC 4702 has the
 //! flags of the client FQDN option, RFC 1035 2.3.4 the sizes.
 
+use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use regex::bytes::RegexBuilder;
-
+use crate::expr::Pattern;
 use crate::wire::name::{TEXT_BYTES_MAX, is_text};
 
 /// `ddns-replace-client-name`.
@@ -40,8 +41,8 @@ pub struct NameRules {
     pub generated_prefix: Box<[u8]>,
     /// `ddns-qualifying-suffix` without dots at its ends; empty when there is none.
     pub suffix: Box<[u8]>,
-    /// The octets that `hostname-char-set` takes out of names: bit `octet % 64` of word `octet / 64`.
-    pub unwanted: [u64; 4],
+    /// `hostname-char-set`.
+    pub unwanted: CharacterSet,
     /// `hostname-char-replacement`.
     pub replacement: Box<[u8]>,
 }
@@ -129,37 +130,99 @@ impl UpdateFlags {
     }
 }
 
-/// The octets that the regular expression `pattern` matches as single characters; none for an empty pattern.
-///
-/// The pattern of Kea replaces matches anywhere in a label. It is a class of characters in practice, and as such it is
-/// looked up per octet on the packet path; the error says that one is something else.
-pub fn unwanted_octets(pattern: &str) -> Result<[u64; 4], String> {
-    let mut set = [0; 4];
-    if pattern.is_empty() {
-        return Ok(set);
-    }
-    let wrong = |reason: String| format!("'hostname-char-set' value '{pattern}' is not usable: {reason}");
-    let regex = RegexBuilder::new(pattern)
-        .unicode(false)
-        .build()
-        .map_err(|error| wrong(format!("invalid regular expression: {error}")))?;
-    if !is_character_class(pattern) {
-        return Err(wrong("expected a class of characters such as [^A-Za-z0-9.-]".to_owned()));
-    }
-    for octet in 0..=u8::MAX {
-        if regex.find(&[octet]).is_some_and(|found| found.len() == 1) {
-            set[usize::from(octet >> 6)] |= 1 << (octet & 63);
-        }
-    }
-    Ok(set)
+/// What `hostname-char-set` takes out of names. Its expression replaces matches anywhere in a label, the longest first.
+#[derive(Clone, Debug)]
+pub enum CharacterSet {
+    /// Single octets, which most sets are: bit `octet % 64` of word `octet / 64`.
+    Octets([u64; 4]),
+    /// Any other expression, with its text.
+    Pattern(Arc<(Box<str>, Pattern)>),
 }
 
-/// Whether a valid expression matches single characters only: one bracket expression, one character or one escape,
-/// perhaps repeated.
+impl Default for CharacterSet {
+    fn default() -> Self {
+        Self::Octets([0; 4])
+    }
+}
+
+/// Sets are equal when they are written alike.
+impl PartialEq for CharacterSet {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Octets(own), Self::Octets(other)) => own == other,
+            (Self::Pattern(own), Self::Pattern(other)) => own.0 == other.0,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for CharacterSet {}
+
+impl Hash for CharacterSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Octets(octets) => octets.hash(state),
+            Self::Pattern(pattern) => pattern.0.hash(state),
+        }
+    }
+}
+
+impl CharacterSet {
+    /// The set that `pattern` describes; an empty one takes nothing out.
+    ///
+    /// # Errors
+    /// What is wrong with the expression.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        if pattern.is_empty() {
+            return Ok(Self::default());
+        }
+        let compiled = Pattern::new(pattern)
+            .map_err(|reason| format!("hostname-char-set '{pattern}' is not a valid regular expression: {reason}"))?;
+        if !is_character_class(pattern) {
+            return Ok(Self::Pattern(Arc::new((pattern.into(), compiled))));
+        }
+        let mut octets = [0; 4];
+        for octet in (0..=u8::MAX).filter(|octet| compiled.matches(&[*octet])) {
+            octets[usize::from(octet >> 6)] |= 1 << (octet & 63);
+        }
+        Ok(Self::Octets(octets))
+    }
+
+    /// Appends `label` in lower case, what is in the set replaced.
+    fn push_clean(&self, label: &[u8], replacement: &[u8], out: &mut NameBuffer) {
+        match self {
+            Self::Octets(octets) => {
+                for &octet in label {
+                    if octets[usize::from(octet >> 6)] >> (octet & 63) & 1 == 1 {
+                        out.push_lower(replacement);
+                    } else {
+                        out.push_lower(&[octet]);
+                    }
+                }
+            }
+            Self::Pattern(pattern) => {
+                let mut at = 0;
+                while at <= label.len() {
+                    let end = pattern.1.longest_from(label, at);
+                    if end.is_some() {
+                        out.push_lower(replacement);
+                    }
+                    if let Some(end) = end.filter(|end| *end > at) {
+                        at = end;
+                        continue;
+                    }
+                    // An empty match takes nothing: the octet stays.
+                    out.push_lower(label.get(at..=at).unwrap_or_default());
+                    at += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a valid expression matches single characters only: one bracket expression, one character or one escape.
 fn is_character_class(pattern: &str) -> bool {
-    let single =
-        pattern.strip_suffix('+').filter(|rest| !rest.is_empty() && *rest != "\\").unwrap_or(pattern);
-    if let Some(inside) = single.strip_prefix('[') {
+    if let Some(inside) = pattern.strip_prefix('[') {
         let members = inside.strip_prefix('^').unwrap_or(inside);
         // A bracket that closes at once is a member; so are those of classes such as [:alpha:].
         let members = members.strip_prefix(']').unwrap_or(members);
@@ -177,7 +240,7 @@ fn is_character_class(pattern: &str) -> bool {
         }
         return false;
     }
-    let mut symbols = single.chars();
+    let mut symbols = pattern.chars();
     match (symbols.next(), symbols.next(), symbols.next()) {
         (Some(symbol), None, None) => !"^$".contains(symbol),
         (Some('\\'), Some(symbol), None) => !"bBAz<>".contains(symbol),
@@ -302,13 +365,7 @@ impl NameRules {
                 out.push(b".");
             }
             let before = out.len;
-            for &octet in label {
-                if self.unwanted[usize::from(octet >> 6)] >> (octet & 63) & 1 == 1 {
-                    out.push_lower(&self.replacement);
-                } else {
-                    out.push_lower(&[octet]);
-                }
-            }
+            self.unwanted.push_clean(label, &self.replacement, out);
             if out.len == before {
                 out.len = start;
             }
@@ -331,7 +388,7 @@ mod tests {
             replace,
             generated_prefix: (*b"myhost").into(),
             suffix: suffix.as_bytes().into(),
-            unwanted: unwanted_octets("[^A-Za-z0-9.-]").expect("the default"),
+            unwanted: CharacterSet::new("[^A-Za-z0-9.-]").expect("the default"),
             ..NameRules::default()
         }
     }
@@ -411,17 +468,32 @@ mod tests {
         assert_eq!(flags(true, true, false, false, true), (true, true, false));
     }
 
+    fn cleaned(pattern: &str, replacement: &str, label: &str) -> String {
+        let mut out = NameBuffer::default();
+        let set = CharacterSet::new(pattern).expect(pattern);
+        set.push_clean(label.as_bytes(), replacement.as_bytes(), &mut out);
+        String::from_utf8_lossy(out.as_bytes()).into_owned()
+    }
+
     #[test]
-    fn character_sets_are_classes_of_octets() {
-        let has = |pattern: &str, octet: u8| {
-            let set = unwanted_octets(pattern).expect(pattern);
-            set[usize::from(octet >> 6)] >> (octet & 63) & 1 == 1
-        };
-        assert!(has("[^A-Za-z0-9.-]", b' ') && has("[^A-Za-z0-9.-]", 0xff) && !has("[^A-Za-z0-9.-]", b'-'));
-        assert!(has("[^A-Za-z0-9]+", b'_') && has("_", b'_') && has("\\s", b' ') && !has("", b' '));
-        assert!(has("[^[:alnum:].-]", b'_') && !has("[^[:alnum:].-]", b'a'));
-        for pattern in ["foo", "[a-z", "[a][b]", "^", "a|b", "(", "[a]b"] {
-            assert!(unwanted_octets(pattern).is_err(), "{pattern}");
+    fn a_class_of_characters_is_looked_up_per_octet() {
+        for pattern in ["[^A-Za-z0-9.-]", "_", "\\s", "[^[:alnum:].-]", "[]]", ""] {
+            assert!(matches!(CharacterSet::new(pattern), Ok(CharacterSet::Octets(_))), "{pattern}");
+        }
+        assert_eq!(cleaned("[^A-Za-z0-9.-]", "", "A b-\u{e9}"), "ab-");
+        assert_eq!(cleaned("[^[:alnum:].-]", "x", "a_b"), "axb");
+        assert_eq!((cleaned("_", "-", "a__b"), cleaned("", "-", "a_b")), ("a--b".to_owned(), "a_b".to_owned()));
+    }
+
+    #[test]
+    fn any_expression_replaces_its_longest_matches_in_a_label() {
+        assert_eq!(cleaned("[^A-Za-z0-9]+", "-", "a__b_c"), "a-b-c");
+        assert_eq!(cleaned("foo|fo", "X", "afofoob"), "axxb");
+        assert_eq!(cleaned("^pc", "", "PCpcpc"), "pcpcpc", "letters count as they are");
+        assert_eq!((cleaned("^pc", "", "pcpc"), cleaned("[0-9]+$", "", "a12b34")), ("pc".into(), "a12b".into()));
+        assert_eq!(cleaned("x*", "-", "abxc"), "-a-b--c-", "an empty match takes nothing");
+        for pattern in ["(", "[a-z", "*"] {
+            assert!(CharacterSet::new(pattern).is_err(), "{pattern}");
         }
     }
 

@@ -10,6 +10,7 @@ pub(super) mod netlink;
 mod poll;
 mod ring;
 pub(super) mod socket;
+mod uptime;
 
 pub(super) use mmsg::{Outgoing, Receiver, Sender};
 pub use namespace::{
@@ -17,6 +18,7 @@ pub use namespace::{
 };
 pub(super) use poll::{Epoll, EventFd, PollSet};
 pub(super) use ring::RxRing;
+pub use uptime::monotonic_us;
 
 use std::io;
 
