@@ -389,6 +389,60 @@ fn a_key_of_ours_that_we_do_not_know_is_a_warning() {
 }
 
 #[test]
+fn an_interface_that_is_not_there_is_told_once() {
+    let text = r#"{ "Dhcp4": { "interfaces-config": { "interfaces": [ "gone0" ] } } }"#;
+    let interfaces = [SystemInterface { name: "eth0".to_owned(), addresses: Vec::new() }];
+    let loaded = load(&[Source { name: "F", text }], &mut |_| Err(String::new()), Some(&interfaces));
+    let texts = texts(&loaded);
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("Failed to select interface"), "{texts:?}");
+    let none = load_text(r#"{ "Dhcp4": { "interfaces-config": { "interfaces": [ ] } } }"#);
+    assert!(self::texts(&none)[0].ends_with("no interface is named in interfaces-config: nobody is served"));
+}
+
+#[test]
+fn flex_ids_need_an_expression_and_their_place_in_the_order() {
+    let load = |identifiers: &str, hooks: &str| {
+        load_text(&format!(
+            r#"{{ "Dhcp4": {{ "interfaces-config": {{ "interfaces": [ "*" ] }}, {identifiers}
+                "hooks-libraries": [ {hooks} ],
+                "reservations": [ {{ "flex-id": "01", "hostname": "a" }} ] }} }}"#
+        ))
+    };
+    let hook = |parameters: &str| {
+        format!(r#"{{ "library": "/x/libdhcp_flex_id.so", "parameters": {{ {parameters} }} }}"#)
+    };
+    let order = r#""host-reservation-identifiers": [ "flex-id" ],"#;
+    let good = hook(r#""identifier-expression": "pkt4.mac", "replace-client-id": true"#);
+    let loaded = load(order, &good);
+    assert_eq!(texts(&loaded), [""; 0]);
+    let flex_id = loaded.dhcp4.and_then(|tree| tree.flex_id).expect("it is there");
+    assert!(flex_id.replace_client_id && flex_id.expression.value == "pkt4.mac");
+    let said = |loaded: Loaded| texts(&loaded).join("; ");
+    assert!(
+        said(load("", &good)).contains("match nobody: host-reservation-identifiers does not name flex-id")
+    );
+    assert!(said(load(order, "")).contains("match nobody: hooks-libraries has no libdhcp_flex_id"));
+    for (parameters, text) in [
+        ("", "needs the parameter 'identifier-expression'"),
+        (r#""identifier-expression": 1"#, "'identifier-expression' of libdhcp_flex_id must be a string"),
+        (
+            r#""identifier-expression": "''", "replace-client-id": 1"#,
+            "'replace-client-id' of libdhcp_flex_id must be a boolean",
+        ),
+    ] {
+        let loaded = load(order, &hook(parameters));
+        assert!(
+            !loaded.is_good() && errors(&loaded).iter().any(|error| error.contains(text)),
+            "{:?}",
+            texts(&loaded)
+        );
+    }
+    let unknown = said(load(order, &hook(r#""identifier-expression": "pkt4.mac", "replace-client": true"#)));
+    assert!(unknown.contains("'replace-client' is not a parameter of libdhcp_flex_id"), "{unknown}");
+}
+
+#[test]
 fn includes_are_spliced_and_their_faults_carry_their_names() {
     let mut loader = |name: &str| match name {
         "subnets" => Ok("{ \"subnet\": \"10.0.0.0/8\", \"id\": 1 },\n <?include \"more\"?>".to_owned()),

@@ -9,7 +9,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {

@@ -135,13 +135,15 @@ pub(super) fn write(
     }
     // Information recovered from the lease is for the rules, not for the client (`recovered_relay`).
     let relay = query.options.find(query.packet.payload(), option::AGENT_OPTIONS).unwrap_or(&[]);
+    // So is an identifier made by an expression (`replaced_client_id`): the client gets its own back.
+    let client_id = query.options.find(query.packet.payload(), option::CLIENT_ID).unwrap_or(&[]);
     let varying = Varying {
         server_id: own_address.octets(),
         lease_time_s: verdict.lease.map(|times| times.valid_s),
         renewal_s: verdict.lease.and_then(|times| times.t1_s),
         rebinding_s: verdict.lease.and_then(|times| times.t2_s),
         host_name: verdict.host_name,
-        client_id: if plan.globals.echo_client_id { query.client_id().unwrap_or(&[]) } else { &[] },
+        client_id: if plan.globals.echo_client_id { client_id } else { &[] },
         fqdn: verdict.fqdn,
         relay: if to_client { &[] } else { relay },
     };

@@ -1,7 +1,8 @@
 //! The classes of one query, gathered in the order of their assignment: a shard's memory for [`crate::classify::classes`].
 
 use crate::classify::classes::{self, Classifier as Rules};
-use crate::config::plan::{HostIndex, Plan, PoolIndex, SubnetIndex};
+use crate::config::plan::flex_id::FlexIdBuffer;
+use crate::config::plan::{FlexId, HostIndex, Plan, PoolIndex, SubnetIndex};
 use crate::expr::{ClassSet, Scratch};
 use crate::ids::ClassId;
 use crate::wire::Query;
@@ -42,6 +43,20 @@ impl Classifier {
             self.fault_count += 1;
         }
         self.with(plan, query, |rules, classes| rules.first_stage(classes));
+    }
+
+    /// The identifier that an expression makes of a query after the first stage.
+    pub(super) fn flex_id(
+        &mut self,
+        plan: &Plan,
+        flex_id: &FlexId,
+        query: &Query<'_>,
+        out: &mut FlexIdBuffer,
+    ) {
+        let interface = plan.interfaces.get(usize::from(query.interface.0));
+        let interface = interface.map_or(&[][..], |interface| interface.name.as_bytes());
+        let made = flex_id.evaluate(query, interface, &self.classes, &mut self.scratch, out);
+        self.fault_count += u64::from(!made);
     }
 
     /// A reservation's classes: those with a test are evaluated again with them in place.

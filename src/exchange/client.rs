@@ -30,8 +30,8 @@ pub(super) struct Client<'a> {
     pub(super) classes: &'a [ClassId],
 }
 
-/// The identifiers of a query, for reservations.
-pub(super) fn identifiers<'a>(query: &Query<'a>) -> Identifiers<'a> {
+/// The identifiers of a query, for reservations; `flex_id` is what an expression made of it, empty for nothing.
+pub(super) fn identifiers<'a>(query: &Query<'a>, flex_id: &'a [u8]) -> Identifiers<'a> {
     let mut identifiers = Identifiers::default();
     identifiers.set(IdentifierKind::HwAddress, query.packet.chaddr());
     if let Some(duid) = query.duid() {
@@ -43,6 +43,7 @@ pub(super) fn identifiers<'a>(query: &Query<'a>) -> Identifiers<'a> {
     if let Some(client_id) = query.client_id() {
         identifiers.set(IdentifierKind::ClientId, client_id);
     }
+    identifiers.set(IdentifierKind::FlexId, flex_id);
     identifiers
 }
 

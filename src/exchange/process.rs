@@ -18,7 +18,8 @@ use super::serving::Serving;
 use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
 use crate::config::plan::classes::{BOOTP, DROP, REJECT};
-use crate::config::plan::{ChosenOptions, Lifetimes, SubnetIndex};
+use crate::config::plan::flex_id::FlexIdBuffer;
+use crate::config::plan::{ChosenOptions, FlexId, Lifetimes, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::Owner;
@@ -200,6 +201,44 @@ impl Shard {
     ) -> Step<Outcome> {
         let plan = &serving.plan;
         classifier.start(plan, query, given.scope_classes);
+        match &plan.globals.flex_id {
+            None => self.judge(serving, given, query, &[], classifier, out),
+            Some(flex_id) => self.with_flex_id(flex_id, serving, given, query, classifier, out),
+        }
+    }
+
+    /// Judges a query that has an identifier made by an expression. It is made after the first classes are known; from then
+    /// on it may stand for the client's own, but not in the answer, and not for the HA scope, which was decided before.
+    #[cold]
+    fn with_flex_id(
+        &mut self,
+        flex_id: &FlexId,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let mut made = FlexIdBuffer::default();
+        classifier.flex_id(&serving.plan, flex_id, query, &mut made);
+        if !flex_id.replaces_client_id {
+            return self.judge(serving, given, query, made.as_bytes(), classifier, out);
+        }
+        let query = Query { replaced_client_id: made.as_client_id(), ..*query };
+        let given = Given { key_hash: None, ..*given };
+        self.judge(serving, &given, &query, made.as_bytes(), classifier, out)
+    }
+
+    fn judge(
+        &mut self,
+        serving: &Serving,
+        given: &Given<'_>,
+        query: &Query<'_>,
+        flex_id: &[u8],
+        classifier: &mut Classifier,
+        out: &mut [u8],
+    ) -> Step<Outcome> {
+        let plan = &serving.plan;
         let kind = match query.message_type {
             Some(kind) => kind,
             None if query.option(option::MESSAGE_TYPE).is_some() => {
@@ -230,7 +269,7 @@ impl Shard {
         if classifier.classes().contains(&DROP) {
             return Err(DropReason::ClassDrop);
         }
-        let identifiers = identifiers(query);
+        let identifiers = identifiers(query, flex_id);
         if plan.globals.early_global_lookup {
             if let Some(host) = plan.hosts.find(None, &plan.globals.identifier_order, &identifiers) {
                 classifier.reserve(plan, query, host);

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn the_longest_match_from_a_place_is_found_and_its_surroundings_count() {
-        let end = |pattern: &str, text: &[u8], start| Pattern::new(pattern).expect("good").longest_from(text, start);
+        let end = |pattern: &str, text: &[u8], start| {
+            Pattern::new(pattern).expect("good").longest_from(text, start)
+        };
         assert_eq!(end("a|ab", b"xab", 1), Some(3));
         assert_eq!(end("ab", b"xab", 0), None);
         assert_eq!((end("^a", b"aa", 0), end("^a", b"aa", 1)), (Some(1), None));

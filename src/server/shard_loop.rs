@@ -471,6 +471,7 @@ impl<P: Port> ShardLoop<P> {
             message_type: parsed.head.message_type,
             interface: rx.interface,
             recovered_relay: &[],
+            replaced_client_id: &[],
         };
         let decision = scope_of(self.word, &query);
         if !decision.in_scope {

@@ -26,6 +26,8 @@ pub struct Query<'a> {
     pub interface: InterfaceId,
     /// Relay agent information recovered from the client's lease (`stash-agent-options`); empty when none was.
     pub recovered_relay: &'a [u8],
+    /// The identifier that takes the place of the client's (`replace-client-id` of `libdhcp_flex_id`); empty when none does.
+    pub replaced_client_id: &'a [u8],
 }
 
 impl<'a> Query<'a> {
@@ -48,6 +50,7 @@ impl<'a> Query<'a> {
             message_type: head.message_type,
             interface,
             recovered_relay: &[],
+            replaced_client_id: &[],
         })
     }
 
@@ -56,6 +59,9 @@ impl<'a> Query<'a> {
     pub fn option(&self, code: u8) -> Option<&'a [u8]> {
         if code == option::AGENT_OPTIONS && !self.recovered_relay.is_empty() {
             return Some(self.recovered_relay);
+        }
+        if code == option::CLIENT_ID && !self.replaced_client_id.is_empty() {
+            return Some(self.replaced_client_id);
         }
         self.options.find(self.packet.payload(), code)
     }
@@ -309,6 +315,15 @@ mod tests {
             assert_eq!(query.relay_agent().circuit_id(), Some(&[7][..]));
         });
         with_query(6, [255; 4], &[], |query| assert!(!query.is_relayed()));
+    }
+
+    #[test]
+    fn an_identifier_made_by_an_expression_stands_in_for_option_61() {
+        with_query(6, [0; 4], &[53, 1, 3, 61, 3, 1, 2, 3], |query| {
+            let query = Query { replaced_client_id: &[0, b'x'], ..*query };
+            assert_eq!(query.client_id(), Some(&[0, b'x'][..]));
+            assert_eq!((query.duid(), query.option(option::CLIENT_ID)), (None, Some(&[0, b'x'][..])));
+        });
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod control;
 mod entry;
+mod flex_id;
 mod host;
 mod infra;
 mod scope;
@@ -57,6 +58,15 @@ impl<'r> Builder<'r> {
         let reservations = self.hosts(map, None, unique);
         let user_context = self.user_context(map);
         self.refuse_databases(map);
+        let hooks = self.hooks(map);
+        let flex_id = self.flex_id(&hooks);
+        let host_identifiers = self.host_identifiers(map);
+        self.warn_of_flex_ids(
+            map,
+            flex_id.is_some(),
+            &host_identifiers,
+            (&subnets, &shared_networks, &reservations),
+        );
         Dhcp4 {
             at: member.value.at,
             own,
@@ -71,9 +81,10 @@ impl<'r> Builder<'r> {
             shared_networks,
             subnets,
             reservations,
-            host_identifiers: self.host_identifiers(map),
+            host_identifiers,
             control_sockets: self.control_sockets(map),
-            hooks: self.hooks(map),
+            hooks,
+            flex_id,
             loggers: self.loggers(map),
             multi_threading: self.multi_threading(map),
             queue_control: Self::queue_control(map),

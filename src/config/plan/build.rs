@@ -15,8 +15,8 @@ use super::lookup::SubnetLookup;
 use super::names::{CharacterSet, NameRules, ReplaceName};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
 use super::{
-    AllocatorKind, BootFields, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex, Plan,
-    Pool, ReservationFlags, Settings, Subnet, SubnetIndex, Timers,
+    AllocatorKind, BootFields, FlexId, Globals, LeaseCache, Lifetimes, NameRulesIndex, Network, NetworkIndex,
+    Plan, Pool, ReservationFlags, Settings, Subnet, SubnetIndex, Timers,
 };
 use crate::config::finding::{Report, Style};
 use crate::config::json::{Placed, Span};
@@ -130,6 +130,7 @@ impl Builder<'_> {
                 echo_client_id: tree.echo_client_id,
                 decline_probation_s: tree.decline_probation_period_s,
                 identifier_order: tree.host_identifiers.clone().into(),
+                flex_id: self.flex_id(tree),
                 early_global_lookup: tree.early_global_reservations_lookup,
                 ip_reservations_unique: tree.ip_reservations_unique,
                 lenient_option_parsing: tree.compatibility.lenient_option_parsing,
@@ -235,6 +236,28 @@ impl Builder<'_> {
             }
         };
         test.map_err(|error| self.report.error(at, Style::After, format!("{error} at"))).ok()
+    }
+
+    /// The compiled expression of `libdhcp_flex_id`, which may ask for every class.
+    fn flex_id(&mut self, tree: &tree::Dhcp4) -> Option<Arc<FlexId>> {
+        let configured = tree.flex_id.as_ref()?;
+        let defined: Vec<ClassId> =
+            tree.classes.iter().filter_map(|class| self.class_names.find(&class.name.value)).collect();
+        let surrounding = Surrounding {
+            definitions: self.definitions,
+            names: RefCell::new(&mut self.class_names),
+            defined: &defined,
+        };
+        let text = &configured.expression;
+        match compile_string(&text.value, expr::Family::V4, &surrounding) {
+            Ok(program) => {
+                Some(Arc::new(FlexId { program, replaces_client_id: configured.replace_client_id }))
+            }
+            Err(error) => {
+                self.report.error(text.at, Style::After, format!("{error} at"));
+                None
+            }
+        }
     }
 
     /// Stores one scope's options; of `ours`, the server identifiers become the server's own addresses.

@@ -14,6 +14,7 @@
 mod build;
 pub mod classes;
 mod expression;
+pub mod flex_id;
 pub mod hosts;
 pub mod lookup;
 pub mod names;
@@ -29,6 +30,7 @@ use crate::ids::{ClassId, InterfaceId, SubnetId};
 
 pub use build::{Surroundings, build};
 pub use classes::{Class, ClassNames, Guard, Stage};
+pub use flex_id::FlexId;
 pub use hosts::{Host, Hosts, IdentifierKind, Identifiers};
 pub use lookup::SubnetLookup;
 pub use names::NameRules;
@@ -343,6 +345,8 @@ pub struct Globals {
     pub decline_probation_s: u32,
     /// `host-reservation-identifiers`: which identifiers are looked up, and in which order.
     pub identifier_order: Box<[IdentifierKind]>,
+    /// The identifier that `libdhcp_flex_id` makes of a query.
+    pub flex_id: Option<Arc<FlexId>>,
     /// `early-global-reservations-lookup`.
     pub early_global_lookup: bool,
     /// `ip-reservations-unique`.

@@ -176,8 +176,9 @@ impl CharacterSet {
         if pattern.is_empty() {
             return Ok(Self::default());
         }
-        let compiled = Pattern::new(pattern)
-            .map_err(|reason| format!("hostname-char-set '{pattern}' is not a valid regular expression: {reason}"))?;
+        let compiled = Pattern::new(pattern).map_err(|reason| {
+            format!("hostname-char-set '{pattern}' is not a valid regular expression: {reason}")
+        })?;
         if !is_character_class(pattern) {
             return Ok(Self::Pattern(Arc::new((pattern.into(), compiled))));
         }
@@ -482,7 +483,10 @@ mod tests {
         }
         assert_eq!(cleaned("[^A-Za-z0-9.-]", "", "A b-\u{e9}"), "ab-");
         assert_eq!(cleaned("[^[:alnum:].-]", "x", "a_b"), "axb");
-        assert_eq!((cleaned("_", "-", "a__b"), cleaned("", "-", "a_b")), ("a--b".to_owned(), "a_b".to_owned()));
+        assert_eq!(
+            (cleaned("_", "-", "a__b"), cleaned("", "-", "a_b")),
+            ("a--b".to_owned(), "a_b".to_owned())
+        );
     }
 
     #[test]
@@ -490,7 +494,10 @@ mod tests {
         assert_eq!(cleaned("[^A-Za-z0-9]+", "-", "a__b_c"), "a-b-c");
         assert_eq!(cleaned("foo|fo", "X", "afofoob"), "axxb");
         assert_eq!(cleaned("^pc", "", "PCpcpc"), "pcpcpc", "letters count as they are");
-        assert_eq!((cleaned("^pc", "", "pcpc"), cleaned("[0-9]+$", "", "a12b34")), ("pc".into(), "a12b".into()));
+        assert_eq!(
+            (cleaned("^pc", "", "pcpc"), cleaned("[0-9]+$", "", "a12b34")),
+            ("pc".into(), "a12b".into())
+        );
         assert_eq!(cleaned("x*", "-", "abxc"), "-a-b--c-", "an empty match takes nothing");
         for pattern in ["(", "[a-z", "*"] {
             assert!(CharacterSet::new(pattern).is_err(), "{pattern}");

@@ -289,6 +289,15 @@ pub enum Feature {
     FlexId,
 }
 
+/// What `libdhcp_flex_id` is told.
+#[derive(Clone, Debug)]
+pub struct FlexId {
+    /// `identifier-expression`, not yet compiled.
+    pub expression: Placed<String>,
+    /// `replace-client-id` (false): the identifier takes the place of the client's for everything but the HA scope.
+    pub replace_client_id: bool,
+}
+
 /// One entry of `loggers`.
 #[derive(Clone, Debug, Default)]
 pub struct Logger {

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 pub use entry::{ClassTest, ClientClass, Host, IdentifierKind, OptionData, OptionDef};
 pub use infra::{
     AgentSocket, AuthClient, Authentication, Compatibility, ControlAgent, ControlSocket, ControlSocketKind,
-    DhcpDdns, ExpiredLeases, ExtendedInfoChecks, Feature, HookLibrary, HttpSocket, InterfaceChoice,
+    DhcpDdns, ExpiredLeases, ExtendedInfoChecks, Feature, FlexId, HookLibrary, HttpSocket, InterfaceChoice,
     InterfacesConfig, LeaseChecks, LeaseDatabase, LogOutput, Logger, MultiThreading, QueueControl,
     SanityChecks, Secret, Severity, SocketType, TlsFiles,
 };
@@ -58,6 +58,8 @@ pub struct Dhcp4 {
     pub control_sockets: Vec<ControlSocket>,
     /// `hooks-libraries`, in order.
     pub hooks: Vec<HookLibrary>,
+    /// `libdhcp_flex_id` among them, where it has an expression.
+    pub flex_id: Option<FlexId>,
     /// `loggers`.
     pub loggers: Vec<Logger>,
     /// `multi-threading`.
