@@ -213,8 +213,11 @@ impl TableModel {
             }
             TableOp::Release(at) => {
                 let Some(chosen) = self.choose(at) else { return };
-                self.table.release(chosen);
-                self.known(chosen).change(|lease| (lease.state, lease.valid_lft) = (LeaseState::Released, 0));
+                let cltt = self.now_s;
+                self.table.release(chosen, cltt);
+                self.known(chosen).change(|lease| {
+                    (lease.state, lease.cltt, lease.valid_lft) = (LeaseState::Released, cltt, 0);
+                });
             }
             TableOp::Decline(at, probation_s) => {
                 let Some(chosen) = self.choose(at) else { return };

@@ -55,8 +55,11 @@ impl Status {
 pub(super) enum LetGo {
     /// Expired: kept for its client as reclaimed.
     Reclaim,
-    /// Released, kept for its client.
-    Release,
+    /// Released at this time, kept for its client.
+    Release {
+        /// When.
+        wall_s: u64,
+    },
 }
 
 /// All that one shard knows and may change of leases.
@@ -350,8 +353,8 @@ impl Leases {
                 self.table.reclaim(lease);
                 ChangeOrigin::Expiry
             }
-            LetGo::Release => {
-                self.table.release(lease);
+            LetGo::Release { wall_s } => {
+                self.table.release(lease, wall_s);
                 ChangeOrigin::Client
             }
         };

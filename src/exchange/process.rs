@@ -753,7 +753,7 @@ impl Shard {
         }
         let infinite = self.leases.table.record(lease).valid_lft() == LIFETIME_INFINITE_S;
         let lsn = if serving.keeps_released() && !infinite {
-            self.leases.let_go(serving, lease, LetGo::Release)?
+            self.leases.let_go(serving, lease, LetGo::Release { wall_s: given.now.wall_s })?
         } else {
             self.leases.ready()?;
             self.leases.delete(serving, lease, ChangeOrigin::Client)?

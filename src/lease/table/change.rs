@@ -108,11 +108,13 @@ impl LeaseTable {
         self.relink(lease.0, &old);
     }
 
-    /// Makes a lease released, kept for affinity: `valid_lft` 0, all else stays.
-    pub fn release(&mut self, lease: LeaseRef) {
+    /// Makes a lease released, kept for affinity: over at once. This too is something that the client has done: of two
+    /// copies of the lease the one that knows of it is the newer one, by which a returning half of a pair learns of it.
+    pub fn release(&mut self, lease: LeaseRef, cltt: u64) {
         let record = self.live_mut(lease);
         let old = *record;
         record.set_state(LeaseState::Released);
+        record.cltt = u32::try_from(cltt).unwrap_or(u32::MAX);
         record.valid_lft = 0;
         self.relink(lease.0, &old);
     }
