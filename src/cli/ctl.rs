@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +25,19 @@ pub const EXIT_NOT_ASKED: u8 = 10;
 /// Longest answer taken, octets: a listing of some million leases.
 const ANSWER_BYTES_MAX: usize = 4 << 30;
 
-/// Sends one command to a running server and pretty-prints the answer.
+/// Sends one command to a running server and prints the answer.
 ///
-/// Exit code: the answer's result (0 done, 1 error, 2 not supported, 3 nothing found, 4 conflict), 10 when there is no answer.
+/// The commands are those of Kea's control API: `list-commands` names them. `status-get` is shown for people (who serves what,
+/// and why), everything else as JSON; `--json` gives JSON in any case.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    aplomado ctl status-get                                  who serves what, and why\n  \
+    aplomado ctl --json status-get                           the same for programs\n  \
+    aplomado ctl lease4-get '{\"ip-address\": \"192.0.2.10\"}'   one lease\n  \
+    aplomado ctl ha-maintenance-start                        take over from the partner, which may then be stopped\n  \
+    aplomado ctl --url https://192.0.2.1:8000/ --tls ca.pem me.pem me.key --service dhcp4 config-test '...'\n\n\
+    Exit code: the answer's result (0 done, 1 error, 2 not supported, 3 nothing found, 4 conflict), 2 also for a wrong\n\
+    command line, 10 when there is no answer.")]
 pub struct CtlArgs {
     /// Path of the server's unix socket.
     #[arg(long, value_name = "PATH", default_value = "/run/kea/kea4-ctrl-socket", conflicts_with = "url")]
@@ -48,9 +57,12 @@ pub struct CtlArgs {
     /// Seconds to wait for the answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub timeout: u64,
-    /// Print the answer as JSON even where there is a form for people.
+    /// Print the answer as JSON even where there is a form for people (status-get).
     #[arg(long)]
     pub json: bool,
+    /// Whether the form for people has colours.
+    #[arg(skip)]
+    pub colours: bool,
     /// The command, such as status-get or lease4-get-all.
     pub command: String,
     /// Its arguments as JSON, such as '{"subnet-id": 1}'.
@@ -74,12 +86,7 @@ impl std::error::Error for CtlError {}
 /// # Errors
 /// When the arguments are no JSON, the server cannot be reached, or its answer is not understood.
 pub fn run(args: &CtlArgs, out: &mut dyn Write) -> Result<u8, CtlError> {
-    let request = request(args)?;
-    let answer = match &args.url {
-        Some(url) => ask_http(args, url, &request)?,
-        None => ask_unix(args, &request)?,
-    };
-    let answer = json::parse(&answer).map_err(|error| CtlError(format!("the answer is no JSON: {error}")))?;
+    let answer = ask(args, &request(args)?)?;
     // Over HTTP one answer per service comes in a list.
     let answers = match &answer {
         Value::Array(answers) => answers.as_slice(),
@@ -96,7 +103,9 @@ pub fn run(args: &CtlArgs, out: &mut dyn Write) -> Result<u8, CtlError> {
         let mut text = Vec::new();
         match one.get("arguments") {
             Some(arguments) if args.command == "status-get" && result == 0 && !args.json => {
-                text.extend_from_slice(status::describe(arguments).as_bytes());
+                let paint = if args.colours { status::Paint::Colours } else { status::Paint::Plain };
+                let unsent = arguments.get("high-availability").and_then(|_| unsent(args));
+                text.extend_from_slice(status::describe(arguments, unsent, paint).as_bytes());
             }
             _ => {
                 json::print_pretty(one, 0, &mut text);
@@ -109,6 +118,23 @@ pub fn run(args: &CtlArgs, out: &mut dyn Write) -> Result<u8, CtlError> {
         }
     }
     Ok(code)
+}
+
+/// Asks by the channel that the command line names.
+fn ask(args: &CtlArgs, request: &[u8]) -> Result<Value, CtlError> {
+    let answer = match &args.url {
+        Some(url) => ask_http(args, url, request)?,
+        None => ask_unix(&args.socket, Duration::from_secs(args.timeout.max(1)), request)?,
+    };
+    json::parse(&answer).map_err(|error| CtlError(format!("the answer is no JSON: {error}")))
+}
+
+/// How many lease changes the partner was not sent, which `status-get` does not say: a heartbeat's answer does.
+fn unsent(args: &CtlArgs) -> Option<u64> {
+    let args = CtlArgs { command: "ha-heartbeat".to_owned(), arguments: None, ..args.clone() };
+    let answer = ask(&args, &request(&args).ok()?).ok()?;
+    let one = answer.get(0).unwrap_or(&answer);
+    one.get("arguments")?.get("unsent-update-count")?.as_u64()
 }
 
 fn request(args: &CtlArgs) -> Result<Vec<u8>, CtlError> {
@@ -127,10 +153,11 @@ fn request(args: &CtlArgs) -> Result<Vec<u8>, CtlError> {
     Ok(request)
 }
 
-fn ask_unix(args: &CtlArgs, request: &[u8]) -> Result<Vec<u8>, CtlError> {
-    let failed = |error: io::Error| CtlError(format!("{}: {error}", args.socket.display()));
-    let mut stream = UnixStream::connect(&args.socket).map_err(failed)?;
-    let timeout = Some(Duration::from_secs(args.timeout.max(1)));
+/// Asks over a unix socket.
+pub(super) fn ask_unix(socket: &Path, timeout: Duration, request: &[u8]) -> Result<Vec<u8>, CtlError> {
+    let failed = |error: io::Error| CtlError(format!("{}: {error}", socket.display()));
+    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    let timeout = Some(timeout);
     stream.set_read_timeout(timeout).map_err(failed)?;
     stream.set_write_timeout(timeout).map_err(failed)?;
     stream.write_all(request).map_err(failed)?;

@@ -7,6 +7,7 @@ pub mod leases;
 pub mod offline;
 pub mod run;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -68,16 +69,8 @@ enum Command {
         #[command(subcommand)]
         action: offline::Action,
     },
-    /// Show a server at work on this machine: clients, kill -9, restart, and the proof that no lease was forgotten.
-    ///
-    /// Needs nothing but this program and touches nothing outside: network namespaces of its own (as root, or as any user where
-    /// the kernel allows user namespaces), else pipes to a server on an in-process port. Ends by itself within 15 seconds.
-    /// Exit code 0 when every acknowledged lease was kept, 4 when one was lost, 130 when interrupted.
-    Demo {
-        /// Serve this configuration on an in-process port behind standard input and output; for the demo's own use.
-        #[arg(long, value_name = "FILE", hide = true)]
-        serve_pipes: Option<PathBuf>,
-    },
+    /// Show a pair at work on this machine: two servers, a thousand clients, kill -9, takeover, return, and the proof.
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command line.
@@ -94,7 +87,7 @@ pub fn main() -> Exit {
     match arguments.command {
         Command::Run { config, log_format } => run::run(&config, log_format),
         Command::Check { files } => run::check(&files),
-        Command::Ctl(arguments) => match ctl::run(&arguments, &mut std::io::stdout()) {
+        Command::Ctl(arguments) => match ctl::run(&coloured(arguments), &mut std::io::stdout()) {
             Ok(0) => Exit::Well,
             Ok(code) => Exit::Asked(code),
             Err(error) => {
@@ -103,7 +96,12 @@ pub fn main() -> Exit {
             }
         },
         Command::Leases { action } => offline::run(&action),
-        Command::Demo { serve_pipes: None } => demo::demo(),
-        Command::Demo { serve_pipes: Some(config) } => demo::serve_pipes(config),
+        Command::Demo(arguments) => demo::run(arguments),
     }
+}
+
+/// With colours where they can be seen and are wanted (<https://no-color.org>).
+fn coloured(arguments: ctl::CtlArgs) -> ctl::CtlArgs {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    ctl::CtlArgs { colours: wanted && std::io::stdout().is_terminal(), ..arguments }
 }

@@ -10,7 +10,12 @@ use crate::server::setup;
 
 /// `aplomado run`.
 pub(super) fn run(files: &[PathBuf], log_format: LogFormat) -> Exit {
-    match control_loop::run(files, log_format == LogFormat::Json) {
+    ended(control_loop::run(files, log_format == LogFormat::Json))
+}
+
+/// How a process ends whose server ended so; says why when it was not asked to.
+pub(super) fn ended(outcome: Result<i64, Failure>) -> Exit {
+    match outcome {
         Ok(code) => u8::try_from(code)
             .map_or(Exit::Fault, |code| if code == 0 { Exit::Well } else { Exit::Asked(code) }),
         Err(Failure::Configuration(findings)) => {

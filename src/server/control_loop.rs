@@ -18,6 +18,7 @@ use super::desk::{Desk, Errand, failure};
 use super::engine::{self, Engine, LoadedLeases, Start};
 use super::ha;
 use super::listeners;
+use super::network::Network;
 use super::setup;
 use super::shard_loop::{Event, Order};
 use super::told;
@@ -72,20 +73,29 @@ fn wall_us() -> u64 {
 /// # Errors
 /// [`Failure`], to be told to the operator.
 pub fn run(files: &[PathBuf], json: bool) -> Result<i64, Failure> {
+    run_on(Network::System, files, json)
+}
+
+/// [`run`] on this network.
+///
+/// # Errors
+/// [`Failure`], to be told to the operator.
+pub fn run_on(network: Network, files: &[PathBuf], json: bool) -> Result<i64, Failure> {
     let clock = Clock::new();
     let snapshot =
-        Snapshot::read().map_err(|error| Failure::Start(format!("cannot list interfaces: {error}")))?;
+        network.snapshot().map_err(|error| Failure::Start(format!("cannot list interfaces: {error}")))?;
     let interfaces = setup::system_interfaces(&snapshot);
     let loaded = setup::read(files, Some(&interfaces)).map_err(Failure::Start)?;
     let format = if json { LogFormat::Json } else { LogFormat::Human };
     let loggers = loaded.dhcp4.as_ref().map(|tree| tree.loggers.as_slice()).unwrap_or_default();
     log::start(listeners::loggers(loggers), format, wall_us);
-    let ended = start_and_serve(files, loaded, &snapshot, clock);
+    let ended = start_and_serve(network, files, loaded, &snapshot, clock);
     log::flush(Duration::from_secs(1));
     ended
 }
 
 fn start_and_serve(
+    network: Network,
     files: &[PathBuf],
     loaded: Loaded,
     snapshot: &Snapshot,
@@ -144,6 +154,7 @@ fn start_and_serve(
     statistics.configure(desk.tree.statistic_sample_count, u64::from(desk.tree.statistic_sample_age_s));
     let (cleaned_tx, cleaned) = unbounded();
     let control = Control {
+        network,
         desk,
         table,
         fallbacks: Vec::new(),
@@ -241,6 +252,7 @@ enum Cleaning {
 }
 
 struct Control {
+    network: Network,
     desk: Desk,
     table: Table,
     fallbacks: Vec<(InterfaceId, Fallback)>,
@@ -434,14 +446,14 @@ impl Control {
         daemon: Daemon,
         text: &crate::control::backend::ConfigText,
     ) -> Result<Loaded, String> {
-        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let snapshot = self.network.snapshot().map_err(|error| format!("cannot list interfaces: {error}"))?;
         self.desk.read_command(daemon, text, &setup::system_interfaces(&snapshot))
     }
 
     /// Whether a configuration could be applied.
     fn check(&self, loaded: &Loaded) -> Result<(), String> {
         let Some(tree) = &loaded.dhcp4 else { return Ok(()) };
-        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let snapshot = self.network.snapshot().map_err(|error| format!("cannot list interfaces: {error}"))?;
         let mut findings = Vec::new();
         let plan = setup::plan(tree, loaded, &mut Table::new(), &snapshot, 0, &mut findings);
         match plan {
@@ -462,7 +474,7 @@ impl Control {
     }
 
     fn reread(&mut self, api: &mut ControlLoop) -> Result<(), String> {
-        let snapshot = Snapshot::read().map_err(|error| format!("cannot list interfaces: {error}"))?;
+        let snapshot = self.network.snapshot().map_err(|error| format!("cannot list interfaces: {error}"))?;
         let files = self.desk.files.clone();
         let loaded = setup::read(&files, Some(&setup::system_interfaces(&snapshot)))?;
         if let Some(finding) = loaded.first_error() {
@@ -504,7 +516,7 @@ impl Control {
             return Err("high-availability cannot be changed while the server runs: restart it".to_owned());
         }
         let snapshot =
-            Snapshot::read().map_err(|error| format!("cannot list interfaces: {}", told(&error)))?;
+            self.network.snapshot().map_err(|error| format!("cannot list interfaces: {}", told(&error)))?;
         let mut findings = loaded.findings.clone();
         let mut table = self.table.clone();
         let generation = self.generation + 1;
@@ -646,6 +658,9 @@ impl Control {
         shards: u8,
         keys: (u32, u32),
     ) -> Result<Vec<AnyPort>, OpenError> {
+        if let Some(given) = self.network.take_port(&self.desk.engine.shards[0].bell) {
+            return Ok(given);
+        }
         match setup::socket_type(&self.desk.tree) {
             SocketType::Raw => {
                 self.fall_back(id, selected)?;
@@ -681,7 +696,7 @@ impl Control {
         if !self.desk.tree.interfaces.re_detect {
             return;
         }
-        let Ok(snapshot) = Snapshot::read() else { return };
+        let Ok(snapshot) = self.network.snapshot() else { return };
         let Ok(selection) = setup::choose(&self.desk.tree, &snapshot, true) else { return };
         let socket_type = setup::socket_type(&self.desk.tree);
         let changes = self.table.update(selection.served, socket_type);

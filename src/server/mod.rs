@@ -16,6 +16,7 @@ pub mod engine;
 pub mod ha;
 pub mod lease_writer;
 pub mod listeners;
+pub mod network;
 pub mod setup;
 pub mod shard_loop;
 

@@ -1,14 +1,56 @@
 //! `status-get` for people: who serves what, and why.
+//!
+//! The worst comes first and in red, what is not normal in yellow, on a terminal.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// A few lines that say what the `arguments` of an answer to `status-get` mean.
-pub(super) fn describe(arguments: &Value) -> String {
+/// How words are made to stand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paint {
+    /// Not at all.
+    Plain,
+    /// In colours, on a terminal.
+    Colours,
+}
+
+impl Paint {
+    fn good(self, words: &str) -> String {
+        self.put("32", words)
+    }
+
+    fn odd(self, words: &str) -> String {
+        self.put("33", words)
+    }
+
+    fn bad(self, words: &str) -> String {
+        self.put("1;31", words)
+    }
+
+    fn put(self, code: &str, words: &str) -> String {
+        match self {
+            Self::Plain => words.to_owned(),
+            Self::Colours => format!("\x1b[{code}m{words}\x1b[0m"),
+        }
+    }
+
+    /// A state in the colour of how far from normal it is.
+    fn state(self, state: &str) -> String {
+        match state {
+            "load-balancing" | "hot-standby" | "passive-backup" | "backup" => self.good(state),
+            "terminated" | "unavailable" => self.bad(state),
+            _ => self.odd(state),
+        }
+    }
+}
+
+/// A few lines that say what the `arguments` of an answer to `status-get` mean. `unsent` is how many lease updates the partner has
+/// missed, when that is known.
+pub(super) fn describe(arguments: &Value, unsent: Option<u64>, paint: Paint) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "service   {}", service(arguments));
+    let _ = writeln!(text, "service   {}", service(arguments, paint));
     if let Some(sockets) = arguments.get("sockets") {
         let mut line = word(sockets, "status").to_owned();
         for error in sockets.get("errors").and_then(Value::as_array).into_iter().flatten() {
@@ -38,7 +80,7 @@ pub(super) fn describe(arguments: &Value) -> String {
             text,
             "  here     {}: {}, {}",
             who(local),
-            word(local, "state"),
+            paint.state(word(local, "state")),
             scopes(local, "scopes")
         );
         if remote.is_object() {
@@ -46,24 +88,45 @@ pub(super) fn describe(arguments: &Value) -> String {
                 text,
                 "  partner  {}: {}, {}, {}",
                 who(remote),
-                last_state(remote),
+                paint.state(last_state(remote)),
                 scopes(remote, "last-scopes"),
                 contact(remote)
             );
         }
         let _ = writeln!(text, "  why      {}", reason(local, remote));
+        if local["paused"] == Value::Bool(true) {
+            let words = "the state machine is paused here: ha-continue lets it go on";
+            let _ = writeln!(text, "  paused   {}", paint.odd(words));
+        }
         if remote["communication-interrupted"] == Value::Bool(true) {
+            let left = match (number(remote, "unacked-clients-left"), word(local, "state")) {
+                (_, "partner-down") => String::new(),
+                (0, _) => ", as many as it takes".to_owned(),
+                (left, _) => format!(", {left} more until it is taken for dead"),
+            };
             let _ = writeln!(
                 text,
-                "  silence  {} clients seen, {} unanswered by the partner, {} more until it is taken for dead",
+                "  silence  {} of the partner's clients seen, {} of them unanswered for too long{left}",
                 number(remote, "connecting-clients"),
                 number(remote, "unacked-clients"),
-                number(remote, "unacked-clients-left")
+            );
+        }
+        if let Some(skew) = remote["clock-skew"].as_i64().filter(|skew| skew.abs() > CLOCK_SKEW_ODD_S) {
+            let words = format!("the partner's clock is {skew} s from ours: more than 60 s ends the pair");
+            let _ = writeln!(text, "  clocks   {}", paint.odd(&words));
+        }
+        if let Some(unsent) = unsent.filter(|unsent| *unsent > 0) {
+            let _ = writeln!(
+                text,
+                "  unsent   {unsent} lease change(s) since the start that the partner was not sent; it fetches them when it returns"
             );
         }
     }
     text
 }
+
+/// Skew that is worth a line: Kea warns of it from 30 s on.
+const CLOCK_SKEW_ODD_S: i64 = 30;
 
 fn word<'a>(map: &'a Value, key: &str) -> &'a str {
     map.get(key).and_then(Value::as_str).filter(|word| !word.is_empty()).unwrap_or("unknown")
@@ -73,25 +136,27 @@ fn number(map: &Value, key: &str) -> u64 {
     map.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn service(arguments: &Value) -> String {
+fn service(arguments: &Value, paint: Paint) -> String {
     let Some(state) = arguments.get("dhcp-state") else { return "state not told".to_owned() };
     if state["globally-disabled"] != Value::Bool(true) {
-        return "on".to_owned();
+        return paint.good("on");
     }
     let mut causes = Vec::new();
     if state["disabled-by-user"] == Value::Bool(true) {
-        causes.push("an administrator (dhcp-disable)");
+        causes.push("an administrator (dhcp-enable gives it back)".to_owned());
     }
     for (key, cause) in [
         ("disabled-by-local-command", "this server's HA"),
         ("disabled-by-remote-command", "the partner, which synchronises"),
         ("disabled-by-db-connection", "a lost database connection"),
     ] {
-        if state[key].as_array().is_some_and(|origins| !origins.is_empty()) {
-            causes.push(cause);
+        let origins: Vec<String> =
+            state[key].as_array().into_iter().flatten().map(|origin| format!("origin {origin}")).collect();
+        if !origins.is_empty() {
+            causes.push(format!("{cause} ({})", origins.join(", ")));
         }
     }
-    format!("OFF, held by {}", causes.join(" and "))
+    format!("{}, held by {}", paint.bad("OFF"), causes.join(" and "))
 }
 
 fn who(server: &Value) -> String {
@@ -131,7 +196,9 @@ fn reason(local: &Value, remote: &Value) -> &'static str {
         "communication-recovery" => {
             "the partner does not answer: each serves its half, updates are kept for it"
         }
-        "waiting" => "this server waits for the partner to take up the pair again",
+        "waiting" => {
+            "this server serves nobody until it has heard from the partner, or that is taken for dead"
+        }
         "syncing" => "this server fetches the partner's leases before it serves",
         "ready" => "this server has all leases and waits for the partner to agree",
         "passive-backup" => "this server serves all clients and copies its leases to backups",
@@ -163,18 +230,20 @@ mod tests {
 
     #[test]
     fn one_look_says_who_serves_whom_and_why() {
-        let text = describe(&json!({
+        let arguments = json!({
             "pid": 7, "uptime": 90, "reload": 7300, "thread-pool-size": 2, "sockets": { "status": "ready" },
             "dhcp-state": { "globally-disabled": true, "disabled-by-user": true, "disabled-by-remote-command": [2000] },
             "high-availability": [ { "ha-mode": "load-balancing", "ha-servers": {
                 "local": { "role": "primary", "server-name": "a", "scopes": ["a", "b"], "state": "partner-down" },
                 "remote": { "role": "secondary", "server-name": "b", "age": 130, "in-touch": true, "last-scopes": [],
                     "last-state": "unavailable", "communication-interrupted": true, "connecting-clients": 5,
-                    "unacked-clients": 3, "unacked-clients-left": 0 } } } ],
-        }));
+                    "unacked-clients": 3, "unacked-clients-left": 0, "clock-skew": 45 } } } ],
+        });
+        let text = describe(&arguments, Some(12), Paint::Plain);
         assert_eq!(
             text,
-            "service   OFF, held by an administrator (dhcp-disable) and the partner, which synchronises\n\
+            "service   OFF, held by an administrator (dhcp-enable gives it back) and the partner, which synchronises \
+             (origin 2000)\n\
              sockets   ready\n\
              process   7, up 90 s, configured 2 h ago, 2 threads\n\
              \n\
@@ -182,14 +251,41 @@ mod tests {
                here     a (primary): partner-down, serves a, b\n  \
                partner  b (secondary): unavailable, serves nobody, last heard 2 min ago\n  \
                why      the partner is taken for dead: this server serves all clients\n  \
-               silence  5 clients seen, 3 unanswered by the partner, 0 more until it is taken for dead\n"
+               silence  5 of the partner's clients seen, 3 of them unanswered for too long\n  \
+               clocks   the partner's clock is 45 s from ours: more than 60 s ends the pair\n  \
+               unsent   12 lease change(s) since the start that the partner was not sent; it fetches them when it returns\n"
+        );
+        let painted = describe(&arguments, None, Paint::Colours);
+        assert!(painted.starts_with("service   \x1b[1;31mOFF\x1b[0m, held by"), "{painted}");
+        assert!(painted.contains(": \x1b[33mpartner-down\x1b[0m, serves a, b\n"), "{painted}");
+    }
+
+    #[test]
+    fn a_pause_and_what_is_missing_until_the_partner_counts_as_dead_are_said() {
+        let text = describe(
+            &json!({ "dhcp-state": { "globally-disabled": false }, "high-availability": [ {
+                "ha-mode": "load-balancing", "ha-servers": {
+                    "local": { "role": "primary", "scopes": ["a"], "state": "communication-recovery", "paused": true },
+                    "remote": { "role": "secondary", "communication-interrupted": true, "connecting-clients": 9,
+                        "unacked-clients": 2, "unacked-clients-left": 3, "clock-skew": -5 } } } ] }),
+            Some(0),
+            Paint::Plain,
+        );
+        assert!(text.starts_with("service   on\n"), "{text}");
+        assert!(
+            text.contains("  paused   the state machine is paused here: ha-continue lets it go on\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("2 of them unanswered for too long, 3 more until it is taken for dead\n"),
+            "{text}"
         );
     }
 
     #[test]
     fn an_answer_of_another_shape_is_still_described() {
         for odd in [json!(null), json!([]), json!({ "high-availability": [ 1, {} ], "sockets": 3 })] {
-            assert!(describe(&odd).starts_with("service   state not told\n"));
+            assert!(describe(&odd, None, Paint::Plain).starts_with("service   state not told\n"));
         }
     }
 }

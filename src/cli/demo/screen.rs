@@ -1,20 +1,47 @@
-//! What the demo shows: on a terminal one screen that is drawn over, elsewhere a line each second.
+//! What the demo shows: on a terminal one screen that is drawn over, elsewhere a line each second and one for each change.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
-use super::population::{Counts, Population};
+use super::population::{Counts, Population, Proof};
+use super::servers::NAMES;
+use super::watch::Seen;
 
 /// Time between two pictures on a terminal, and between two lines elsewhere.
-const PICTURE_NS: u64 = 250_000_000;
+const PICTURE_NS: u64 = 200_000_000;
 const LINE_NS: u64 = 1_000_000_000;
+
+/// A server now.
+pub(super) struct ServerView {
+    /// Its process; nothing when there is none.
+    pub(super) pid: Option<u32>,
+    /// What it says of itself; nothing when it does not answer.
+    pub(super) seen: Option<Seen>,
+}
+
+impl ServerView {
+    fn state(&self) -> &str {
+        match (&self.seen, self.pid) {
+            (Some(seen), _) => &seen.state,
+            (None, Some(_)) => "starting",
+            (None, None) => "dead",
+        }
+    }
+
+    fn scopes(&self) -> String {
+        match &self.seen {
+            Some(seen) if !seen.scopes.is_empty() => seen.scopes.join(" "),
+            _ => "-".to_owned(),
+        }
+    }
+}
 
 /// What is to be seen now.
 pub(super) struct View<'a> {
-    /// What the server does.
+    /// What happens.
     pub(super) words: &'a str,
-    /// Its process.
-    pub(super) pid: u32,
+    /// The servers.
+    pub(super) servers: [ServerView; 2],
     /// The clients.
     pub(super) population: &'a mut Population,
 }
@@ -25,12 +52,11 @@ pub(super) struct Screen {
     start_ns: Option<u64>,
     drawn_ns: u64,
     drawn_lines: usize,
+    told: [String; 2],
     counts: Counts,
     times_us: Option<(u64, u64)>,
-    /// From the last ACK before the kill to the first after it.
-    pub(super) gap_ns: Option<u64>,
-    /// Leases confirmed, and asked for.
-    pub(super) proof: Option<(usize, usize)>,
+    /// The gap and the return, when they are known.
+    pub(super) results: Vec<String>,
 }
 
 impl Screen {
@@ -40,81 +66,99 @@ impl Screen {
             start_ns: None,
             drawn_ns: 0,
             drawn_lines: 0,
+            told: Default::default(),
             counts: Counts::default(),
             times_us: None,
-            gap_ns: None,
-            proof: None,
+            results: Vec::new(),
         }
     }
 
-    /// Draws when it is time, or when this is something to be seen at once.
+    /// Draws when it is time, when a server's state has changed, or when this is something to be seen at once.
     pub(super) fn draw(&mut self, now_ns: u64, at_once: bool, view: View<'_>) {
         let start_ns = *self.start_ns.get_or_insert(now_ns);
         let period_ns = if self.terminal { PICTURE_NS } else { LINE_NS };
         let past_ns = now_ns.saturating_sub(self.drawn_ns);
-        if past_ns < period_ns && !at_once {
+        let seconds = now_ns.saturating_sub(start_ns) / 10_000_000;
+        let seconds = format!("{}.{:02} s", seconds / 100, seconds % 100);
+        let mut text = String::new();
+        if !self.terminal {
+            for (told, (name, server)) in self.told.iter_mut().zip(NAMES.iter().zip(&view.servers)) {
+                if told != server.state() {
+                    server.state().clone_into(told);
+                    let _ = writeln!(text, "{seconds:>8}  {name} is {told}, serves {}", server.scopes());
+                }
+            }
+        }
+        if past_ns >= period_ns || at_once {
+            self.drawn_ns = now_ns;
+            let before = std::mem::replace(&mut self.counts, view.population.counts);
+            if let Some(times) = view.population.times_taken() {
+                self.times_us = Some(times);
+            }
+            let counts = self.counts;
+            let rates = [0, 1].map(|server: usize| {
+                let acks = counts.acks[server] - before.acks[server];
+                acks.saturating_mul(1_000_000_000) / past_ns.max(1)
+            });
+            if self.terminal {
+                self.picture(&mut text, &seconds, &view, rates);
+            } else {
+                let held = view.population.held_count();
+                let _ = write!(
+                    text,
+                    "{seconds:>8}  {}: {held} clients hold an address; acknowledged by one {}/s, by two {}/s",
+                    view.words, rates[0], rates[1]
+                );
+                if let Some(proof) = view.population.proof() {
+                    let _ = write!(text, "; {}", proof_words(proof));
+                }
+                text.push('\n');
+            }
+        }
+        if text.is_empty() {
             return;
         }
-        self.drawn_ns = now_ns;
-        let before = std::mem::replace(&mut self.counts, view.population.counts);
-        if let Some(times) = view.population.times_taken() {
-            self.times_us = Some(times);
-        }
-        if let Some(proof) = view.population.proof() {
-            self.proof = Some((proof.kept, proof.asked));
-        }
-        let acks = |counts: &Counts| counts.leased + counts.renewed;
-        let rate = |now: u64, then: u64| (now - then).saturating_mul(1_000_000_000) / past_ns.max(1);
-        let ack_rate = rate(acks(&self.counts), acks(&before));
-        let seconds = now_ns.saturating_sub(start_ns) / 100_000_000;
-        let seconds = format!("{}.{} s", seconds / 10, seconds % 10);
-        let held = view.population.held_count();
-        let text = if self.terminal {
-            self.picture(&seconds, &view, ack_rate, rate(self.counts.offers, before.offers), held)
-        } else {
-            let Counts { leased, renewed, released, naks, .. } = self.counts;
-            let mut line = format!(
-                "{seconds:>7}  {}: {held} held, {ack_rate}/s acknowledged; {leased} leased, {renewed} renewed, \
-                 {released} released, {naks} refused",
-                view.words
-            );
-            self.append_proof(&mut line, "; ");
-            line.push('\n');
-            line
-        };
         let mut out = io::stdout().lock();
         // A screen that is gone does not end the proof.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
-    fn picture(
-        &mut self,
-        seconds: &str,
-        view: &View<'_>,
-        ack_rate: u64,
-        offer_rate: u64,
-        held: usize,
-    ) -> String {
-        let Counts { discovers, offers, leased, renewed, released, naks, repeated, sent, heard } =
-            self.counts;
+    fn picture(&mut self, text: &mut String, seconds: &str, view: &View<'_>, rates: [u64; 2]) {
+        let Counts { leased, renewed, released, naks, repeated, acks, .. } = self.counts;
+        let held = view.population.held_count();
         let mut lines = vec![
             String::new(),
-            format!("  {seconds:<10}server process {}: {}", view.pid, view.words),
-            format!("  offers    {offers:>9}  {offer_rate:>6}/s   of {discovers} asked for"),
-            format!(
-                "  acks      {:>9}  {ack_rate:>6}/s   {leased} leased, {renewed} renewed",
-                leased + renewed
-            ),
-            format!("  released  {released:>9}            {naks} refused, {repeated} asked again"),
-            format!("  held      {held:>9}            {sent} frames sent, {heard} heard"),
+            format!("  {seconds:<10}{}", view.words),
+            String::new(),
+            "  server   process   HA state              serves      acks/s      acks".to_owned(),
         ];
+        for (place, server) in view.servers.iter().enumerate() {
+            let pid = server.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            lines.push(format!(
+                "  {:<8} {pid:<9} {:<21} {:<10} {:>7}  {:>8}",
+                NAMES[place],
+                server.state(),
+                server.scopes(),
+                rates[place],
+                acks[place]
+            ));
+        }
+        lines.push(String::new());
+        lines.push(format!(
+            "  clients  {held} hold an address; {leased} leased, {renewed} renewed, {released} released, \
+             {naks} refused, {repeated} asked again"
+        ));
         lines.push(self.times_us.map_or_else(String::new, |(p50, p99)| {
-            format!("  answered in {} ms (median), {} ms (99 of 100)", millis(p50), millis(p99))
+            format!("           answered in {} ms (median), {} ms (99 of 100)", millis(p50), millis(p99))
         }));
-        let mut proof = String::from("  ");
-        self.append_proof(&mut proof, "   ");
-        lines.push(proof);
-        let mut text = String::new();
+        lines.push(
+            view.population
+                .proof()
+                .map_or_else(String::new, |proof| format!("  proof    {}", proof_words(proof))),
+        );
+        for result in &self.results {
+            lines.push(format!("  {result}"));
+        }
         if self.drawn_lines > 0 {
             let _ = write!(text, "\x1b[{}A\x1b[J", self.drawn_lines);
         }
@@ -123,17 +167,12 @@ impl Screen {
             text.push_str(&line);
             text.push('\n');
         }
-        text
     }
+}
 
-    fn append_proof(&self, line: &mut String, between: &str) {
-        if let Some((kept, asked)) = self.proof {
-            let _ = write!(line, "{between}leases confirmed after the kill: {kept} of {asked}");
-        }
-        if let Some(gap_ns) = self.gap_ns {
-            let _ = write!(line, "{between}gap in service {} ms", gap_ns / 1_000_000);
-        }
-    }
+fn proof_words(proof: &Proof) -> String {
+    let survivor = NAMES[1 - proof.dead];
+    format!("{survivor} has confirmed {} of {} leases since the kill", proof.kept, proof.asked)
 }
 
 /// Microseconds as milliseconds with two digits.

@@ -18,6 +18,8 @@ pub struct LocalStatus {
     pub state: State,
     /// Its clock when skew was last measured; none when it was not, or the partner is unavailable.
     pub system_time_s: Option<u64>,
+    /// Whether its machine waits for `ha-continue`: said only then, since Kea's answer does not have it.
+    pub paused: bool,
 }
 
 /// What is said of the partner.
@@ -67,16 +69,17 @@ impl RelationshipStatus {
         let time =
             |seconds: Option<u64>| seconds.map_or(Value::Null, |seconds| json!(format_status(seconds)));
         let mut servers = Map::new();
-        servers.insert(
-            "local".to_owned(),
-            json!({
-                "role": self.local.role.name(),
-                "server-name": self.local.server_name,
-                "scopes": self.local.scopes,
-                "state": self.local.state.name(),
-                "system-time": time(self.local.system_time_s),
-            }),
-        );
+        let mut local = json!({
+            "role": self.local.role.name(),
+            "server-name": self.local.server_name,
+            "scopes": self.local.scopes,
+            "state": self.local.state.name(),
+            "system-time": time(self.local.system_time_s),
+        });
+        if self.local.paused {
+            local["paused"] = Value::Bool(true);
+        }
+        servers.insert("local".to_owned(), local);
         if let Some(remote) = &self.remote {
             let in_touch = remote.last_state.is_some();
             servers.insert(

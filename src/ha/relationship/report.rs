@@ -39,6 +39,7 @@ impl Relationship {
             scopes: self.scope_names(),
             state: self.state,
             system_time_s: communication.own_time_s,
+            paused: self.paused,
         };
         let remote = self.partner.map(|partner| {
             let traffic = communication.traffic;
