@@ -491,6 +491,51 @@ fn a_bad_configuration_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn counters_of_a_subnet_are_right_when_it_comes_back() {
+    let place = Place::new();
+    let whole = place.base();
+    let mut part = whole.clone();
+    part["subnet4"] = json!([whole["subnet4"][0]]);
+    place.write_config(&whole);
+    let server = place.start();
+    for host in 1..=5 {
+        assert_eq!(server.add(&format!("10.9.0.{host}"), 2)["result"], 0);
+    }
+    let assigned = |server: &Server| server.statistic("subnet[2].assigned-addresses");
+    assert_eq!(assigned(&server), 5);
+    server.expect(0, "config-set", json!({ "Dhcp4": part }));
+    server.expect(0, "lease4-del", json!({ "ip-address": "10.9.0.1" }));
+    server.expect(0, "config-set", json!({ "Dhcp4": whole }));
+    assert_eq!(assigned(&server), 4);
+    server.stop();
+    // Started without the subnet, the leases of the file are counted all the same.
+    place.write_config(&part);
+    let server = place.start();
+    server.expect(0, "lease4-del", json!({ "ip-address": "10.9.0.2" }));
+    server.expect(0, "config-set", json!({ "Dhcp4": whole }));
+    assert_eq!((assigned(&server), server.statistic("assigned-addresses")), (3, 3));
+    server.stop();
+}
+
+#[test]
+fn relay_information_of_older_releases_is_kept_in_todays_form_unless_told_not_to() {
+    for (checks, map) in [("fix", true), ("none", false)] {
+        let place = Place::new();
+        let mut dhcp4 = place.base();
+        dhcp4["sanity-checks"] = json!({ "lease-checks": "warn", "extended-info-checks": checks });
+        place.write_config(&dhcp4);
+        let context = r#"{ "ISC": { "relay-agent-info": "0x0102616A" } }"#.replace(',', "&#x2c");
+        place.write_leases(&[row(Ipv4Addr::new(10, 0, 0, 7), 1, FUTURE_S, 0) + &context]);
+        let server = place.start();
+        let answer = server.expect(0, "lease4-get", json!({ "ip-address": "10.0.0.7" }));
+        let info = &answer["arguments"]["user-context"]["ISC"]["relay-agent-info"];
+        assert_eq!(info["sub-options"] == "0x0102616A", map, "{answer}");
+        assert_eq!(*info == "0x0102616A", !map, "{answer}");
+        server.stop();
+    }
+}
+
+#[test]
 fn listeners_that_cannot_be_had_leave_all_others_as_they_were() {
     let place = Place::new();
     place.write_config(&place.base());
@@ -712,6 +757,32 @@ fn a_configuration_set_under_traffic_costs_no_client_anything() {
     assert_eq!(addresses.len() as u64, sent[1], "one lease for each client");
     assert!((100..150).all(|host| !addresses.contains(&format!("10.0.0.{host}"))), "reserved: {addresses:?}");
     server.stop();
+}
+
+#[test]
+fn packets_that_find_no_address_are_told_of_without_flooding_the_log() {
+    const TEST: &str = "packets_that_find_no_address_are_told_of_without_flooding_the_log";
+    let Some(cable) = Cable::new(TEST, 'n') else { return };
+    let place = Place::new();
+    let mut dhcp4 = place.base();
+    dhcp4["interfaces-config"]["interfaces"] = json!(["veth-s"]);
+    dhcp4["subnet4"] =
+        json!([{ "id": 1, "subnet": "10.0.0.0/16", "pools": [ { "pool": "10.0.0.1-10.0.0.1" } ] }]);
+    place.write_config(&dhcp4);
+    let mut server = cable.start(&place);
+    let Some(mut traffic) = cable.perfdhcp(TEST, "-r 300 -p 3 -R 100000 -W 1") else { return };
+    let line = server.hears("ALLOC_ENGINE_V4_ALLOC_FAIL");
+    assert!(
+        line.contains("WARN") && line.contains("hwtype=1 ") && line.contains("There is no address"),
+        "{line}"
+    );
+    assert!(traffic.wait().is_ok());
+    assert!(server.statistic("v4-allocation-fail") > 100);
+    server.signal("TERM");
+    assert_eq!(server.ended(), 0);
+    // Three to four seconds of traffic, two shards, each reason once a second and shard.
+    let lines = server.said.iter().filter(|line| line.contains("ALLOC_ENGINE_V4_ALLOC_FAIL")).count();
+    assert!((1..=10).contains(&lines), "{}", server.said.join("\n"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use aplomado::classify::steer::Steering;
 use aplomado::config::finding::Report;
 use aplomado::config::load::{Source, SystemInterface, load};
 use aplomado::config::plan::{Surroundings, build};
+use aplomado::control::log::SampleQueue;
 use aplomado::exchange::allocators::Allocators;
 use aplomado::exchange::leases::Leases;
 use aplomado::exchange::serving::{Serving, StatsBook};
@@ -23,6 +24,7 @@ use aplomado::lease::directory::Directory;
 use aplomado::lease::table::{LeaseTable, TableLimits};
 use aplomado::lease::{Lease4, LeaseState};
 use aplomado::net::{BATCH_MAX, Doorbell, Port, PortSet};
+use aplomado::server::sampler::SAMPLES_MAX;
 use aplomado::server::setup::{prepare_space, reclamation};
 use aplomado::server::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
@@ -132,6 +134,7 @@ impl<P: Port> Rig<P> {
             serving: PlanCell::new(Arc::clone(&serving)),
             allocators: (0..shard_count).map(|_| parking_lot::Mutex::new(None)).collect(),
             enabled: AtomicBool::new(true),
+            samples: Arc::new(SampleQueue::new(SAMPLES_MAX)),
         });
         let shard = ShardLoop::new(ShardParts {
             shard: Shard::new(own, allocators, Arc::clone(&counters)),

@@ -156,7 +156,18 @@ fn request(args: &CtlArgs) -> Result<Vec<u8>, CtlError> {
 /// Asks over a unix socket.
 pub(super) fn ask_unix(socket: &Path, timeout: Duration, request: &[u8]) -> Result<Vec<u8>, CtlError> {
     let failed = |error: io::Error| CtlError(format!("{}: {error}", socket.display()));
-    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    let unreachable = |error: io::Error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => ": does its configuration name this control-socket?",
+            io::ErrorKind::ConnectionRefused => ": it does not run, or has another control-socket",
+            io::ErrorKind::PermissionDenied => {
+                ": the socket is open to the user that the server runs as, and to root"
+            }
+            _ => "",
+        };
+        CtlError(format!("no server answers at {}: {error}{why}", socket.display()))
+    };
+    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
     let timeout = Some(timeout);
     stream.set_read_timeout(timeout).map_err(failed)?;
     stream.set_write_timeout(timeout).map_err(failed)?;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Exit;
 use super::leases::{self, Failure, Format};
+use crate::server::told;
 use crate::store::RealDisk;
 
 /// How leases are written or read.
@@ -110,7 +111,10 @@ pub(super) fn run(action: &Action) -> Exit {
             exit
         }
         Err(failure) => {
-            eprintln!("aplomado: {failure}");
+            match &failure {
+                Failure::Store(error) => eprintln!("aplomado: {}", told(error)),
+                other => eprintln!("aplomado: {}", told(other)),
+            }
             exit_of(&failure)
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::config::plan::Settings;
 use crate::wire::query::Query;
+use crate::wire::relay::RelayAgent;
 
 /// Longest context: 255 octets of relay information in hex, its two identifiers in hex again, and the keys.
 pub(super) const CONTEXT_BYTES_MAX: usize = 2048;
@@ -26,21 +27,50 @@ pub(super) fn of_query(
         return len;
     }
     let mut pen = Pen { out, len: 0, full: false };
-    pen.text(b"{ \"ISC\": { \"relay-agent-info\": { ");
-    if let Some(id) = relay.relay_id() {
-        pen.text(b"\"relay-id\": \"");
-        pen.hex(id);
-        pen.text(b"\", ");
-    }
-    if let Some(id) = relay.remote_id() {
-        pen.text(b"\"remote-id\": \"");
-        pen.hex(id);
-        pen.text(b"\", ");
-    }
-    pen.text(b"\"sub-options\": \"0x");
-    pen.hex(relay.as_bytes());
-    pen.text(b"\" } } }");
+    pen.text(b"{ \"ISC\": { \"relay-agent-info\": ");
+    pen.relay(&relay);
+    pen.text(b" } }");
     if pen.full { 0 } else { pen.len }
+}
+
+/// The context of a lease from a file in today's form, where it has that of Kea 2.2 and before: the relay agent information
+/// as the member's value itself. Nothing for every other context. Allocates.
+#[must_use]
+pub fn upgraded(context: &[u8]) -> Option<Vec<u8>> {
+    const OLD: &[u8] = b"\"ISC\": { \"relay-agent-info\": \"";
+    let at = context.windows(OLD.len()).position(|window| window == OLD)?;
+    let value = at + OLD.len();
+    let end = value + context[value..].iter().position(|octet| *octet == b'"')?;
+    let mut octets = [0; RELAY_BYTES_MAX];
+    let len = relay_of(&context[at..], &mut octets);
+    let mut new = [0; CONTEXT_BYTES_MAX];
+    let mut pen = Pen { out: &mut new, len: 0, full: len == 0 };
+    // The quotation mark at the end of the old beginning belongs to the value.
+    pen.text(&context[..value - 1]);
+    pen.relay(&RelayAgent::new(&octets[..len]));
+    pen.text(&context[end + 1..]);
+    (!pen.full).then(|| pen.out[..pen.len].to_vec())
+}
+
+impl Pen<'_> {
+    /// The map that keeps relay agent information, its identifiers beside it.
+    fn relay(&mut self, relay: &RelayAgent<'_>) {
+        let pen = self;
+        pen.text(b"{ ");
+        if let Some(id) = relay.relay_id() {
+            pen.text(b"\"relay-id\": \"");
+            pen.hex(id);
+            pen.text(b"\", ");
+        }
+        if let Some(id) = relay.remote_id() {
+            pen.text(b"\"remote-id\": \"");
+            pen.hex(id);
+            pen.text(b"\", ");
+        }
+        pen.text(b"\"sub-options\": \"0x");
+        pen.hex(relay.as_bytes());
+        pen.text(b"\" }");
+    }
 }
 
 /// Reads the relay agent information out of a lease's context, in the form above or in that of older releases, where it is
@@ -119,6 +149,28 @@ mod tests {
         ];
         for context in broken {
             assert_eq!(relay_of(context, &mut out), 0, "{}", String::from_utf8_lossy(context));
+        }
+    }
+
+    #[test]
+    fn contexts_of_older_releases_are_brought_to_the_form_of_today() {
+        let text = |context: &[u8]| upgraded(context).map(|new| String::from_utf8(new).expect("text"));
+        assert_eq!(
+            text(br#"{ "ISC": { "relay-agent-info": "0x0102616a02026364" }, "x": 1 }"#).as_deref(),
+            Some(
+                r#"{ "ISC": { "relay-agent-info": { "remote-id": "6364", "sub-options": "0x0102616A02026364" } }, "x": 1 }"#
+            )
+        );
+        let others: [&[u8]; 6] = [
+            b"",
+            br#"{ "ISC": { "relay-agent-info": { "sub-options": "0x0104" } } }"#,
+            br#"{ "ISC": { "relay-agent-info": "0x01g4" } }"#,
+            br#"{ "ISC": { "relay-agent-info": "0x" } }"#,
+            br#"{ "ISC": { "relay-agent-info": "0x0104"#,
+            br#"{ "relay-agent-info": "0x0104" }"#,
+        ];
+        for context in others {
+            assert_eq!(text(context), None, "{}", String::from_utf8_lossy(context));
         }
     }
 

@@ -93,7 +93,8 @@ fn levels<'a>(
     let pool = subnet.and_then(|subnet| serving.plan.pool_of(subnet, address));
     [
         Some(totals),
-        subnet.map(|subnet| serving.subnet_stats(subnet)),
+        // A subnet that is not there now keeps its counters right for when it comes back.
+        subnet.map_or_else(|| serving.absent_stats(subnet_id), |subnet| Some(serving.subnet_stats(subnet))),
         pool.map(|pool| serving.pool_stats(pool)),
     ]
     .into_iter()

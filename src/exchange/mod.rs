@@ -14,7 +14,7 @@ pub mod allocators;
 mod answer;
 mod classifier;
 mod client;
-mod context;
+pub mod context;
 mod known_answers;
 pub mod leases;
 mod names;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::answer::Arrival;
 use super::reclaim::Reclamation;
-use super::stats::LeaseStats;
+use super::stats::{LeaseStats, add};
 use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
 use crate::ids::{ClassId, InterfaceId, SubnetId};
 
@@ -35,6 +35,25 @@ pub struct Serving {
     pub scope_classes: [Vec<ClassId>; 2],
     subnet_stats: Vec<Arc<LeaseStats>>,
     pool_stats: Vec<Arc<LeaseStats>>,
+    /// Counters of subnets that leases may name and the plan does not have, ascending.
+    absent_stats: Vec<(SubnetId, Arc<LeaseStats>)>,
+}
+
+impl StatsBook {
+    /// Counts leases of a subnet that the plan does not have: they are on disk, and the subnet may come back.
+    pub fn count_absent(&mut self, subnet: SubnetId, assigned: i64, declined: i64) {
+        let stats = self.subnets.entry(subnet).or_default();
+        add(&stats.assigned, assigned);
+        add(&stats.declined, declined);
+    }
+
+    /// The counters of the subnets that `plan` does not have, ascending.
+    fn absent(&self, plan: &Plan) -> Vec<(SubnetId, Arc<LeaseStats>)> {
+        let others = self.subnets.iter().filter(|(id, _)| plan.subnet_by_id(**id).is_none());
+        let mut absent: Vec<_> = others.map(|(id, stats)| (*id, Arc::clone(stats))).collect();
+        absent.sort_unstable_by_key(|(id, _)| *id);
+        absent
+    }
 }
 
 impl Serving {
@@ -60,6 +79,7 @@ impl Serving {
             })
             .collect();
         book.served += 1;
+        let absent_stats = book.absent(&plan);
         Self {
             plan,
             number: book.served,
@@ -68,6 +88,7 @@ impl Serving {
             scope_classes: [Vec::new(), Vec::new()],
             subnet_stats,
             pool_stats,
+            absent_stats,
         }
     }
 
@@ -87,6 +108,18 @@ impl Serving {
     #[must_use]
     pub fn subnet_stats(&self, subnet: SubnetIndex) -> &LeaseStats {
         &self.subnet_stats[subnet.0 as usize]
+    }
+
+    /// Takes in the subnets that the book has learnt of since ([`StatsBook::count_absent`]).
+    pub fn learn_absent(&mut self, book: &StatsBook) {
+        self.absent_stats = book.absent(&self.plan);
+    }
+
+    /// The counters of a subnet that leases name and the plan does not have.
+    #[must_use]
+    pub fn absent_stats(&self, subnet: SubnetId) -> Option<&LeaseStats> {
+        let position = self.absent_stats.binary_search_by_key(&subnet, |(id, _)| *id).ok()?;
+        self.absent_stats.get(position).map(|(_, stats)| &**stats)
     }
 
     /// The counters of a pool, shared with all pools of the subnet that have the same `pool-id`.

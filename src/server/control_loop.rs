@@ -25,7 +25,7 @@ use super::told;
 use crate::allocate::Share;
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
-use crate::config::tree::{ControlAgent, Dhcp4, LeaseChecks, SyncMode as Configured};
+use crate::config::tree::{ControlAgent, Dhcp4, ExtendedInfoChecks, LeaseChecks, SyncMode as Configured};
 use crate::control::backend::{Backend, Completion, ConfigAction, ConfigOrder, Daemon, LfcStart, Ticket};
 use crate::control::clock::Zone;
 use crate::control::event_loop::ControlLoop;
@@ -137,6 +137,7 @@ fn start_and_serve(
         lease_file: lease_file(&tree),
         sync: sync_mode(&tree),
         sanity: sanity_mode(&tree),
+        upgrade_contexts: tree.sanity.extended_info != Some(ExtendedInfoChecks::None),
         row_errors_max: u64::from(tree.lease_database.max_row_errors),
         lease_capacity: capacity,
         share: pair.as_ref().map_or(Share::Whole, |pair| pair.share),
@@ -348,6 +349,7 @@ impl Control {
                 api.complete(ticket, completion, &mut self.desk);
             }
             self.mind_time();
+            self.desk.engine.samples.log_all();
             self.reopen();
             self.desk.engine.sweep();
             if let Some((value, deadline)) = self.ending

@@ -14,24 +14,27 @@ use parking_lot::Mutex;
 
 use super::clock::Clock;
 use super::ha::links::{Links, UpdateTap};
+use super::sampler::SAMPLES_MAX;
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HaPart, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
 use super::told;
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
+use crate::control::log::SampleQueue;
 use crate::exchange::Shard;
 use crate::exchange::allocators::Allocators;
+use crate::exchange::context;
 use crate::exchange::leases::Leases;
 use crate::exchange::serving::{Serving, StatsBook};
 use crate::exchange::stats::ShardCounters;
-use crate::ids::{Lsn, ShardId};
+use crate::ids::{Lsn, ShardId, SubnetId};
 use crate::journal::replay::{Sanity, SanityMode, sanity};
 use crate::journal::{LogRx, V4, log_ring};
-use crate::lease::Lease4;
 use crate::lease::address::{AddressSpace, Retiring};
 use crate::lease::directory::Directory;
 use crate::lease::table::{LeaseTable, TableLimits};
+use crate::lease::{Lease4, LeaseState};
 use crate::net::AnyPort;
 use crate::net::{Doorbell, PortSet};
 use crate::store::{self, Compaction, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
@@ -72,6 +75,8 @@ pub struct Start {
     pub sync: SyncMode,
     /// `sanity-checks.lease-checks`.
     pub sanity: SanityMode,
+    /// `sanity-checks.extended-info-checks` is not `none`: relay information of older releases is kept in today's form.
+    pub upgrade_contexts: bool,
     /// `max-row-errors`.
     pub row_errors_max: u64,
     /// Leases to expect: room in the directory and the first tables.
@@ -97,6 +102,8 @@ pub struct LoadedLeases {
     pub refused: BTreeMap<String, u64>,
     /// Leases that are not in the subnet that they name: by what was done about it, how many and the first of them.
     pub odd: BTreeMap<&'static str, (u64, Ipv4Addr)>,
+    /// Leases of subnets that the configuration does not have: of each, how many are in use, and how many of those declined.
+    pub absent: BTreeMap<SubnetId, (i64, i64)>,
     /// What was found in the files.
     pub findings: Vec<store::Finding>,
     /// The file wants a clean-up.
@@ -165,6 +172,8 @@ pub struct Engine {
     pub steering: Steering,
     /// The counters of subnets and pools.
     pub book: StatsBook,
+    /// Packets that shards want to be told of.
+    pub samples: Arc<SampleQueue>,
     /// The log thread's state.
     pub log: Arc<LogStatus>,
     /// The names of the lease file's companions; nothing without a file.
@@ -181,7 +190,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the operator must know: the lease file, memory, threads.
-    pub fn start(start: Start, clock: Clock) -> Result<(Self, LoadedLeases), String> {
+    pub fn start(mut start: Start, clock: Clock) -> Result<(Self, LoadedLeases), String> {
         let shard_count = start.shard_count.max(1);
         let steering = Steering::new(start.seed, shard_count);
         let space = Arc::new(AddressSpace::new(BLOCKS_MAX));
@@ -226,11 +235,16 @@ impl Engine {
             }
             None => (None, LoadedLeases::default()),
         };
+        for (subnet, (assigned, declined)) in &loaded.absent {
+            start.book.count_absent(*subnet, *assigned, *declined);
+        }
+        Arc::get_mut(&mut start.serving).expect("nobody serves from it yet").learn_absent(&start.book);
 
         let shared = Arc::new(Shared {
             serving: PlanCell::new(Arc::clone(&start.serving)),
             allocators: (0..shard_count).map(|_| Mutex::new(None)).collect(),
             enabled: AtomicBool::new(false),
+            samples: Arc::new(SampleQueue::new(SAMPLES_MAX)),
         });
         let (event_tx, events) = unbounded();
         let spare = Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count));
@@ -314,6 +328,7 @@ impl Engine {
             });
         }
         let engine = Self {
+            samples: Arc::clone(&shared.samples),
             shared,
             shards,
             events,
@@ -439,6 +454,7 @@ fn load(
     let refused = Mutex::new(BTreeMap::<String, u64>::new());
     let odd = Mutex::new(BTreeMap::<&'static str, (u64, Ipv4Addr)>::new());
     let dropped = AtomicU64::new(0);
+    let absent = Mutex::new(BTreeMap::<SubnetId, (i64, i64)>::new());
     let serving = &*start.serving;
     let take = |_: u32, lease: &Lease4<'_>| {
         let mut lease = *lease;
@@ -452,6 +468,10 @@ fn load(
                 return;
             }
         }
+        let context = start.upgrade_contexts.then(|| context::upgraded(lease.user_context)).flatten();
+        if let Some(context) = &context {
+            lease.user_context = context;
+        }
         let lease = &lease;
         let owner = steering.owner(&lease.hw_addr);
         let stored = match space.ensure(lease.address, lease.address) {
@@ -462,6 +482,12 @@ fn load(
             }
             Err(error) => Err(error.to_string()),
         };
+        if stored.is_ok() && serving.plan.subnet_by_id(lease.subnet_id).is_none() {
+            let mut absent = absent.lock();
+            let counts = absent.entry(lease.subnet_id).or_default();
+            counts.0 += i64::from(matches!(lease.state, LeaseState::Assigned | LeaseState::Declined));
+            counts.1 += i64::from(lease.state == LeaseState::Declined);
+        }
         if let Err(reason) = stored {
             *refused.lock().entry(reason).or_default() += 1;
         }
@@ -476,6 +502,7 @@ fn load(
         lease_count: report.lease_count - lost.min(report.lease_count),
         refused,
         odd: odd.into_inner(),
+        absent: absent.into_inner(),
         findings,
         needs_cleanup: opened.needs_cleanup,
     };

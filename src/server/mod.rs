@@ -17,16 +17,20 @@ pub mod ha;
 pub mod lease_writer;
 pub mod listeners;
 pub mod network;
+pub mod sampler;
 pub mod setup;
 pub mod shard_loop;
 
 use std::error::Error;
 use std::io;
 
+use crate::store;
+
 /// An error with all its causes, as one line for people. Where the kernel's answer has a usual reason, that is said too.
 #[must_use]
 pub fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
+    let of_file = error.downcast_ref::<store::Error>().is_some();
     let mut next = Some(error);
     while let Some(cause) = next {
         let words = cause.to_string();
@@ -34,7 +38,8 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
             text.push_str(": ");
             text.push_str(&words);
         }
-        if let Some(reason) = cause.downcast_ref::<io::Error>().and_then(usual_reason) {
+        let kernels = cause.downcast_ref::<io::Error>();
+        if let Some(reason) = kernels.and_then(|answer| usual_reason(answer, of_file)) {
             text.push_str(reason);
         }
         next = cause.source();
@@ -42,13 +47,17 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// What most often is behind an answer of the kernel.
-fn usual_reason(error: &io::Error) -> Option<&'static str> {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Some(" (is another DHCP server running?)"),
-        io::ErrorKind::PermissionDenied => Some(
-            " (packet sockets need CAP_NET_RAW, port 67 needs CAP_NET_BIND_SERVICE, files their permissions)",
-        ),
+/// What most often is behind an answer of the kernel, about a lease file or about sockets.
+fn usual_reason(error: &io::Error, of_file: bool) -> Option<&'static str> {
+    match (error.kind(), of_file) {
+        (io::ErrorKind::NotFound, true) => Some(" (is there such a folder?)"),
+        (io::ErrorKind::PermissionDenied, true) => {
+            Some(" (the file and its folder must be writable for the user that the server runs as)")
+        }
+        (io::ErrorKind::AddrInUse, _) => Some(" (is another DHCP server running?)"),
+        (io::ErrorKind::PermissionDenied, false) => {
+            Some(" (packet sockets need CAP_NET_RAW, port 67 needs CAP_NET_BIND_SERVICE)")
+        }
         _ => None,
     }
 }
@@ -70,5 +79,16 @@ mod tests {
             text.contains("os error 98") && text.ends_with("(is another DHCP server running?)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_said_about_files_is_not_what_is_said_about_sockets() {
+        let file = |code| {
+            let (action, path) = ("lock", "/var/lib/kea/leases.csv.lock".into());
+            told(&store::Error::Io { action, path, source: io::Error::from_raw_os_error(code) })
+        };
+        assert!(file(libc::ENOENT).ends_with("(is there such a folder?)"));
+        assert!(file(libc::EACCES).ends_with("for the user that the server runs as)"));
+        assert!(told(&io::Error::from_raw_os_error(libc::EPERM)).contains("CAP_NET_RAW"));
     }
 }

@@ -17,7 +17,9 @@ use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 
 use super::ha::links::Links;
+use super::sampler::Sampler;
 use crate::classify::bucket::bucket;
+use crate::control::log::SampleQueue;
 use crate::exchange::allocators::Allocators;
 use crate::exchange::reclaim::Cycles;
 use crate::exchange::request::{Job, Progress};
@@ -119,6 +121,8 @@ pub struct Shared {
     pub allocators: Vec<parking_lot::Mutex<Option<Allocators>>>,
     /// Whether clients are served at all.
     pub enabled: AtomicBool,
+    /// Packets to be told of.
+    pub samples: Arc<SampleQueue>,
 }
 
 /// A reply that waits.
@@ -214,6 +218,7 @@ pub struct ShardLoop<P> {
     job: Option<(u64, Job)>,
     wanted: bool,
     logged: Lsn,
+    sampler: Sampler,
     stopping: bool,
 }
 
@@ -223,6 +228,7 @@ impl<P: Port> ShardLoop<P> {
     pub fn new(parts: ShardParts<P>) -> Self {
         let serving = parts.shared.serving.load();
         let generation = parts.shared.serving.generation();
+        let sampler = Sampler::new(Arc::clone(&parts.shared.samples));
         let frames = parts.park_disk_max + parts.park_peers_max + 2 * BATCH_MAX;
         let parsed = (0..=BATCH_MAX)
             .map(|_| Parsed {
@@ -261,6 +267,7 @@ impl<P: Port> ShardLoop<P> {
             job: None,
             wanted: false,
             logged: Lsn(0),
+            sampler,
             stopping: false,
         }
     }
@@ -406,7 +413,10 @@ impl<P: Port> ShardLoop<P> {
         let lenient = self.serving.plan.globals.lenient_option_parsing;
         match dhcp4::parse_with(payload, &mut parsed.options, Strictness { lenient }) {
             Ok(head) => parsed.head = head,
-            Err(reason) => return counters.dropped(reason),
+            Err(reason) => {
+                self.sampler.message(reason, wall_ns / 1_000_000_000, payload);
+                return counters.dropped(reason);
+            }
         }
         counters.received_type(parsed.head.message_type);
         let Ok(query) = Query::new(&parsed.datagram, payload, &parsed.options, parsed.head, rx.interface)
@@ -452,9 +462,12 @@ impl<P: Port> ShardLoop<P> {
             return self.shard.counters.dropped(DropReason::FrameAddress);
         };
         if let Err(reason) = room(&self.park, self.gate, self.parsed[index].head.message_type) {
+            let parsed = &self.parsed[index];
+            self.sampler.message(reason, now.wall_s, parsed.datagram.payload(self.ports.bytes(&rx)));
             return self.shard.counters.dropped(reason);
         }
         let Some(out) = self.slab.take() else {
+            self.sampler.message(DropReason::FramesGone, now.wall_s, &[]);
             return self.shard.counters.dropped(DropReason::FramesGone);
         };
         let bytes = self.ports.bytes(&rx);
@@ -489,6 +502,9 @@ impl<P: Port> ShardLoop<P> {
         let scope_classes = classes_of(serving, decision);
         let given = Given { now, arrival: *arrival, scope_classes, handed_over: false, key_hash: Some(hash) };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
+        if let Outcome::Drop(reason) = outcome {
+            self.sampler.query(reason, now.wall_s, &query);
+        }
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
             let handed = hand_over(&self.crossing, shard, bytes, rx.interface, rx.flags);
@@ -596,6 +612,9 @@ impl<P: Port> ShardLoop<P> {
         let scope_classes = classes_of(serving, decision);
         let given = Given { now, arrival: *arrival, scope_classes, handed_over: true, key_hash: None };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
+        if let Outcome::Drop(reason) = outcome {
+            self.sampler.query(reason, now.wall_s, &query);
+        }
         self.act(outcome, out, carrier.interface);
     }
 
