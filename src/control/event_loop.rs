@@ -26,10 +26,11 @@ use super::frame_unix::{Framed, Framer};
 use super::http::HttpError;
 use super::json::Reader;
 use super::lease_commands::ListingProgress;
-use super::listener::{DEDICATED_COMMANDS, Listener, ListenerAddress, ListenerSpec, Role};
+use super::listener::{Listener, ListenerAddress, ListenerSpec, Role};
 use super::log::Severity;
 use super::stream::Stream;
 use super::table::CommandTable;
+use crate::ha::command::request::is_listener_command;
 use crate::time::{Mono, Now};
 use crate::{log, log_limited};
 
@@ -528,7 +529,7 @@ impl ControlLoop {
                 },
                 Role::Dedicated { daemon, restrict } => {
                     let accepted = restrict.as_ref().is_none_or(|more| {
-                        DEDICATED_COMMANDS.contains(&command.name.as_str()) || more.contains(&command.name)
+                        is_listener_command(&command.name) || more.contains(&command.name)
                     });
                     if !accepted {
                         return client.refuse(HttpError::Forbidden, now);

@@ -18,27 +18,6 @@ use super::http::HttpSettings;
 /// Connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 128;
 
-/// Commands that a dedicated HA listener accepts when `restrict-commands` is on; the rest is 403.
-pub const DEDICATED_COMMANDS: [&str; 17] = [
-    "dhcp-disable",
-    "dhcp-enable",
-    "ha-heartbeat",
-    "ha-maintenance-notify",
-    "ha-reset",
-    "ha-sync-complete-notify",
-    "lease4-del",
-    "lease4-get-all",
-    "lease4-get-page",
-    "lease4-update",
-    "lease6-bulk-apply",
-    "lease6-del",
-    "lease6-get-all",
-    "lease6-get-page",
-    "lease6-update",
-    "list-commands",
-    "status-get",
-];
-
 /// One listener as configured.
 #[derive(Clone, Debug)]
 pub enum ListenerSpec {
@@ -80,7 +59,7 @@ pub enum Role {
     Dedicated {
         /// Whose commands.
         daemon: Daemon,
-        /// Only commands that it names are accepted besides [`DEDICATED_COMMANDS`]; `None`: all are.
+        /// Only commands that it names are accepted besides those of a partner ([`crate::ha::command::request::is_listener_command`]); `None`: all are.
         restrict: Option<Vec<String>>,
     },
 }

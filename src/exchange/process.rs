@@ -19,7 +19,7 @@ use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
 use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::flex_id::FlexIdBuffer;
-use crate::config::plan::{ChosenOptions, FlexId, Lifetimes, SubnetIndex};
+use crate::config::plan::{ChosenOptions, FlexId, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::Owner;
@@ -864,12 +864,7 @@ impl Shard {
     ) -> Times {
         let plan = client.plan;
         let subnet = plan.subnet(place.subnet);
-        let lifetimes: Lifetimes = client
-            .classes
-            .iter()
-            .filter_map(|&class| plan.class(class))
-            .find_map(|class| class.lifetimes)
-            .unwrap_or(subnet.lifetimes);
+        let lifetimes = plan.lifetimes(place.subnet, client.classes);
         let mut valid_s = if client.classes.contains(&BOOTP) {
             LIFETIME_INFINITE_S
         } else {
