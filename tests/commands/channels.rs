@@ -208,7 +208,7 @@ fn ctl_asks_by_either_channel_and_its_exit_code_is_the_result() {
     assert!(ctl(&["--socket", socket, "--json", "status-get"]).1.starts_with("{\n  \"arguments\""));
     let (code, text) = ctl(&["--socket", "/nonexistent/s", "x"]);
     assert_eq!(code, ctl::EXIT_NOT_ASKED);
-    assert!(text.starts_with("/nonexistent/s: "), "{text}");
+    assert!(text.starts_with("no server answers at /nonexistent/s: No such file"), "{text}");
     assert_eq!(ctl(&["--socket", socket, "x", "{"]).0, ctl::EXIT_NOT_ASKED);
 }
 
