@@ -127,11 +127,28 @@ fn with_a_kea_both_sides_keep_to_what_they_have_told_each_other() {
 }
 
 #[test]
+fn an_answer_that_overtakes_the_partners_own_change_does_not_give_the_address_away() {
+    // The partner gave the address to Ana, then heard of Ben and agreed; its own change comes last.
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    let of_ana = Server::new(1).lease_to(ANA);
+    ours.partner_has_answered();
+    for origin in [OF_THE_PARTNER, OF_THE_PRIMARY] {
+        assert_eq!(ours.command(&put(&of_ana, origin)), LeaseReply::Busy);
+    }
+    assert_eq!(ours.held(), Some(of_ben), "Ben may have been acknowledged");
+    assert!(!ours.has_taken_back());
+    assert_eq!(ours.command(&put(&of_ana, Origin::Command)), LeaseReply::Updated, "an operator may");
+}
+
+#[test]
 fn what_the_partner_knows_of_is_no_obstacle() {
     let mut ours = Server::new(1);
     ours.lease_to(BEN);
     let of_ana = Server::new(1).lease_to(ANA);
     ours.partner_has_answered();
+    // Nothing that the partner did before it knew is on its way any more.
+    ours.world.advance(10_000);
     assert_eq!(ours.command(&put(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated);
     assert_eq!(ours.held().map(|lease| lease.view().hw_addr), Some(of_ana.view().hw_addr));
 }

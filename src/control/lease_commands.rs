@@ -142,8 +142,10 @@ fn put(context: &mut Context<'_>, command: &Command, add: bool) -> Result<Outcom
         (false, true) => PutMode::Upsert,
         (false, false) => PutMode::Update,
     };
-    // A partner that does not say so (before 2.4) cannot be told from an administrator by the command alone.
-    let origin = if fields.from_partner { Origin::Partner { partner_wins: false } } else { Origin::Command };
+    // A partner before 2.4 does not say who it is; only servers write the end of a lease and force its creation.
+    let is_partner = fields.from_partner
+        || !add && force_create && fields.expire.is_some() && context.backend.features().ha;
+    let origin = if is_partner { Origin::Partner { partner_wins: false } } else { Origin::Command };
     let order = Order::Lease(LeaseRequest::Put { lease, mode, origin });
     Ok(context
         .submit_then(order, move |_, completion| put_answer(&completion, add, address, subnet_id).into()))

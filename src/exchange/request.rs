@@ -12,12 +12,14 @@ use crate::ids::{LeaseRef, Lsn, SubnetId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::{Owner, Walk};
 use crate::lease::request::{LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
-use crate::lease::{Lease4, Lease4Buf};
+use crate::lease::{Lease4, Lease4Buf, LeaseState};
 use crate::time::Now;
 use crate::wire::drop::DropReason;
 
 /// Addresses that one step of a listing or of a wipe looks at.
 const SCAN_PER_STEP_MAX: u32 = 4096;
+/// How long a peer's change may be under way: the time that Kea gives it.
+const CHANGE_UNDER_WAY_S: u64 = 10;
 /// Leases that one step lists, removes or reclaims.
 const LEASES_PER_STEP_MAX: usize = 256;
 
@@ -172,7 +174,9 @@ impl Shard {
             && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
         {
             // Two changes of one address have crossed: at most one of the two clients may hear that it is theirs.
-            if self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true }) {
+            let unanswered = self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true });
+            let of_a_peer = matches!(origin, Origin::Partner { .. }) && mode == PutMode::Upsert;
+            if unanswered || of_a_peer && !self.is_unanswered(old) && self.may_have_crossed(old, now) {
                 let kept = mode == PutMode::Newer;
                 return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }
@@ -193,6 +197,18 @@ impl Shard {
     /// Whether a peer has still to answer the last change of a lease.
     fn is_unanswered(&self, lease: LeaseRef) -> bool {
         self.leases.table.record(lease).pending_lsn() > self.answered
+    }
+
+    /// Whether a peer that gives the address of this lease to another client may have done so before it heard of the lease. Its answer
+    /// to our change can overtake its own change: both have connections of their own.
+    fn may_have_crossed(&self, lease: LeaseRef, now: Now) -> bool {
+        let record = self.leases.table.record(lease);
+        // What a peer refused or never answered is not the client's yet. Who made the lease a record does not say: a peer that gives
+        // away what it has just given is refused for a moment, too, and asks again.
+        record.state() == LeaseState::Assigned
+            && !record.is_expired(now.wall_s)
+            && !record.is_uncacheable()
+            && now.wall_s.saturating_sub(record.cltt()) < CHANGE_UNDER_WAY_S
     }
 
     /// The lease of this shard that `key` names.

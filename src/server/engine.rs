@@ -267,7 +267,7 @@ impl Engine {
         let mut group = GroupCommit::new(live, logs, Vec::new(), start.sync);
         if let Some(links) = &start.ha {
             links.set_bells(bells.clone());
-            group.add_tap(Box::new(UpdateTap(Arc::clone(links))));
+            group.add_tap(Box::new(UpdateTap::new(Arc::clone(links))));
         }
         let log_thread = {
             let (log, bells, wake) = (Arc::clone(&log), bells.clone(), Arc::clone(&start.wake_control));

@@ -30,7 +30,7 @@ use crate::exchange::serving::Serving;
 use crate::ha::backlog::Delayed;
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
-use crate::ha::command::request::HaRequest;
+use crate::ha::command::request::{HaCommand, HaRequest};
 use crate::ha::command::{Answer, HeartbeatAnswer, Verdict, verdict};
 use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
 use crate::ha::partner::{BULK_COMMAND, Hint, Partner};
@@ -331,6 +331,10 @@ impl Ha {
             None => Some(ApiAnswer::unsupported(&command.name)),
             Some(Err(answer)) => Some(api_answer(answer)),
             Some(Ok(request)) => {
+                if let (HaCommand::Heartbeat, Some(partner)) = (&request.command, self.config.partner()) {
+                    self.partners[partner].learn(Hint::NamedItself(request.server_name.is_some()));
+                    self.note_partners();
+                }
                 self.relationships.command(now, CommandToken(ticket.0), request);
                 None
             }
@@ -384,8 +388,34 @@ impl Ha {
         }
         let remembers = self.relationships.list()[0].remembers_rejected();
         self.links.remembers.store(remembers, Ordering::Relaxed);
+        self.mind_owed();
         self.tell_lost();
         done
+    }
+
+    /// A change that the partner did not answer may still be made there, later than it should: once the partner answers again it gets
+    /// the change again. One that copies all leases needs nothing.
+    fn mind_owed(&self) {
+        let relationship = &self.relationships.list()[0];
+        let Some(partner) = relationship.partner() else { return };
+        match relationship.state() {
+            State::CommunicationRecovery => {}
+            State::LoadBalancing | State::HotStandby | State::PartnerInMaintenance => {
+                if relationship.partner_state().is_some_and(|state| state != State::Unavailable) {
+                    let count = self.links.send_owed(partner);
+                    if count > 0 {
+                        let name = &self.config.peers[partner].name;
+                        log!(
+                            Severity::Info,
+                            HA,
+                            HA_LEASE_UPDATES_REPEATED,
+                            "{count} lease update(s) that {name} had not answered are sent again"
+                        );
+                    }
+                }
+            }
+            _ => self.links.forget_owed(),
+        }
     }
 
     /// Changes for the backlog; one that comes after the backlog was sent is sent by itself.
@@ -454,6 +484,10 @@ impl Ha {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
                     copy.page_came(page);
                 }
+            }
+            Report::ReleasedRefused(position) => {
+                self.partners[position].learn(Hint::ReleasedRefused);
+                self.note_partners();
             }
             Report::Updates { position, verdict, client, text } => {
                 if verdict != Verdict::Success {

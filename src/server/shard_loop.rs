@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 
-use super::ha::links::Links;
+use super::ha::links::{Links, Refusal};
 use super::sampler::Sampler;
 use crate::classify::bucket::bucket;
 use crate::control::log::SampleQueue;
@@ -27,7 +27,8 @@ use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, Shard};
 use crate::ha::unacked::{UnackedClients, age4_ms};
 use crate::ha::view::{Decision, Scope, ScopeWord, is_balanced4};
-use crate::ids::{InterfaceId, LeaseRef, Lsn, PeerId, ShardId};
+use crate::ids::{InterfaceId, Lsn, PeerId, ShardId};
+use crate::lease::address::Owner;
 use crate::lease::request::{LeaseReply, LeaseRequest};
 use crate::lease::table::{KeyHash, Part, Want};
 use crate::net::{BATCH_MAX, FRAME_BYTES, Frame, FrameSlab, Port, PortSet, RxBatch, RxFlags, TxBatch};
@@ -182,7 +183,7 @@ pub struct HaPart {
     /// What it shares with the threads that talk to the peers.
     pub links: Arc<Links>,
     /// Updates that a peer did not take.
-    pub refused: Receiver<(Lsn, PeerId)>,
+    pub refused: Receiver<Refusal>,
     /// Clients that a silent partner should have answered.
     pub unacked: UnackedClients,
 }
@@ -630,8 +631,8 @@ impl<P: Port> ShardLoop<P> {
         }
         // After the marks and before the release: what a peer refused must not leave.
         let refused = self.ha.as_ref().map(|ha| ha.refused.clone());
-        for (lsn, peer) in refused.iter().flat_map(Receiver::try_iter) {
-            self.refuse(lsn, peer);
+        for refusal in refused.iter().flat_map(Receiver::try_iter) {
+            self.refuse(refusal);
             moved = true;
         }
         moved |= self.word != self.released;
@@ -777,19 +778,21 @@ impl<P: Port> ShardLoop<P> {
         (self.park.disk_count(), self.park.peers_count())
     }
 
-    /// Marks a lease whose update a peer refused, and drops its reply.
-    pub fn refuse(&mut self, lsn: Lsn, peer: PeerId) {
-        let Self { park, slab, shard, .. } = self;
-        let mut refused: Option<LeaseRef> = None;
+    /// Marks a lease whose update a peer refused, and drops its reply. Also one that no reply waits for: the peer must hear of
+    /// it at the next REQUEST.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        let Refusal { lsn, peer, address } = refusal;
+        let Self { id, park, slab, shard, .. } = self;
         park.fail(lsn, peer, |parked| {
             slab.put(parked.frame.frame);
             shard.counters.dropped(DropReason::ParkCancelled);
-            refused = Some(parked.lease);
         });
-        if let Some(lease) = refused
-            && shard.leases.table.record_if_live(lease).is_some()
+        let table = &mut shard.leases.table;
+        if let Owner::InUse { shard: of, lease } = shard.leases.space.owner(address)
+            && of == *id
+            && table.record_if_live(lease).is_some_and(|record| record.pending_lsn() == lsn)
         {
-            shard.leases.table.mark_uncacheable(lease);
+            table.mark_uncacheable(lease);
         }
     }
 }

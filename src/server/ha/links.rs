@@ -11,7 +11,8 @@
 //!
 //! Promises: shards read words and positions, and take refusals from a ring of fixed size. The log thread never waits for a peer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -36,8 +37,19 @@ const REFUSED_MAX: usize = 65_536;
 /// Changes that may wait for the backlog, at most.
 const DELAYED_MAX: usize = 1 << 20;
 
-/// A change that a peer did not take: its position, and which peer.
-pub type Refusal = (Lsn, PeerId);
+/// Changes that are remembered for a partner that did not answer them; with more it needs a synchronisation.
+const OWED_MAX: usize = 16_384;
+
+/// A change that a peer did not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its position.
+    pub lsn: Lsn,
+    /// Which peer.
+    pub peer: PeerId,
+    /// Whose lease it is.
+    pub address: Ipv4Addr,
+}
 
 /// A change on its way to a peer.
 pub struct Update {
@@ -108,6 +120,8 @@ struct ShardLink {
 pub struct Links {
     /// What shards do with queries and replies now.
     pub scope: ScopeView,
+    /// The position of the partner.
+    pub partner: Option<usize>,
     /// The peers but this server, by position.
     pub peers: Vec<PeerLink>,
     /// Whether the machine remembers rejected clients: then it is told of successes too.
@@ -117,6 +131,8 @@ pub struct Links {
     /// Changes for the backlog.
     pub delayed: Receiver<Delayed>,
     delayed_tx: Sender<Delayed>,
+    /// The last change of each address that the partner did not answer: it may have made it, or make it later.
+    owed: Mutex<BTreeMap<Ipv4Addr, Delayed>>,
     key: (u64, u64),
     unacked_max: u32,
     ack_delay_ms: u64,
@@ -161,11 +177,13 @@ impl Links {
         };
         let links = Self {
             scope: ScopeView::new(ScopeWord::new(crate::ha::view::ScopeParts::default())),
+            partner: config.partner(),
             peers,
             remembers: AtomicBool::new(false),
             unsent: AtomicU64::new(0),
             delayed,
             delayed_tx,
+            owed: Mutex::default(),
             key: (seed, seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             unacked_max: config.max_unacked_clients,
             ack_delay_ms: config.max_ack_delay_ms,
@@ -237,7 +255,8 @@ impl Links {
             if refused(index) {
                 self.ring(shard);
                 // A shard turns at least every 100 ms; its ring has room again then. Gone shards need nothing.
-                let _ = self.shards[shard].refuse.send((update.lsn, peer.id()));
+                let address = update.lease.view().address;
+                let _ = self.shards[shard].refuse.send(Refusal { lsn: update.lsn, peer: peer.id(), address });
             }
             let mut progress = peer.progress[shard].lock();
             progress.outstanding.remove(&update.lsn);
@@ -250,6 +269,38 @@ impl Links {
                 self.ring(usize::from(update.shard.0));
             }
         }
+    }
+
+    /// The partner has not answered `batch`, nor will it answer what waits in `queue`, which joins the batch. Of each address the last
+    /// change is kept until [`Self::send_owed`], or until another change of it is on its way.
+    pub fn owe(&self, peer: &PeerLink, queue: &Receiver<Update>, batch: &mut Vec<Update>) {
+        let mut owed = self.owed.lock();
+        // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
+        batch.extend(queue.try_iter());
+        for Update { operation, lease, .. } in &*batch {
+            let address = lease.view().address;
+            if owed.len() >= OWED_MAX && !owed.contains_key(&address) {
+                peer.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            owed.insert(address, Delayed { operation: *operation, lease: lease.clone() });
+        }
+    }
+
+    /// Sends again what the partner at `position` did not answer; gives how many changes.
+    pub fn send_owed(&self, position: usize) -> usize {
+        let mut owed = self.owed.lock();
+        let changes = std::mem::take(&mut *owed);
+        let count = changes.len();
+        for change in changes.into_values() {
+            self.send_unawaited(position, change);
+        }
+        count
+    }
+
+    /// Forgets what the partner did not answer: it will copy all leases.
+    pub fn forget_owed(&self) {
+        self.owed.lock().clear();
     }
 
     fn ring(&self, shard: usize) {
@@ -276,7 +327,14 @@ impl Links {
         }
         let queue = &peer.queues[worker_of(lease, peer.queues.len())];
         let update = Update { shard, lsn, operation, lease: lease.to_owned() };
-        if let Err(full) = queue.try_send(update) {
+        let sent = {
+            let mut owed = self.owed.lock();
+            if self.partner == Some(peer.position) {
+                owed.remove(&lease.address);
+            }
+            queue.try_send(update)
+        };
+        if let Err(full) = sent {
             peer.lost.fetch_add(1, Ordering::Relaxed);
             self.answered(peer, &[full.into_inner()], |_| true);
         }
@@ -289,11 +347,36 @@ fn worker_of(lease: &Lease4<'_>, count: usize) -> usize {
 }
 
 /// Feeds the peers' queues from the log.
-pub struct UpdateTap(pub Arc<Links>);
+pub struct UpdateTap {
+    links: Arc<Links>,
+    /// The last change of each shard when it was the deletion of a client's lease: its position, and whose it was.
+    deleted: Vec<Option<(Lsn, ClientFingerprint)>>,
+}
+
+impl UpdateTap {
+    /// A tap for these.
+    #[must_use]
+    pub fn new(links: Arc<Links>) -> Self {
+        Self { deleted: vec![None; links.shards.len()], links }
+    }
+
+    /// Whether a change begins a transaction of a client. One that moves to another address deletes its lease and takes the other in one.
+    fn begins(&mut self, shard: ShardId, lsn: Lsn, operation: Operation, lease: &Lease4<'_>) -> bool {
+        let client = self.links.fingerprint(lease.hw_addr.as_bytes(), lease.client_id);
+        let Some(deleted) = self.deleted.get_mut(usize::from(shard.0)) else { return true };
+        match operation {
+            Operation::Delete => {
+                *deleted = Some((lsn, client));
+                true
+            }
+            Operation::Update => deleted.take() != Some((Lsn(lsn.0.saturating_sub(1)), client)),
+        }
+    }
+}
 
 impl Tap for UpdateTap {
     fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
-        let links = &self.0;
+        let links = Arc::clone(&self.links);
         let word = links.scope.read().parts();
         let (operation, lease) = match change {
             Change::Put(lease) => (Operation::Update, lease),
@@ -313,13 +396,13 @@ impl Tap for UpdateTap {
             let _ = links.delayed_tx.try_send(Delayed { operation, lease: lease.to_owned() });
             links.wake_control();
         }
-        if by_client && word.count_unsent {
+        if by_client && word.count_unsent && self.begins(shard, lsn, operation, lease) {
             links.unsent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn group_end(&mut self) {
-        for peer in &self.0.peers {
+        for peer in &self.links.peers {
             for (progress, mark) in peer.progress.iter().zip(&peer.marks) {
                 mark.publish(progress.lock().mark());
             }

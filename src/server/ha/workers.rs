@@ -24,6 +24,7 @@ use crate::ha::command::{PeerAnswer, PeerError, Verdict, verdict};
 use crate::ha::relationship::Ticket;
 use crate::ha::unacked::ClientFingerprint;
 use crate::ids::Lsn;
+use crate::lease::LeaseState;
 
 /// What a command that was sent is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub enum Report {
     Answered(Tag, Result<PeerAnswer, PeerError>),
     /// A page came, with its body, or not.
     Page(Ticket, Result<(PageAnswer, Vec<u8>), PeerError>),
+    /// The peer at this position does not know released leases.
+    ReleasedRefused(usize),
     /// Lease updates were answered by the peer at this position.
     Updates {
         /// Which peer.
@@ -151,14 +154,14 @@ impl UpdateWorker {
             batch.clear();
             batch.push(first);
             let peer = &self.links.peers[self.peer];
-            let verdicts = if peer.bulk.load(Ordering::Relaxed) {
+            let (verdicts, answer) = if peer.bulk.load(Ordering::Relaxed) {
                 batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
                 for update in &batch {
                     bulk.push(update.operation, &update.lease.view());
                 }
                 let answer = self.post(connection, bulk.finish());
-                let text = describe(&answer);
-                (bulk_verdicts(batch.len(), &answer), text)
+                let verdicts = bulk_verdicts(batch.len(), &answer);
+                (verdicts, answer)
             } else {
                 let form = UpdateForm {
                     released_as_update: peer.released.load(Ordering::Relaxed),
@@ -166,10 +169,24 @@ impl UpdateWorker {
                 };
                 body.clear();
                 write_update4(&mut body, batch[0].operation, &batch[0].lease.view(), form);
-                let answer = self.post(connection, &body);
-                (vec![verdict(&answer)], describe(&answer))
+                let mut answer = self.post(connection, &body);
+                let is_released = batch[0].lease.view().state == LeaseState::Released;
+                if form.released_as_update
+                    && is_released
+                    && matches!(&answer, Ok(answer) if answer.result == 1)
+                {
+                    // Before 2.7 there is no such state: what is released is deleted there.
+                    peer.released.store(false, Ordering::Relaxed);
+                    self.reporter.tell(Report::ReleasedRefused(peer.position));
+                    body.clear();
+                    let form = UpdateForm { released_as_update: false, ..form };
+                    write_update4(&mut body, batch[0].operation, &batch[0].lease.view(), form);
+                    answer = self.post(connection, &body);
+                }
+                (vec![verdict(&answer)], answer)
             };
-            self.finish(&mut batch, verdicts.0, &verdicts.1);
+            let is_silent = matches!(answer, Err(PeerError::Io(_)));
+            self.finish(&mut batch, verdicts, &describe(&answer), is_silent);
         }
     }
 
@@ -178,13 +195,17 @@ impl UpdateWorker {
         PeerAnswer::parse(&answer)
     }
 
-    /// Tells the shards and the control thread.
-    fn finish(&self, batch: &mut Vec<Update>, mut verdicts: Vec<Verdict>, text: &str) {
+    /// Tells the shards and the control thread. Of a peer that `is_silent` nobody knows what it has made of the changes.
+    fn finish(&self, batch: &mut Vec<Update>, mut verdicts: Vec<Verdict>, text: &str, is_silent: bool) {
         let peer = &self.links.peers[self.peer];
         verdicts.resize(batch.len(), Verdict::Error);
         if verdicts.contains(&Verdict::Error) {
             // A peer that does not answer would let everything that waits run into its timeout, one after the other.
-            batch.extend(self.queue.try_iter());
+            if is_silent && self.links.partner == Some(peer.position) {
+                self.links.owe(peer, &self.queue, batch);
+            } else {
+                batch.extend(self.queue.try_iter());
+            }
             verdicts.resize(batch.len(), Verdict::Error);
         }
         self.links.answered(peer, batch, |index| verdicts[index] != Verdict::Success);
