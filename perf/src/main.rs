@@ -6,7 +6,6 @@
 mod clients;
 mod clock;
 mod codec;
-mod compare;
 mod exchange;
 mod generator;
 mod load;
@@ -33,10 +32,6 @@ enum Instrument {
     /// The server is reached through an interface of this machine, usually one end of a veth pair whose other end is in the server's
     /// network namespace. Needs CAP_NET_RAW. Ends with 1 when an answer was wrong.
     Load(load::Arguments),
-    /// Run servers side by side in namespaces of their own: rates, latencies, overload, pairs; as Markdown, JSON and plots.
-    ///
-    /// Needs root, the `ip` and `taskset` commands, and two cores. What is not installed is left out, and said.
-    Compare(compare::Arguments),
     /// Send every DHCP frame back to where it came from: what machine, kernel and ports carry.
     Reflect(reflect::Arguments),
 }
@@ -44,7 +39,6 @@ enum Instrument {
 fn main() -> ExitCode {
     let done = match Cli::parse().instrument {
         Instrument::Load(arguments) => load::run(&arguments),
-        Instrument::Compare(arguments) => compare::run(&arguments).map(|value| (value, true)),
         Instrument::Reflect(arguments) => reflect::run(&arguments).map(|value| (value, true)),
     };
     match done {

@@ -117,36 +117,3 @@ fn interface_that_is_not_there_is_said_by_name() {
     assert!(!output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "error: there is no interface nowhere0\n");
 }
-
-#[test]
-fn a_short_comparison_leaves_numbers_table_and_plots() {
-    if Wire::new("compare").is_none() {
-        return;
-    }
-    let Some(aplomado) = std::path::Path::new(PERF).parent().map(|folder| folder.join("aplomado")) else {
-        return;
-    };
-    if !aplomado.exists() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {} is not built", aplomado.display());
-        return;
-    }
-    let out = std::env::temp_dir().join(format!("compare-{}", std::process::id()));
-    let output = Command::new(PERF)
-        .args(["compare", "--rounds", "1", "--seconds", "0.3", "--parts", "ceiling,overload,single", "--out"])
-        .arg(&out)
-        .args(["--servers", "aplomado,reflector"])
-        .output()
-        .expect("the comparison starts");
-    let results = results(&output);
-    for server in ["aplomado", "reflector"] {
-        assert!(results["single"][server]["per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{results}");
-        assert!(
-            results["ceiling"][server]["per_second"].as_f64().is_some_and(|rate| rate > 0.0),
-            "{results}"
-        );
-    }
-    for file in ["compare.json", "compare.md", "overload.svg"] {
-        assert!(out.join(file).exists(), "{file} is written");
-    }
-    let _ = std::fs::remove_dir_all(out);
-}
