@@ -2,6 +2,8 @@
 //! watermark published by the caller, its clients are numbers.
 #![allow(dead_code, reason = "each of its users needs a part")]
 
+pub(crate) mod port;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -64,6 +66,10 @@ pub(crate) struct Rig<P> {
     _sleeper: store::Sleeper,
 }
 
+fn shard_id(number: usize) -> ShardId {
+    ShardId(u8::try_from(number).expect("few shards"))
+}
+
 /// A plan from the text of a configuration, over one interface with [`OWN`].
 fn serving(text: &str, book: &mut StatsBook) -> Arc<Serving> {
     let loaded = load(&[Source { name: "rig", text }], &mut |_: &str| Err(String::new()), None);
@@ -79,20 +85,27 @@ fn serving(text: &str, book: &mut StatsBook) -> Arc<Serving> {
     Arc::new(Serving::new(plan, reclamation(&tree.expired), arrivals, book))
 }
 
-impl<P: Port> Rig<P> {
-    /// Shard 0 of `shard_count` with `port` on interface 0, room for `lease_count` leases, serving `configuration`.
-    pub(crate) fn new(configuration: &str, shard_count: usize, port: P, lease_count: usize) -> Self {
+/// What the shards of one server have in common, before they are put together.
+struct Common {
+    serving: Arc<Serving>,
+    steering: Steering,
+    shared: Arc<Shared>,
+    spare: Arc<ArrayQueue<Box<HandOver>>>,
+    inboxes: Vec<Arc<ArrayQueue<Box<HandOver>>>>,
+    bells: Vec<Arc<Doorbell>>,
+}
+
+impl Common {
+    /// The common part of `shard_count` shards that serve `configuration`, and each one's leases with the far end of its log.
+    fn new(configuration: &str, shard_count: usize, lease_count: usize) -> (Self, Vec<(Leases, LogRx)>) {
         let mut book = StatsBook::default();
         let serving = serving(configuration, &mut book);
         let steering = Steering::new(SEED, shard_count);
         let space = Arc::new(AddressSpace::new(131_072));
         prepare_space(&space, &serving.plan, None).expect("blocks enough");
         let directory = (shard_count > 1).then(|| Arc::new(Directory::new((2 * lease_count).max(65_536))));
-        let now = Now { mono: Mono(0), wall_s: START_S };
-        let mut all = Vec::new();
-        let mut logs = Vec::new();
-        for number in 0..shard_count {
-            let id = ShardId(u8::try_from(number).expect("few shards"));
+        let leases = (0..shard_count).map(|number| {
+            let id = shard_id(number);
             let (log, rx) = log_ring(id, LOG_SLOTS);
             let limits = TableLimits {
                 record_count_max: 1 << 26,
@@ -101,7 +114,7 @@ impl<P: Port> Rig<P> {
             };
             let mut table = LeaseTable::new(limits, [7; 16], START_S);
             table.set_hold_reclaimed_s(serving.reclamation.hold_s);
-            all.push(Leases {
+            let leases = Leases {
                 shard: id,
                 table,
                 space: Arc::clone(&space),
@@ -110,37 +123,51 @@ impl<P: Port> Rig<P> {
                 retiring: Retiring::new(65_536),
                 log,
                 totals: Arc::clone(&book.totals),
-            });
-            logs.push(rx);
-        }
-        let mut all = all.into_iter();
-        let own = all.next().expect("one shard at least");
-        let log = logs.swap_remove(0);
-        let counters = Arc::new(ShardCounters::default());
-        let allocators = Allocators::new(&serving.plan, SEED, ShardId(0), shard_count, Share::default());
-        let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let mut ports = PortSet::new(Arc::clone(&bell));
-        assert!(ports.add(port).is_ok(), "an empty set has room");
-        let (orders, orders_rx) = bounded(ORDERS_MAX);
-        // Bounded, so that what a shard says to the control thread does not allocate either.
-        let (events_tx, events) = bounded(ORDERS_MAX);
+            };
+            (leases, rx)
+        });
+        let leases = leases.collect();
         let spare = Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count));
         while spare.push(HandOver::boxed()).is_ok() {}
-        let inboxes =
-            (0..shard_count).map(|_| Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count))).collect();
-        let (log_bell, sleeper) = store::doorbell();
-        let durable = Arc::new(Watermark::default());
+        let inbox = |_| Arc::new(ArrayQueue::new(HAND_OVER_SLOTS * shard_count));
         let shared = Arc::new(Shared {
             serving: PlanCell::new(Arc::clone(&serving)),
             allocators: (0..shard_count).map(|_| parking_lot::Mutex::new(None)).collect(),
             enabled: AtomicBool::new(true),
             samples: Arc::new(SampleQueue::new(SAMPLES_MAX)),
         });
-        let shard = ShardLoop::new(ShardParts {
-            shard: Shard::new(own, allocators, Arc::clone(&counters)),
-            ports,
+        let common = Self {
+            serving,
+            steering,
             shared,
-            crossing: Crossing { spare, inboxes, bells: vec![bell; shard_count] },
+            spare,
+            inboxes: (0..shard_count).map(inbox).collect(),
+            bells: (0..shard_count).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect(),
+        };
+        (common, leases)
+    }
+
+    /// The shard of these leases.
+    fn rig<P: Port>(&self, leases: Leases, log: LogRx, port: P) -> Rig<P> {
+        let id = leases.shard;
+        let counters = Arc::new(ShardCounters::default());
+        let allocators = Allocators::new(&self.serving.plan, SEED, id, self.bells.len(), Share::default());
+        let mut ports = PortSet::new(Arc::clone(&self.bells[usize::from(id.0)]));
+        assert!(ports.add(port).is_ok(), "an empty set has room");
+        let (orders, orders_rx) = bounded(ORDERS_MAX);
+        // Bounded, so that what a shard says to the control thread does not allocate either.
+        let (events_tx, events) = bounded(ORDERS_MAX);
+        let (log_bell, sleeper) = store::doorbell();
+        let durable = Arc::new(Watermark::default());
+        let shard = ShardLoop::new(ShardParts {
+            shard: Shard::new(leases, allocators, Arc::clone(&counters)),
+            ports,
+            shared: Arc::clone(&self.shared),
+            crossing: Crossing {
+                spare: Arc::clone(&self.spare),
+                inboxes: self.inboxes.clone(),
+                bells: self.bells.clone(),
+            },
             orders: orders_rx,
             events: events_tx,
             wake_control: Box::new(|| {}),
@@ -151,13 +178,13 @@ impl<P: Port> Rig<P> {
             park_disk_max: 16_384,
             park_peers_max: 64,
         });
-        Self {
+        Rig {
             shard,
             counters,
-            serving,
-            steering,
-            now,
-            others: all.collect(),
+            serving: Arc::clone(&self.serving),
+            steering: self.steering,
+            now: Now { mono: Mono(0), wall_s: START_S },
+            others: Vec::new(),
             log,
             durable,
             orders,
@@ -165,17 +192,45 @@ impl<P: Port> Rig<P> {
             _sleeper: sleeper,
         }
     }
+}
+
+impl<P: Port> Rig<P> {
+    /// Shard 0 of `shard_count` with `port` on interface 0, room for `lease_count` leases, serving `configuration`.
+    pub(crate) fn new(configuration: &str, shard_count: usize, port: P, lease_count: usize) -> Self {
+        let (common, leases) = Common::new(configuration, shard_count, lease_count);
+        let mut leases = leases.into_iter();
+        let (own, log) = leases.next().expect("one shard at least");
+        Self { others: leases.map(|(leases, _)| leases).collect(), ..common.rig(own, log, port) }
+    }
+
+    /// All shards of one server, one for each port, with room for `lease_count` leases together.
+    pub(crate) fn group(configuration: &str, ports: Vec<P>, lease_count: usize) -> Vec<Self> {
+        let (common, leases) = Common::new(configuration, ports.len(), lease_count);
+        leases.into_iter().zip(ports).map(|((leases, log), port)| common.rig(leases, log, port)).collect()
+    }
 
     /// Stores the lease of client `number` with its owner, `age_s` seconds old.
     pub(crate) fn lease(&mut self, number: u32, age_s: u64, valid_lft: u32, hostname: &[u8]) {
+        self.lease_at((address(number), SubnetId(1)), number, age_s, valid_lft, hostname);
+    }
+
+    /// Stores a lease like [`Self::lease`] at an address of a subnet.
+    pub(crate) fn lease_at(
+        &mut self,
+        (address, subnet_id): (Ipv4Addr, SubnetId),
+        number: u32,
+        age_s: u64,
+        valid_lft: u32,
+        hostname: &[u8],
+    ) {
         let client_id = client_id(number);
         let lease = Lease4 {
-            address: address(number),
+            address,
             hw_addr: HwAddr::ethernet(mac(number)),
             client_id: &client_id,
             cltt: START_S - age_s,
             valid_lft,
-            subnet_id: SubnetId(1),
+            subnet_id,
             pool_id: 0,
             state: LeaseState::Assigned,
             fqdn_fwd: false,
@@ -183,10 +238,12 @@ impl<P: Port> Rig<P> {
             hostname,
             user_context: &[],
         };
-        let owner = usize::from(self.steering.owner(&lease.hw_addr).0);
-        let leases = match owner.checked_sub(1) {
-            None => &mut self.shard.shard().leases,
-            Some(other) => &mut self.others[other],
+        let owner = self.steering.owner(&lease.hw_addr);
+        let own = &mut self.shard.shard().leases;
+        let leases = if owner == own.shard {
+            own
+        } else {
+            self.others.iter_mut().find(|other| other.shard == owner).expect("a shard of the rig")
         };
         leases.table.grow_now();
         leases.load(&self.serving, &lease).expect("room for every lease of the rig");
