@@ -13,7 +13,12 @@ pub(crate) fn now_ns() -> u64 {
 
 /// CPU time of this process so far, in seconds (user, system), as the kernel's accounting has it.
 pub(crate) fn cpu_seconds() -> Option<(f64, f64)> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    cpu_seconds_of("self")
+}
+
+/// The same of another process.
+pub(crate) fn cpu_seconds_of(process: &str) -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold blanks.
     let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ').skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();

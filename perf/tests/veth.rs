@@ -112,6 +112,51 @@ fn every_kind_of_exchange_completes_against_the_emptiest_server() {
 }
 
 #[test]
+fn quick_comparison_leaves_a_table_its_numbers_and_plots() {
+    let Some(_wire) = Wire::new("may") else { return };
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: one core is not enough for a server and a generator");
+        return;
+    }
+    let out = std::env::temp_dir().join(format!("aplomado-compare-{}", std::process::id()));
+    let output = Command::new(PERF)
+        .args([
+            "compare",
+            "--quick",
+            "--seconds",
+            "0.2",
+            "--only",
+            "offer",
+            "--servers",
+            "reflector,aplomado",
+        ])
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .expect("it starts");
+    let results = results(&output);
+    let measured = results["measured"].as_array().expect("a list");
+    let reflector =
+        measured.iter().find(|row| row["server"] == "reflector").expect("it needs no other program");
+    assert!(reflector["probe"]["completed_per_second"].as_f64() > Some(100.0), "{reflector}");
+    assert!(
+        reflector["probe"]["lost_percent"].as_f64() < Some(1.0),
+        "a rate that loses more is not its highest: {reflector}"
+    );
+    // The server itself is not built where only the instruments are tested: then that is said.
+    let is_measured = measured.iter().any(|row| row["server"] == "aplomado");
+    let is_skipped =
+        String::from_utf8_lossy(&output.stderr).contains("SKIPPED: OFFER only, server on one core: aplomado");
+    assert!(is_measured != is_skipped, "{results:#}");
+    let table = std::fs::read_to_string(out.join("compare.md")).expect("a table");
+    assert!(table.contains("| reflector | "), "{table}");
+    let plot =
+        std::fs::read_to_string(out.join("offer-only--server-on-one-core-completed.svg")).expect("a plot");
+    assert!(plot.starts_with("<svg") && plot.contains("reflector</text>"), "{plot}");
+    std::fs::remove_dir_all(out).expect("it is there");
+}
+
+#[test]
 fn interface_that_is_not_there_is_said_by_name() {
     let output = Command::new(PERF).args(["load", "-i", "nowhere0"]).output().expect("it starts");
     assert!(!output.status.success());
