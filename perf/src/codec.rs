@@ -54,6 +54,8 @@ pub(crate) struct Message {
     pub(crate) server_id: Ipv4Addr,
     /// Option 61 with the hardware address.
     pub(crate) client_id: bool,
+    /// Asks for answers by broadcast.
+    pub(crate) broadcast: bool,
 }
 
 /// Writes a frame and says how long it is.
@@ -77,6 +79,7 @@ pub(crate) fn build(out: &mut [u8], route: &Route, message: &Message) -> usize {
     dhcp[3] = u8::from(relayed);
     dhcp[4..8].copy_from_slice(&message.xid.to_be_bytes());
     dhcp[8..10].copy_from_slice(&message.secs.to_be_bytes());
+    dhcp[10] = if message.broadcast { 0x80 } else { 0 };
     dhcp[12..16].copy_from_slice(&message.ciaddr.octets());
     dhcp[24..28].copy_from_slice(&route.giaddr.octets());
     dhcp[28..34].copy_from_slice(&message.chaddr);
@@ -313,6 +316,7 @@ mod tests {
             requested: Ipv4Addr::UNSPECIFIED,
             server_id: Ipv4Addr::UNSPECIFIED,
             client_id: false,
+            broadcast: false,
         }
     }
 

@@ -273,7 +273,8 @@ impl Run<'_> {
             }
         }
         if self.wants(Part::Renew) {
-            for team in &all {
+            // The others send renewals' answers to the client's address, which nobody in the laboratory has.
+            for team in &all[..3] {
                 self.renew(team);
             }
         }

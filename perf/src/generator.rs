@@ -37,6 +37,7 @@ pub(crate) struct Generator<P> {
     attempts: u8,
     timeout_ns: u64,
     client_id: bool,
+    broadcast: bool,
     sleep: bool,
     progress: bool,
     late: Vec<u32>,
@@ -64,6 +65,7 @@ impl<P: Port> Generator<P> {
             attempts: arguments.attempts,
             timeout_ns: arguments.timeout_ms * 1_000_000,
             client_id: arguments.client_id,
+            broadcast: arguments.broadcast,
             sleep: arguments.sleep,
             progress: !arguments.quiet && std::io::stderr().is_terminal(),
             late: Vec::new(),
@@ -272,6 +274,7 @@ impl<P: Port> Generator<P> {
             requested,
             server_id,
             client_id: self.client_id,
+            broadcast: self.broadcast,
         };
         if self.leaving.room() == 0 {
             self.flush();

@@ -62,6 +62,9 @@ pub(crate) struct Arguments {
     /// Add option 61 with the hardware address.
     #[arg(long)]
     pub(crate) client_id: bool,
+    /// Ask for answers by broadcast: for servers that send to the client's own hardware address, which is not this interface's.
+    #[arg(long)]
+    pub(crate) broadcast: bool,
     /// The first two octets of every client's hardware address, in hex; the other four are its number.
     #[arg(long, default_value = "02a9", value_parser = parse_prefix)]
     pub(crate) prefix: [u8; 2],

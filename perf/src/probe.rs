@@ -99,8 +99,9 @@ impl Session {
         let prefix = self.new_prefix();
         let clients = (rate * load.seconds).ceil() + 64.0;
         let sleep = if load.has_own_core { "" } else { "--sleep" };
+        let broadcast = if self.team.kinds[0].needs_broadcast() { "--broadcast" } else { "" };
         let arguments = format!(
-            "-e {} -r {rate} -d {} -c {clients} --prefix {prefix} --drain 1.2 --ring-slots 32768 {sleep}",
+            "-e {} -r {rate} -d {} -c {clients} --prefix {prefix} --drain 1.2 --ring-slots 32768 {sleep} {broadcast}",
             load.exchange, load.seconds
         );
         self.measured(&arguments, load, rate)

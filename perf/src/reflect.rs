@@ -176,6 +176,7 @@ mod tests {
             requested: Ipv4Addr::UNSPECIFIED,
             server_id: Ipv4Addr::UNSPECIFIED,
             client_id: false,
+            broadcast: false,
         };
         let mut query = vec![0; 2048];
         let len = codec::build(&mut query, &route, &message);

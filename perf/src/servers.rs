@@ -54,6 +54,11 @@ impl Kind {
         Ok(found.to_string_lossy().into_owned())
     }
 
+    /// Sends to the client's hardware address, which no interface of the generator has; to all when it is asked to.
+    pub(crate) const fn needs_broadcast(self) -> bool {
+        matches!(self, Self::Dhcpd | Self::Dnsmasq)
+    }
+
     const fn takes_kea_configuration(self) -> bool {
         matches!(self, Self::Aplomado | Self::Kea | Self::KeaThreads)
     }
