@@ -71,8 +71,8 @@ impl Kind {
             (Self::Reflector, _) => 200_000.0,
             (Self::Kea | Self::KeaThreads, false) => 7_500.0,
             (Self::Kea | Self::KeaThreads, true) => 2_400.0,
-            (Self::Dhcpd, _) => 3_000.0,
-            (Self::Dnsmasq, _) => 1_000.0,
+            (Self::Dhcpd, _) => 600.0,
+            (Self::Dnsmasq, _) => 300.0,
         }
     }
 }
@@ -94,8 +94,8 @@ pub(crate) struct Team {
 impl Team {
     pub(crate) fn single(kind: Kind) -> Self {
         let pool = match kind {
-            // It makes a record of each address that it may give before it starts.
-            Kind::Dhcpd => ("10.16.0.0", "10.19.255.255"),
+            // Each answer costs it time in proportion to the addresses that are free.
+            Kind::Dhcpd => ("10.16.0.0", "10.16.63.255"),
             _ => ("10.16.0.0", "10.79.255.255"),
         };
         Self { kinds: vec![kind], mode: "", delays_ms: (1000, 20_000), lfc_interval_s: 0, pool }
