@@ -113,7 +113,7 @@ impl Drop for Running {
     }
 }
 
-/// The namespaces of a run.
+/// The namespaces of a run, and the folder of its files: both go with it.
 #[derive(Debug)]
 pub(crate) struct Lab {
     spaces: Vec<String>,
@@ -227,6 +227,7 @@ impl Drop for Lab {
         for space in self.spaces.iter().chain([&self.generator_space]) {
             let _ = ip(&["netns", "del", space]);
         }
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -67,8 +67,9 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) team: Team,
-    pub(crate) lab: Lab,
+    // Ended before their files and namespaces go.
     pub(crate) running: Vec<Running>,
+    pub(crate) lab: Lab,
     /// Populations of clients used so far: each probe asks for new leases.
     populations: u16,
 }
