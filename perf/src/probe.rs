@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// The highest rate that is carried, to within `precision` (1.05 for a twentieth), and everything seen on the way; nothing when
-    /// not even a hundredth of `guess` is.
+    /// not even a two-thousandth of `guess` is.
     pub(crate) fn search(
         &mut self,
         load: Load,
@@ -180,7 +180,7 @@ impl Session {
                 (Some(best), Some(refused)) if refused / best.rate <= precision => break,
                 (Some(best), Some(refused)) => (best.rate * refused).sqrt(),
                 (Some(best), None) => best.rate * 1.5,
-                (None, Some(refused)) if refused < guess / 100.0 => break,
+                (None, Some(refused)) if refused < guess / 2000.0 => break,
                 (None, _) => rate / 1.5,
             }
             .round();

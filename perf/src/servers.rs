@@ -287,7 +287,7 @@ pub(crate) fn write_leases(path: &Path, count: u32, now_s: u64) -> Result<(), St
     let failed = |error| format!("{}: {error}", path.display());
     let file = std::fs::File::create(path).map_err(failed)?;
     let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    let header = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context\n";
+    let header = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id\n";
     out.write_all(header.as_bytes()).map_err(failed)?;
     let mut row = String::new();
     for number in 0..count {
@@ -296,7 +296,7 @@ pub(crate) fn write_leases(path: &Path, count: u32, now_s: u64) -> Result<(), St
         let [w, x, y, z] = number.to_be_bytes();
         let _ = writeln!(
             row,
-            "{a}.{b}.{c}.{d},02:a9:{w:02x}:{x:02x}:{y:02x}:{z:02x},,86400,{},1,0,0,,0,",
+            "{a}.{b}.{c}.{d},02:a9:{w:02x}:{x:02x}:{y:02x}:{z:02x},,86400,{},1,0,0,,0,,0",
             now_s + 86_400
         );
         out.write_all(row.as_bytes()).map_err(failed)?;
