@@ -120,16 +120,7 @@ fn quick_comparison_leaves_a_table_its_numbers_and_plots() {
     }
     let out = std::env::temp_dir().join(format!("aplomado-compare-{}", std::process::id()));
     let output = Command::new(PERF)
-        .args([
-            "compare",
-            "--quick",
-            "--seconds",
-            "0.2",
-            "--only",
-            "offer",
-            "--servers",
-            "reflector,aplomado",
-        ])
+        .args(["compare", "--quick", "--seconds", "2", "--only", "offer", "--servers", "reflector,aplomado"])
         .arg("--out")
         .arg(&out)
         .output()
