@@ -84,7 +84,11 @@ impl PeerConnection {
             Err(error) if is_stale(&error) => self.attempt(body, timeout),
             outcome => outcome,
         }
-        .map_err(|error| error.to_string())
+        .map_err(|error| match error {
+            // The system's own words are enough.
+            ureq::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        })
     }
 
     fn attempt(&self, body: &[u8], timeout: Duration) -> Result<Vec<u8>, ureq::Error> {

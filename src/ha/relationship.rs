@@ -421,7 +421,8 @@ impl Relationship {
             self.interruption_seen = Some(at);
             let silence_ms = now.mono.ms_since(self.communication.last_contact);
             if self.state.behaviour().heartbeats && self.communication.partner_state.is_some() {
-                self.log(Message::CommunicationInterrupted { silence_ms });
+                let partner = self.partner_words();
+                self.log(Message::CommunicationInterrupted { partner, silence_ms });
             }
             self.run(now);
         }
@@ -436,7 +437,10 @@ impl Relationship {
         match result {
             Ok(answer) => self.contact(now, answer),
             Err(reason) => {
-                self.log(Message::HeartbeatFailed { reason });
+                if let Some(failures) = self.communication.failed(now, &reason) {
+                    let partner = self.partner_words();
+                    self.log(Message::HeartbeatFailed { partner, reason, failures });
+                }
                 self.partner_unavailable();
             }
         }
@@ -462,6 +466,13 @@ impl Relationship {
         }
     }
 
+    /// Who the partner is, and where.
+    fn partner_words(&self) -> String {
+        let Some(partner) = self.partner else { return "nobody".to_owned() };
+        let peer = &self.config.peers[partner];
+        format!("{} ({})", peer.name, peer.url.address)
+    }
+
     fn end_sync_hold(&mut self) {
         if self.sync_hold.take().is_some() {
             self.copy_spoiled = Some(self.unsent);
@@ -480,6 +491,11 @@ impl Relationship {
             self.copy_spoiled = None;
         }
         self.communication.contact(now, answer);
+        let failures = self.communication.answered();
+        if failures > 0 {
+            let partner = self.partner_words();
+            self.log(Message::HeartbeatsAnswered { partner, failures });
+        }
         if regained {
             self.actions.push_back(Action::ContactRegained);
         }

@@ -506,7 +506,7 @@ impl Ha {
         self.partners[position].learn_commands(known);
         self.note_partners();
         let (name, what) = (&self.config.peers[position].name, self.partners[position].describe());
-        log!(Severity::Info, HA, HA_PEER_KNOWN, "{name} runs {what}");
+        log!(Severity::Info, HA, HA_PEER_KNOWN, "in contact with {name}, which runs {what}");
     }
 
     /// What update workers must know of the peers' programs.

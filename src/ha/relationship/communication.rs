@@ -14,6 +14,17 @@ const SKEW_WARN_EVERY_MS: u64 = 60_000;
 /// How long a partner is seen terminated before a waiting server follows it.
 const TERMINATED_MS: u64 = 600_000;
 
+/// A failure that goes on is said this often.
+const FAILURE_SAID_EVERY_MS: u64 = 60_000;
+
+/// Heartbeats that have failed since the last one that was answered.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    said: Option<Mono>,
+    reason: String,
+}
+
 #[derive(Debug)]
 pub(super) struct Communication {
     /// The last heartbeat answered as it must be, or the start.
@@ -28,6 +39,7 @@ pub(super) struct Communication {
     unsent: [u64; 2],
     terminated_since: Option<Mono>,
     skew_warned: Option<Mono>,
+    failures: Failures,
 }
 
 impl Communication {
@@ -43,7 +55,26 @@ impl Communication {
             unsent: [0; 2],
             terminated_since: None,
             skew_warned: None,
+            failures: Failures::default(),
         }
+    }
+
+    /// A heartbeat failed. How many in a row have, when that is to be said: the first, one for another reason, and one each minute.
+    pub(super) fn failed(&mut self, now: Now, reason: &str) -> Option<u32> {
+        let failures = &mut self.failures;
+        failures.count = failures.count.saturating_add(1);
+        let said = failures.said.filter(|_| failures.reason == reason);
+        if said.is_some_and(|said| now.mono.ms_since(said) < FAILURE_SAID_EVERY_MS) {
+            return None;
+        }
+        failures.said = Some(now.mono);
+        reason.clone_into(&mut failures.reason);
+        Some(failures.count)
+    }
+
+    /// A heartbeat was answered: how many had failed before it.
+    pub(super) fn answered(&mut self) -> u32 {
+        std::mem::take(&mut self.failures).count
     }
 
     /// A heartbeat was answered as it must be.
@@ -109,5 +140,24 @@ impl Communication {
     /// Whether the partner has said for ten minutes that it is terminated.
     pub(super) fn is_terminated_for_long(&self, now: Now) -> bool {
         self.terminated_since.is_some_and(|since| now.mono.ms_since(since) >= TERMINATED_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_goes_on_is_said_once_a_minute_and_another_reason_at_once() {
+        let start = Now::default();
+        let mut communication = Communication::new(start);
+        assert_eq!(communication.failed(start, "refused"), Some(1));
+        assert_eq!(communication.failed(start.plus_ms(250), "refused"), None);
+        assert_eq!(communication.failed(start.plus_ms(500), "no route"), Some(3));
+        assert_eq!(communication.failed(start.plus_ms(60_499), "no route"), None);
+        assert_eq!(communication.failed(start.plus_ms(60_500), "no route"), Some(5));
+        assert_eq!(communication.answered(), 5);
+        assert_eq!(communication.answered(), 0);
+        assert_eq!(communication.failed(start.plus_ms(60_750), "no route"), Some(1));
     }
 }

@@ -36,11 +36,24 @@ pub enum Message {
     Continued,
     /// A heartbeat failed.
     HeartbeatFailed {
+        /// To whom, and where that is.
+        partner: String,
         /// Why.
         reason: String,
+        /// How many in a row: not each one is said.
+        failures: u32,
+    },
+    /// Heartbeats are answered again.
+    HeartbeatsAnswered {
+        /// By whom.
+        partner: String,
+        /// How many had failed.
+        failures: u32,
     },
     /// The partner has been silent for longer than `max-response-delay`.
     CommunicationInterrupted {
+        /// Who that is.
+        partner: String,
         /// For how long.
         silence_ms: u64,
     },
@@ -104,6 +117,7 @@ impl Message {
             Self::Paused { .. } => "HA_STATE_MACHINE_PAUSED",
             Self::Continued => "HA_STATE_MACHINE_CONTINUED",
             Self::HeartbeatFailed { .. } => "HA_HEARTBEAT_COMMUNICATIONS_FAILED",
+            Self::HeartbeatsAnswered { .. } => "HA_HEARTBEAT_COMMUNICATIONS_RESTORED",
             Self::CommunicationInterrupted { .. } => "HA_COMMUNICATION_INTERRUPTED",
             Self::HighClockSkew { .. } => "HA_HIGH_CLOCK_SKEW",
             Self::ClockSkewTerminates { .. } => "HA_HIGH_CLOCK_SKEW_CAUSED_TERMINATION",
@@ -123,12 +137,18 @@ impl Message {
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
-            Self::ClockSkewTerminates { .. } | Self::RejectsTerminate { .. } | Self::SyncFailed { .. } => {
-                Level::Error
+            Self::ClockSkewTerminates { .. }
+            | Self::RejectsTerminate { .. }
+            | Self::SyncFailed { .. }
+            | Self::StateTransition { to: State::Terminated, .. } => Level::Error,
+            // Somebody has to look: the pair is one server now, or two that do not hear each other.
+            Self::StateTransition { to: State::PartnerDown | State::CommunicationRecovery, .. } => {
+                Level::Warn
             }
             Self::StateTransition { .. }
             | Self::Paused { .. }
             | Self::Continued
+            | Self::HeartbeatsAnswered { .. }
             | Self::SyncStart { .. }
             | Self::SyncComplete
             | Self::BacklogFlush { .. } => Level::Info,
@@ -142,12 +162,22 @@ impl fmt::Display for Message {
         match self {
             Self::StateTransition { from, to, partner } => {
                 let partner = partner.map_or("not known yet", State::name);
-                write!(out, "from {from} to {to}, partner {partner}")
+                write!(out, "from {from} to {to}, partner {partner}: {}", meaning(*to))
             }
             Self::Paused { state } => write!(out, "paused in {state} until the command ha-continue"),
             Self::Continued => out.write_str("no longer paused"),
-            Self::HeartbeatFailed { reason } => write!(out, "heartbeat failed: {reason}"),
-            Self::CommunicationInterrupted { silence_ms } => write!(out, "no contact for {silence_ms} ms"),
+            Self::HeartbeatFailed { partner, reason, failures: 1 } => {
+                write!(out, "no heartbeat with {partner}: {reason}")
+            }
+            Self::HeartbeatFailed { partner, reason, failures } => {
+                write!(out, "no heartbeat with {partner}, {failures} in a row have failed: {reason}")
+            }
+            Self::HeartbeatsAnswered { partner, failures } => {
+                write!(out, "{partner} answers heartbeats again, after {failures} that failed")
+            }
+            Self::CommunicationInterrupted { partner, silence_ms } => {
+                write!(out, "no contact with {partner} for {silence_ms} ms, longer than max-response-delay")
+            }
             Self::HighClockSkew { skew_s } => {
                 write!(out, "the partner's clock differs by {skew_s} s; more than 60 s ends the pair")
             }
@@ -185,5 +215,43 @@ impl fmt::Display for Message {
             }
             Self::ResetFailed { reason } => write!(out, "the partner was not reset, again later: {reason}"),
         }
+    }
+}
+
+/// What a state means to somebody who reads the log at night.
+const fn meaning(state: State) -> &'static str {
+    match state {
+        State::Waiting => "serves nobody until it hears from the partner or takes it for dead",
+        State::Syncing => "serves nobody while it copies the partner's leases",
+        State::Ready => "has all leases, serves nobody until the partner agrees",
+        State::LoadBalancing => "each server serves its half",
+        State::HotStandby => "the primary serves, the standby stands by",
+        State::CommunicationRecovery => "serves its half and keeps updates for the partner",
+        State::PartnerDown => "takes the partner for dead",
+        State::PartnerInMaintenance => "serves all clients, the partner may be stopped",
+        State::InMaintenance => "serves nobody, may be stopped",
+        State::PassiveBackup => "serves all clients, backups get copies",
+        State::Backup => "serves nobody, keeps copies",
+        State::Terminated => {
+            "the pair has ended, each serves by itself: mend what was said before, then restart both"
+        }
+        State::Unavailable => "does not answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_must_look_at_is_not_said_like_what_just_happens() {
+        let to = |to| Message::StateTransition { from: State::LoadBalancing, to, partner: None };
+        assert_eq!(to(State::PartnerDown).level(), Level::Warn);
+        assert_eq!(to(State::Terminated).level(), Level::Error);
+        assert_eq!(to(State::LoadBalancing).level(), Level::Info);
+        assert_eq!(
+            to(State::PartnerDown).to_string(),
+            "from load-balancing to partner-down, partner not known yet: takes the partner for dead"
+        );
     }
 }
