@@ -30,7 +30,6 @@ use super::listener::{Listener, ListenerAddress, ListenerSpec, Role};
 use super::log::Severity;
 use super::stream::Stream;
 use super::table::CommandTable;
-use crate::ha::command::request::is_listener_command;
 use crate::time::{Mono, Now};
 use crate::{log, log_limited};
 
@@ -527,11 +526,8 @@ impl ControlLoop {
                     }
                     Err(answer) => vec![Part::Ready(answer.to_printed())],
                 },
-                Role::Dedicated { daemon, restrict } => {
-                    let accepted = restrict.as_ref().is_none_or(|more| {
-                        is_listener_command(&command.name) || more.contains(&command.name)
-                    });
-                    if !accepted {
+                Role::Dedicated { daemon, accepts } => {
+                    if accepts.is_some_and(|accepts| !accepts(&command.name)) {
                         return client.refuse(HttpError::Forbidden, now);
                     }
                     let job = self.dispatcher.start(*daemon, &command, backend);

@@ -59,8 +59,8 @@ pub enum Role {
     Dedicated {
         /// Whose commands.
         daemon: Daemon,
-        /// Only commands that it names are accepted besides those of a partner ([`crate::ha::command::request::is_listener_command`]); `None`: all are.
-        restrict: Option<Vec<String>>,
+        /// Whether it accepts a command by this name, the rest is 403; `None`: it accepts all.
+        accepts: Option<fn(&str) -> bool>,
     },
 }
 

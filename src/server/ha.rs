@@ -30,10 +30,10 @@ use crate::exchange::serving::Serving;
 use crate::ha::backlog::Delayed;
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
-use crate::ha::command::request::{HaCommand, HaRequest};
+use crate::ha::command::request::{HaCommand, HaRequest, is_listener_command};
 use crate::ha::command::{Answer, HeartbeatAnswer, Verdict, verdict};
 use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
-use crate::ha::partner::{BULK_COMMAND, Hint, Partner};
+use crate::ha::partner::{Hint, Partner};
 use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Ticket};
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
@@ -99,10 +99,10 @@ pub fn listener(tree: &Dhcp4) -> Result<Option<ListenerSpec>, String> {
                 .map_err(|error| error.to_string())
         })
         .transpose()?;
-    let restrict = config.restrict_commands.then(|| vec![BULK_COMMAND.to_owned()]);
+    let accepts = config.restrict_commands.then_some(is_listener_command as fn(&str) -> bool);
     Ok(Some(ListenerSpec::Http(HttpListenerSpec {
         address: own.url.address,
-        role: Role::Dedicated { daemon: Daemon::Dhcp4, restrict },
+        role: Role::Dedicated { daemon: Daemon::Dhcp4, accepts },
         settings: HttpSettings { auth, headers: Vec::new() },
         tls,
     })))

@@ -13,6 +13,7 @@ use aplomado::control::event_loop::CLIENTS_PER_LISTENER_MAX;
 use aplomado::control::http::{BasicAuth, HttpSettings};
 use aplomado::control::json;
 use aplomado::control::listener::{HttpListenerSpec, ListenerSpec, Role};
+use aplomado::ha::command::request::is_listener_command;
 use aplomado::ids::{HwAddr, SubnetId};
 use aplomado::lease::{Lease4, LeaseState};
 use clap::Parser as _;
@@ -138,7 +139,8 @@ fn a_client_that_closes_its_side_first_is_still_answered() {
 
 #[test]
 fn the_dedicated_listener_accepts_what_ha_needs_and_ignores_service() {
-    let dedicated = || Role::Dedicated { daemon: Daemon::Dhcp4, restrict: Some(vec!["bulk".to_owned()]) };
+    let accepts: fn(&str) -> bool = |command| command == "bulk" || is_listener_command(command);
+    let dedicated = move || Role::Dedicated { daemon: Daemon::Dhcp4, accepts: Some(accepts) };
     let running = Running::start(|_| {}, move |folder| both(folder, dedicated()));
     let ask =
         |name: &str| ask_http(&running, &post(&format!(r#"{{"command":"{name}","service":["dhcp6"]}}"#))).0;

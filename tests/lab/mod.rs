@@ -10,6 +10,8 @@
 //! packet leaves its namespaces; every wait has an end.
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub(crate) mod load;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -26,7 +28,10 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// Where the servers answer clients.
 pub(crate) const SERVERS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)];
-/// Their names.
+/// Where they hear each other and the operator.
+pub(crate) const CONTROL: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78, 0, 2), Ipv4Addr::new(10, 78, 0, 3)];
+/// Their names, unless a lab gives them others.
 pub(crate) const NAMES: [&str; 3] = ["one", "two", "three"];
 /// Longest wait for anything that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,6 +100,10 @@ pub(crate) struct Setup {
     pub(crate) relationship: Value,
     /// Parameters of each peer, for all servers' configurations, by position.
     pub(crate) peers: Vec<Value>,
+    /// Their names.
+    pub(crate) names: [&'static str; 3],
+    /// `subnet4`, where it is not the lab's.
+    pub(crate) subnets: Option<Value>,
 }
 
 impl Setup {
@@ -106,7 +115,16 @@ impl Setup {
             _ => "backup",
         };
         let servers = programs.iter().copied().zip(["primary", second, "backup"]).collect();
-        Self { name, mode, servers, door: Door::Dedicated, relationship: json!({}), peers: Vec::new() }
+        Self {
+            name,
+            mode,
+            servers,
+            door: Door::Dedicated,
+            relationship: json!({}),
+            peers: Vec::new(),
+            names: NAMES,
+            subnets: None,
+        }
     }
 }
 
@@ -151,7 +169,10 @@ impl Lab {
             run_ip(&["-n", c, "link", "add", bridge, "type", "bridge", "forward_delay", "0"]);
             run_ip(&["-n", c, "link", "set", bridge, "up"]);
         }
-        run_ip(&["-n", c, "addr", "add", "10.77.0.100/16", "dev", "br0"]);
+        for relay in [RELAY, load::RELAY] {
+            run_ip(&["-n", c, "addr", "add", &format!("{relay}/16"), "dev", "br0"]);
+        }
+        run_ip(&["-n", c, "addr", "add", "10.78.0.100/24", "dev", "br1"]);
         for (number, space) in ["1", "2", "3"].into_iter().zip(&spaces[..count]) {
             for (device, bridge, address) in [
                 ("eth0", "br0", format!("10.77.0.{number}/16")),
@@ -192,14 +213,16 @@ impl Lab {
         let setup = &self.setup;
         let hooks = "/usr/lib/x86_64-linux-gnu/kea/hooks";
         let pools = if setup.mode == "load-balancing" {
-            json!([{ "pool": "10.77.10.0 - 10.77.20.255", "client-class": "HA_one" },
-                   { "pool": "10.77.30.0 - 10.77.40.255", "client-class": "HA_two" }])
+            json!([{ "pool": "10.77.10.0 - 10.77.127.255", "client-class": "HA_one" },
+                   { "pool": "10.77.128.0 - 10.77.250.255", "client-class": "HA_two" }])
         } else {
-            json!([{ "pool": "10.77.10.0 - 10.77.20.255" }])
+            json!([{ "pool": "10.77.10.0 - 10.77.250.255" }])
         };
+        let own = json!([{ "id": 1, "subnet": "10.77.0.0/16", "pools": pools }]);
+        let subnets = setup.subnets.as_ref().unwrap_or(&own);
         let peers: Vec<Value> = (0..setup.servers.len())
             .map(|peer| {
-                let mut entry = json!({ "name": NAMES[peer], "url": format!("http://10.78.0.{}:8005/", peer + 1),
+                let mut entry = json!({ "name": setup.names[peer], "url": format!("http://10.78.0.{}:8005/", peer + 1),
                     "role": setup.servers[peer].1 });
                 merge(&mut entry, setup.peers.get(peer).unwrap_or(&Value::Null));
                 entry
@@ -207,7 +230,7 @@ impl Lab {
             .collect();
         let agent = setup.door == Door::Agent;
         let mut relationship = json!({
-            "this-server-name": NAMES[server], "mode": setup.mode, "heartbeat-delay": 250,
+            "this-server-name": setup.names[server], "mode": setup.mode, "heartbeat-delay": 250,
             "max-response-delay": 1000, "max-ack-delay": 250, "max-unacked-clients": 0,
             "multi-threading": { "enable-multi-threading": true, "http-dedicated-listener": !agent,
                                  "http-listener-threads": 2, "http-client-threads": 2 },
@@ -229,7 +252,7 @@ impl Lab {
                   "parameters": { "high-availability": [relationship] } },
             ],
             "loggers": [{ "name": "kea-dhcp4", "severity": "INFO", "output_options": [{ "output": "stderr" }] }],
-            "subnet4": [{ "id": 1, "subnet": "10.77.0.0/16", "pools": pools }],
+            "subnet4": subnets,
         } });
         let control_agent = json!({ "Control-agent": {
             "http-host": format!("10.78.0.{}", server + 1), "http-port": 8005,
@@ -297,6 +320,15 @@ impl Lab {
     pub(crate) fn cut_control(&self, cut: bool) {
         let space = self.spaces.last().expect("the clients' space");
         run_ip(&["-n", space, "link", "set", "br1-2", if cut { "down" } else { "up" }]);
+    }
+
+    /// Cuts a server off from everybody, without a word, or joins it again.
+    pub(crate) fn cut_off(&self, server: usize, cut: bool) {
+        let space = self.spaces.last().expect("the clients' space");
+        for bridge in ["br0", "br1"] {
+            let port = format!("{bridge}-{}", server + 1);
+            run_ip(&["-n", space, "link", "set", &port, if cut { "down" } else { "up" }]);
+        }
     }
 
     /// A command by the unix socket.
