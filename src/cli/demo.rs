@@ -258,7 +258,7 @@ impl Show {
         self.population.act(now_ns, budget, &mut |frame| frames.push(frame.to_vec()));
         self.wire.send(&frames);
         frames.clear();
-        let (clock, population) = (self.clock, &mut self.population);
+        let (clock, population) = (self.clock.clone(), &mut self.population);
         self.wire.receive(TURN, |frame| {
             population.take(frame, clock.now().mono.0, &mut |answer| frames.push(answer.to_vec()));
         })?;
@@ -312,7 +312,7 @@ impl Show {
             killed.kill()?;
         }
         self.watches[server].forget();
-        let (clock, population) = (self.clock, &mut self.population);
+        let (clock, population) = (self.clock.clone(), &mut self.population);
         // A frame on a virtual wire is there at once; a pipe is emptied by its thread, which takes a moment.
         for _ in 0..3 {
             self.wire.receive(TURN, |frame| population.take(frame, clock.now().mono.0, &mut |_| {}))?;

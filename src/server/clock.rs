@@ -1,13 +1,25 @@
 //! The clocks: the only place that reads them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Mono, Now};
 
 /// Both clocks, from one start.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    start: Instant,
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System(Instant),
+    Hand(Arc<Hand>),
+}
+
+#[derive(Debug)]
+struct Hand {
+    mono: AtomicU64,
+    wall_us: AtomicU64,
 }
 
 impl Default for Clock {
@@ -17,18 +29,37 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// The machine's clocks; monotonic time starts now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the place that reads clocks")]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self(Source::System(Instant::now()))
+    }
+
+    /// Clocks that stand until [`Self::set`] moves them, all clones together: virtual time.
+    #[must_use]
+    pub fn by_hand(mono: Mono, wall_us: u64) -> Self {
+        Self(Source::Hand(Arc::new(Hand { mono: mono.0.into(), wall_us: wall_us.into() })))
+    }
+
+    /// Moves clocks that were made with [`Self::by_hand`]; the machine's are left alone.
+    pub fn set(&self, mono: Mono, wall_us: u64) {
+        if let Source::Hand(hand) = &self.0 {
+            hand.mono.store(mono.0, Ordering::Relaxed);
+            hand.wall_us.store(wall_us, Ordering::Relaxed);
+        }
     }
 
     /// Both clocks, read one after the other.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the place that reads clocks")]
     pub fn now(&self) -> Now {
-        let mono = u64::try_from(Instant::now().duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
+        let mono = match &self.0 {
+            Source::System(start) => {
+                u64::try_from(Instant::now().duration_since(*start).as_nanos()).unwrap_or(u64::MAX)
+            }
+            Source::Hand(hand) => hand.mono.load(Ordering::Relaxed),
+        };
         Now { mono: Mono(mono), wall_s: self.wall_us() / 1_000_000 }
     }
 
@@ -36,8 +67,11 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the place that reads clocks")]
     pub fn wall_us(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        match &self.0 {
+            Source::System(_) => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
+            Source::Hand(hand) => hand.wall_us.load(Ordering::Relaxed),
+        }
     }
 }

@@ -15,12 +15,12 @@ use mio::unix::SourceFd;
 
 use super::clock::Clock;
 use super::desk::{Desk, Errand, failure};
-use super::engine::{self, Engine, LoadedLeases, Start};
+use super::engine::{self, Engine, LoadedLeases, Room, Start};
 use super::ha;
 use super::listeners;
 use super::network::Network;
 use super::setup;
-use super::shard_loop::{Event, Order};
+use super::shard_loop::Order;
 use super::told;
 use crate::allocate::Share;
 use crate::config::finding::{Finding, Severity as Gravity};
@@ -39,7 +39,7 @@ use crate::log;
 use crate::net::link::{Change, Monitor, Selected, Snapshot, SocketType, Table};
 use crate::net::udp::{Fallback, Outbound, UdpOptions};
 use crate::net::{AnyPort, OpenError, packet, udp};
-use crate::store::{Cleaned, SYNC_INTERVAL_MS, SyncMode};
+use crate::store::{Cleaned, RealDisk, SYNC_INTERVAL_MS, SyncMode};
 use crate::time::Mono;
 
 /// Why a server ended, or did not start.
@@ -145,10 +145,12 @@ fn start_and_serve(
         wake_control,
         ha: pair.as_ref().map(|pair| Arc::clone(&pair.links)),
         parked_max: tree.parked_packet_limit,
+        room: Room::default(),
+        disk: Arc::new(RealDisk),
     };
-    let (engine, leases) = Engine::start(start, clock).map_err(Failure::Start)?;
+    let (engine, leases) = Engine::start(start, &clock).map_err(Failure::Start)?;
     tell_leases(&leases);
-    let mut desk = Desk::new(engine, clock, tree, loaded.control_agent, files.to_vec());
+    let mut desk = Desk::new(engine, clock.clone(), tree, loaded.control_agent, files.to_vec());
     desk.ha = pair.map(|pair| pair.start(clock.now())).transpose().map_err(Failure::Start)?;
     let statistics = &mut api.dispatcher().statistics;
     statistics.set_zone(Zone::local());
@@ -171,7 +173,6 @@ fn start_and_serve(
         notifier: Notifier::from_environment(),
         next_watchdog: Mono(0),
         turns: Vec::new(),
-        is_enabled: true,
         ending: None,
     };
     control.serve(api, changes, leases.lease_count)
@@ -271,8 +272,6 @@ struct Control {
     next_watchdog: Mono,
     /// Turns of each shard when the watchdog was last told.
     turns: Vec<u64>,
-    /// Whether clients are served, as last told.
-    is_enabled: bool,
     /// The exit value, and when to go without waiting any more.
     ending: Option<(i64, Mono)>,
 }
@@ -316,7 +315,7 @@ impl Control {
                     "leases cannot be kept any more: {failure}; no further lease is acknowledged"
                 )));
             }
-            self.listen();
+            self.desk.listen();
             self.desk.mind_pair();
             for watched in api.take_watched() {
                 let mut octets = [0; 64];
@@ -406,22 +405,8 @@ impl Control {
                     log!(Severity::Info, DHCP4, DHCP4_SHUTDOWN_REQUEST, "told to end by a command");
                     self.end(value);
                 }
-                Errand::Service => self.service(),
+                Errand::Service => self.desk.serve(),
             }
-        }
-    }
-
-    /// Serves clients or not, as the disabling origins say.
-    fn service(&mut self) {
-        let enabled = self.desk.is_enabled();
-        self.desk.engine.enable(enabled);
-        if std::mem::replace(&mut self.is_enabled, enabled) == enabled {
-            return;
-        }
-        if enabled {
-            log!(Severity::Info, DHCP4, DHCP4_SERVICE_ENABLED, "the DHCP service is enabled");
-        } else {
-            log!(Severity::Info, DHCP4, DHCP4_SERVICE_DISABLED, "the DHCP service is disabled");
         }
     }
 
@@ -550,7 +535,7 @@ impl Control {
         self.desk.agent = agent;
         self.desk.configured = self.desk.clock.now();
         self.desk.disabling.reconfigured();
-        self.service();
+        self.desk.serve();
         log::configure(listeners::loggers(&self.desk.tree.loggers));
         warn(&findings);
         for passed in &selection.passed {
@@ -739,37 +724,11 @@ impl Control {
         self.open(changes);
     }
 
-    /// Takes in what the shards say.
-    fn listen(&mut self) {
-        while let Ok(event) = self.desk.engine.events.try_recv() {
-            match event {
-                Event::Want(shard, want) => {
-                    let part = want.allocate();
-                    if let Some(handle) = self.desk.engine.shards.get(usize::from(shard.0)) {
-                        let _ = handle.order(Order::Memory(part));
-                    }
-                }
-                Event::Spare(part) => drop(part),
-                Event::Port(port) => drop(port),
-                Event::Leases(number, reply, shard, lsn) => self.desk.answered(number, reply, shard, lsn),
-                Event::ReclaimBehind(_) => {
-                    log!(
-                        Severity::Warn,
-                        LEASES,
-                        ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW,
-                        "expired leases are not reclaimed as fast as they come: see expired-leases-processing"
-                    );
-                }
-                Event::Stopped(_) => {}
-            }
-        }
-    }
-
     /// What happens by the clock.
     fn mind_time(&mut self) {
         let now = self.desk.clock.now().mono;
         if !self.desk.disabling.expire(now).is_empty() {
-            self.service();
+            self.desk.serve();
         }
         if let Some(interval) = self.notifier.watchdog_interval()
             && now >= self.next_watchdog

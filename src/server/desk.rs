@@ -21,6 +21,7 @@ use crate::control::backend::{
 };
 use crate::control::command::Answer;
 use crate::control::disabling::Disabling;
+use crate::control::log::Severity;
 use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
 use crate::exchange::stats::LeaseStats;
 use crate::ha::backlog::Operation;
@@ -31,6 +32,7 @@ use crate::ids::{InterfaceId, Lsn, ShardId, SubnetId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
 use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest};
+use crate::log;
 use crate::net::link;
 use crate::time::Now;
 use crate::wire::codes::MessageType;
@@ -42,7 +44,10 @@ use super::ha::bulk::{BULK_NUMBERS, BulkCommands, Item};
 use super::ha::copy::COPY_NUMBERS;
 use super::ha::{self, Ha};
 use super::lease_writer::LeaseWriter;
-use super::shard_loop::Order;
+use super::shard_loop::{Event, Order};
+
+const DHCP4: &str = "kea-dhcp4.dhcp4";
+const LEASES: &str = "kea-dhcp4.leases";
 
 /// A command's work that shards are busy with.
 struct Pending {
@@ -102,6 +107,8 @@ pub struct Desk {
     pub socket_errors: Vec<String>,
     /// Interfaces that are served.
     pub served: Vec<String>,
+    /// Whether clients are served, as last told.
+    told_enabled: bool,
     pending: HashMap<u64, Pending>,
     next: u64,
     /// `lease4-write` under way.
@@ -137,6 +144,7 @@ impl Desk {
             configured: now,
             socket_errors: Vec::new(),
             served: Vec::new(),
+            told_enabled: true,
             pending: HashMap::new(),
             next: 0,
             writes: HashMap::new(),
@@ -287,6 +295,46 @@ impl Desk {
                 Some(write) => self.write_page(pending.ticket, write, reply),
                 None => self.done.push((pending.ticket, Completion::Lease(reply))),
             }
+        }
+    }
+
+    /// Takes in what the shards say.
+    pub fn listen(&mut self) {
+        while let Ok(event) = self.engine.events.try_recv() {
+            match event {
+                Event::Want(shard, want) => {
+                    let part = want.allocate();
+                    if let Some(handle) = self.engine.shards.get(usize::from(shard.0)) {
+                        let _ = handle.order(Order::Memory(part));
+                    }
+                }
+                Event::Spare(part) => drop(part),
+                Event::Port(port) => drop(port),
+                Event::Leases(number, reply, shard, lsn) => self.answered(number, reply, shard, lsn),
+                Event::ReclaimBehind(_) => {
+                    log!(
+                        Severity::Warn,
+                        LEASES,
+                        ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW,
+                        "expired leases are not reclaimed as fast as they come: see expired-leases-processing"
+                    );
+                }
+                Event::Stopped(_) => {}
+            }
+        }
+    }
+
+    /// Serves clients or not, as the disabling origins say.
+    pub fn serve(&mut self) {
+        let enabled = self.is_enabled();
+        self.engine.enable(enabled);
+        if std::mem::replace(&mut self.told_enabled, enabled) == enabled {
+            return;
+        }
+        if enabled {
+            log!(Severity::Info, DHCP4, DHCP4_SERVICE_ENABLED, "the DHCP service is enabled");
+        } else {
+            log!(Severity::Info, DHCP4, DHCP4_SERVICE_DISABLED, "the DHCP service is disabled");
         }
     }
 

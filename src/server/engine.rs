@@ -37,8 +37,9 @@ use crate::lease::table::{LeaseTable, TableLimits};
 use crate::lease::{Lease4, LeaseState};
 use crate::net::AnyPort;
 use crate::net::{Doorbell, PortSet};
-use crate::store::{self, Compaction, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
+use crate::store::{self, Compaction, Disk, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
 use crate::sync::{PlanCell, Watermark};
+use crate::time::Mono;
 
 /// Slots of each shard's log ring, 128 octets each.
 const LOG_SLOTS: usize = 32_768;
@@ -60,6 +61,30 @@ const BLOBS_MAX: usize = 4 << 30;
 const SHARD_SLEEP: Duration = Duration::from_millis(100);
 /// The same for the log thread.
 const LOG_SLEEP: Duration = Duration::from_millis(500);
+
+/// How much one shard may have under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Slots of its log ring, 128 octets each.
+    pub log_slots: usize,
+    /// Replies that may wait for the disk alone.
+    pub parked_for_disk: usize,
+    /// Replies that may wait for peers, whatever the configuration says.
+    pub parked_for_peers: usize,
+    /// Networks of 256 addresses that the leases of all shards may be in.
+    pub blocks: u32,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            log_slots: LOG_SLOTS,
+            parked_for_disk: PARK_DISK_MAX,
+            parked_for_peers: PARK_PEERS_MAX,
+            blocks: BLOCKS_MAX,
+        }
+    }
+}
 
 /// What an engine is started with.
 pub struct Start {
@@ -91,6 +116,10 @@ pub struct Start {
     pub ha: Option<Arc<Links>>,
     /// `parked-packet-limit`: replies that may wait for peers, over all shards; 0 as many as can.
     pub parked_max: u32,
+    /// Room for what is under way.
+    pub room: Room,
+    /// Where the lease file is.
+    pub disk: Arc<dyn Disk>,
 }
 
 /// What loading the leases came to.
@@ -158,6 +187,34 @@ impl ShardHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotTaken;
 
+/// What shards and log thread do, turn by turn.
+pub struct Work {
+    /// The shards, by number.
+    pub shards: Vec<ShardLoop<AnyPort>>,
+    /// The log thread's work.
+    pub log: LogWork,
+}
+
+/// The log thread's work.
+pub struct LogWork {
+    group: GroupCommit,
+    status: Arc<LogStatus>,
+    bells: Vec<Arc<Doorbell>>,
+    wake_control: Arc<dyn Fn() + Send + Sync>,
+    sleeper: store::Sleeper,
+}
+
+/// What comes after a turn of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogNext {
+    /// Another turn.
+    Turn,
+    /// Nothing before this time, or before the bell rings.
+    Sleep(Option<Mono>),
+    /// The end: [`LogStatus::failure`] says whether there is something wrong.
+    End,
+}
+
 /// Shards and log thread at work.
 pub struct Engine {
     /// What all shards read.
@@ -190,10 +247,20 @@ impl Engine {
     ///
     /// # Errors
     /// What the operator must know: the lease file, memory, threads.
-    pub fn start(mut start: Start, clock: Clock) -> Result<(Self, LoadedLeases), String> {
+    pub fn start(start: Start, clock: &Clock) -> Result<(Self, LoadedLeases), String> {
+        let (mut engine, work, loaded) = Self::build(start, clock)?;
+        engine.spawn(work, clock)?;
+        Ok((engine, loaded))
+    }
+
+    /// Opens the lease file and loads the leases. Whoever has no threads to give turns the work by hand.
+    ///
+    /// # Errors
+    /// What the operator must know: the lease file, memory.
+    pub fn build(mut start: Start, clock: &Clock) -> Result<(Self, Work, LoadedLeases), String> {
         let shard_count = start.shard_count.max(1);
         let steering = Steering::new(start.seed, shard_count);
-        let space = Arc::new(AddressSpace::new(BLOCKS_MAX));
+        let space = Arc::new(AddressSpace::new(start.room.blocks));
         super::setup::prepare_space(&space, &start.serving.plan, None)?;
         let expected = usize::try_from(start.lease_capacity).unwrap_or(usize::MAX).min(1 << 25);
         let directory = (shard_count > 1).then(|| Arc::new(Directory::new(expected.max(65_536) * 2)));
@@ -207,7 +274,7 @@ impl Engine {
         let mut logs: Vec<(LogRx, Arc<Watermark>)> = Vec::new();
         for number in 0..shard_count {
             let id = ShardId(u8::try_from(number).map_err(|_| "too many shards".to_owned())?);
-            let (log, rx) = log_ring(id, LOG_SLOTS);
+            let (log, rx) = log_ring(id, start.room.log_slots);
             let limits = TableLimits {
                 record_count_max: RECORDS_MAX,
                 record_count: (expected / shard_count).clamp(1024, RECORDS_AT_START),
@@ -269,15 +336,16 @@ impl Engine {
             links.set_bells(bells.clone());
             group.add_tap(Box::new(UpdateTap::new(Arc::clone(links))));
         }
-        let log_thread = {
-            let (log, bells, wake) = (Arc::clone(&log), bells.clone(), Arc::clone(&start.wake_control));
-            std::thread::Builder::new()
-                .name("log".to_owned())
-                .spawn(move || log_thread(group, &log, &bells, &sleeper, &*wake, clock))
-                .map_err(|error| format!("cannot start the log thread: {error}"))?
+        let log_work = LogWork {
+            group,
+            status: Arc::clone(&log),
+            bells: bells.clone(),
+            wake_control: Arc::clone(&start.wake_control),
+            sleeper,
         };
 
         let mut shards = Vec::new();
+        let mut loops = Vec::new();
         for (number, leases) in leases.into_iter().enumerate() {
             let id = ShardId(u8::try_from(number).map_err(|_| "too many shards".to_owned())?);
             let counters = Arc::new(ShardCounters::default());
@@ -312,19 +380,16 @@ impl Engine {
                     refused: links.refused(id),
                     unacked: links.unacked_clients(number),
                 }),
-                park_disk_max: PARK_DISK_MAX,
-                park_peers_max: park_peers_max(start.parked_max, shard_count),
+                park_disk_max: start.room.parked_for_disk,
+                park_peers_max: park_peers_max(start.parked_max, shard_count, start.room.parked_for_peers),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{number}"))
-                .spawn(move || shard_thread(ShardLoop::<AnyPort>::new(parts), clock))
-                .map_err(|error| format!("cannot start a shard: {error}"))?;
+            loops.push(ShardLoop::new(parts));
             shards.push(ShardHandle {
                 orders,
                 bell: Arc::clone(&bells[number]),
                 counters,
                 durable: Arc::clone(&durables[number]),
-                thread: Some(thread),
+                thread: None,
             });
         }
         let engine = Self {
@@ -338,12 +403,35 @@ impl Engine {
             log,
             files,
             log_bell,
-            log_thread: Some(log_thread),
+            log_thread: None,
             seed: start.seed,
             share: start.share,
             retired: Vec::new(),
         };
-        Ok((engine, loaded))
+        Ok((engine, Work { shards: loops, log: log_work }, loaded))
+    }
+
+    /// Gives the work threads of its own.
+    ///
+    /// # Errors
+    /// When there are none to be had.
+    fn spawn(&mut self, work: Work, clock: &Clock) -> Result<(), String> {
+        let Work { shards, log } = work;
+        let own_clock = clock.clone();
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || log_thread(log, &own_clock))
+            .map_err(|error| format!("cannot start the log thread: {error}"))?;
+        self.log_thread = Some(thread);
+        for (number, (shard, handle)) in shards.into_iter().zip(&mut self.shards).enumerate() {
+            let clock = clock.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || shard_thread(shard, &clock))
+                .map_err(|error| format!("cannot start a shard: {error}"))?;
+            handle.thread = Some(thread);
+        }
+        Ok(())
     }
 
     /// Puts a new plan in force: every shard takes it with its next turn.
@@ -450,7 +538,7 @@ fn load(
     steering: Steering,
 ) -> Result<(LiveFile, LoadedLeases), String> {
     let opened =
-        store::open::<V4>(Arc::new(RealDisk), path, std::process::id()).map_err(|error| told(&error))?;
+        store::open::<V4>(Arc::clone(&start.disk), path, std::process::id()).map_err(|error| told(&error))?;
     let refused = Mutex::new(BTreeMap::<String, u64>::new());
     let odd = Mutex::new(BTreeMap::<&'static str, (u64, Ipv4Addr)>::new());
     let dropped = AtomicU64::new(0);
@@ -510,10 +598,10 @@ fn load(
 }
 
 /// One shard's part of `parked-packet-limit`.
-fn park_peers_max(parked_max: u32, shard_count: usize) -> usize {
+fn park_peers_max(parked_max: u32, shard_count: usize, most: usize) -> usize {
     match usize::try_from(parked_max).unwrap_or(usize::MAX) {
-        0 => PARK_PEERS_MAX,
-        limit => limit.div_ceil(shard_count).min(PARK_PEERS_MAX),
+        0 => most,
+        limit => limit.div_ceil(shard_count).min(most),
     }
 }
 
@@ -558,7 +646,7 @@ fn check_subnet(serving: &Serving, mode: SanityMode, lease: &mut Lease4<'_>) -> 
     }
 }
 
-fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: Clock) {
+fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: &Clock) {
     while !shard.is_stopping() {
         let busy = shard.turn(clock.now(), clock.wall_us().saturating_mul(1000));
         if !busy && shard.sleep(SHARD_SLEEP).is_err() {
@@ -569,67 +657,84 @@ fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: Clock) {
     shard.end();
 }
 
-fn log_thread(
-    mut group: GroupCommit,
-    status: &LogStatus,
-    bells: &[Arc<Doorbell>],
-    sleeper: &store::Sleeper,
-    wake_control: &(dyn Fn() + Send + Sync),
-    clock: Clock,
-) {
-    loop {
-        let turned = group.turn(clock.now().mono);
-        let turn = match turned {
+impl LogWork {
+    /// One turn: rows written and synced, watermarks published, a rotation that was asked for.
+    pub fn turn(&mut self, now: Mono) -> LogNext {
+        let status = &*self.status;
+        let turn = match self.group.turn(now) {
             Ok(turn) => turn,
-            Err(error) => {
-                *status.failure.lock() = Some(told(&error));
-                return wake_control();
-            }
+            Err(error) => return self.fail(&error),
         };
-        let counts = group.counts();
+        let counts = self.group.counts();
         status.changes.store(counts.changes, Ordering::Relaxed);
         status.groups.store(counts.groups, Ordering::Relaxed);
         status.syncs.store(counts.syncs, Ordering::Relaxed);
         if turn.change_count > 0 {
-            for bell in bells {
+            for bell in &self.bells {
                 bell.ring();
             }
             // Commands wait for durability too, sometimes: a system call for every group would be too much.
             fence(Ordering::SeqCst);
             if status.awaited.load(Ordering::Relaxed) && status.awaited.swap(false, Ordering::Relaxed) {
-                wake_control();
+                (self.wake_control)();
             }
         }
         if status.rotate.swap(false, Ordering::AcqRel) {
-            let outcome = match group.rotate() {
+            let outcome = match self.group.rotate() {
                 Ok(Rotation::Done | Rotation::Waiting) => Ok(true),
                 Ok(Rotation::Nothing) => Ok(false),
                 Ok(Rotation::Failed(error)) => Err(told(&error)),
-                Err(error) => {
-                    *status.failure.lock() = Some(told(&error));
-                    return wake_control();
-                }
+                Err(error) => return self.fail(&error),
             };
             *status.rotated.lock() = Some(outcome);
-            wake_control();
+            (self.wake_control)();
         }
         if turn.change_count > 0 {
-            continue;
+            LogNext::Turn
+        } else if status.stop.load(Ordering::Acquire) && self.group.is_idle() {
+            LogNext::End
+        } else {
+            LogNext::Sleep(turn.due)
         }
-        if status.stop.load(Ordering::Acquire) && group.is_idle() {
-            break;
-        }
-        let limit = turn.due.map_or(LOG_SLEEP, |due| {
-            Duration::from_nanos(due.0.saturating_sub(clock.now().mono.0)).min(LOG_SLEEP)
-        });
-        sleeper.sleep(Some(limit), || {
-            !group.is_idle() || status.rotate.load(Ordering::Acquire) || status.stop.load(Ordering::Acquire)
+    }
+
+    fn fail(&self, error: &store::Error) -> LogNext {
+        *self.status.failure.lock() = Some(told(error));
+        (self.wake_control)();
+        LogNext::End
+    }
+
+    /// Sleeps until `limit` is over or there is something to do.
+    fn sleep(&self, limit: Duration) {
+        self.sleeper.sleep(Some(limit), || {
+            !self.group.is_idle()
+                || self.status.rotate.load(Ordering::Acquire)
+                || self.status.stop.load(Ordering::Acquire)
         });
     }
-    if let Err(error) = group.finish(clock.now().mono) {
-        *status.failure.lock() = Some(told(&error));
+
+    /// Writes what is left, when nothing has failed before.
+    pub fn finish(self, now: Mono) {
+        if self.status.failure.lock().is_some() {
+            return;
+        }
+        if let Err(error) = self.group.finish(now) {
+            *self.status.failure.lock() = Some(told(&error));
+        }
+        (self.wake_control)();
     }
-    wake_control();
+}
+
+fn log_thread(mut log: LogWork, clock: &Clock) {
+    loop {
+        match log.turn(clock.now().mono) {
+            LogNext::Turn => {}
+            LogNext::Sleep(due) => log.sleep(due.map_or(LOG_SLEEP, |due| {
+                Duration::from_nanos(due.0.saturating_sub(clock.now().mono.0)).min(LOG_SLEEP)
+            })),
+            LogNext::End => return log.finish(clock.now().mono),
+        }
+    }
 }
 
 /// Cleans the lease file up in a thread of its own: what was moved aside becomes the new `X.2`.

@@ -47,7 +47,7 @@ use crate::log;
 use crate::time::{Mono, Now};
 use copy::{Copy, Wish};
 use links::{Links, Update};
-use workers::{Job, Report, Reporter, Tag, UpdateWorker, command_worker};
+use workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
 
 const HA: &str = "kea-dhcp4.ha-hooks";
 
@@ -200,48 +200,59 @@ pub fn prepare(
 }
 
 impl Prepared {
-    /// Starts the workers and the machine.
+    /// Starts the machine, and a thread for each connection to a peer.
     ///
     /// # Errors
     /// Certificates that cannot be used; no threads.
     pub fn start(self, now: Now) -> Result<Ha, String> {
+        let (ha, work) = self.build(now);
+        let config = &ha.config;
+        let target = |peer: &crate::ha::config::PeerConfig| {
+            let client = |files| tls::client_config(&tls_files(files), false);
+            let tls = peer.tls.as_ref().map(client).transpose().map_err(|error| error.to_string())?;
+            let credentials = peer.credentials.as_ref().map(|one| (one.user.clone(), one.password.clone()));
+            Ok::<_, String>(PeerTarget { address: peer.url.address, credentials, tls })
+        };
+        for (position, peer) in config.peers.iter().enumerate() {
+            if ha.links.peer(position).is_some() {
+                target(peer)?;
+            }
+        }
+        for work in work {
+            let target = target(&config.peers[work.position])?;
+            work.start(&target).map_err(|error| format!("cannot start a worker of HA: {error}"))?;
+        }
+        Ok(ha)
+    }
+
+    /// Starts the machine; what it wants to say to peers is for the caller to carry.
+    #[must_use]
+    pub fn build(self, now: Now) -> (Ha, Vec<PeerWork>) {
         let Self { config, links, queues, .. } = self;
         let (reports_tx, reports) = unbounded();
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
-        let no_thread = |error: std::io::Error| format!("cannot start a worker of HA: {error}");
-        let timeouts = config.timeouts();
+        let update_timeout = Duration::from_millis(config.timeouts().update_ms);
+        let mut work = Vec::new();
         let mut jobs: Vec<Option<PeerJobs>> = (0..config.peers.len()).map(|_| None).collect();
         let mut heartbeat = None;
         for (place, queues) in queues.into_iter().enumerate() {
             let position = links.peers[place].position;
-            let peer = &config.peers[position];
-            let client = |files| tls::client_config(&tls_files(files), false);
-            let tls = peer.tls.as_ref().map(client).transpose().map_err(|error| error.to_string())?;
-            let credentials = peer.credentials.as_ref().map(|one| (one.user.clone(), one.password.clone()));
-            let target = PeerTarget { address: peer.url.address, credentials, tls };
             for (number, queue) in queues.into_iter().enumerate() {
-                UpdateWorker {
-                    links: Arc::clone(&links),
-                    peer: place,
-                    server_name: config.own().name.clone(),
-                    timeout: Duration::from_millis(timeouts.update_ms),
-                    queue,
-                    reporter: reporter.clone(),
-                }
-                .start(format!("ha-upd-{position}-{number}"), &target)
-                .map_err(no_thread)?;
+                let updates = Updates::new(place, &config.own().name, update_timeout, queue);
+                let name = format!("ha-upd-{position}-{number}");
+                work.push(PeerWork::updates(position, name, updates, reporter.clone()));
             }
-            let start = |name: String| {
+            let mut commands = |name: String| {
                 let (sender, receiver) = unbounded();
-                command_worker(name, &target, receiver, reporter.clone()).map_err(no_thread)?;
-                Ok::<_, String>(sender)
+                work.push(PeerWork::commands(position, name, receiver, reporter.clone()));
+                sender
             };
             jobs[position] = Some(PeerJobs {
-                command: start(format!("ha-command-{position}"))?,
-                sync: start(format!("ha-sync-{position}"))?,
+                command: commands(format!("ha-command-{position}")),
+                sync: commands(format!("ha-sync-{position}")),
             });
             if config.partner() == Some(position) {
-                heartbeat = Some(start("ha-heartbeat".to_owned())?);
+                heartbeat = Some(commands("ha-heartbeat".to_owned()));
             }
         }
         let partners = config.peers.iter().map(|peer| Partner::new(peer.compatibility)).collect();
@@ -262,7 +273,7 @@ impl Prepared {
         };
         ha.relationships.start(now);
         ha.note_partners();
-        Ok(ha)
+        (ha, work)
     }
 }
 
@@ -271,6 +282,12 @@ impl Ha {
     #[must_use]
     pub const fn service(&self) -> bool {
         self.relationships.service()
+    }
+
+    /// The state that the machine is in.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.relationships.list()[0].state()
     }
 
     /// Whether the partner's change goes first when two of one address have crossed: the primary's does.

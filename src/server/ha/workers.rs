@@ -7,7 +7,7 @@
 //! | `ha-command-P` | one per peer | short commands |
 //! | `ha-sync-P` | one per peer | the commands of a synchronisation, pages included |
 //!
-//! Each has a connection of its own. They end when the other end of their channel is gone.
+//! Each has a connection of its own, and what it says and hears is a [`PeerWork`], which knows no sockets. They end when the other end of their channel is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::links::{Links, Update};
 use crate::control::peer::{PeerConnection, PeerTarget};
+use crate::ha::backlog::Delayed;
 use crate::ha::command::bulk::{BULK_ITEMS_MAX, BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::page::PageAnswer;
@@ -93,123 +94,184 @@ impl Reporter {
     }
 }
 
-/// Starts a thread that sends the commands of `jobs` one after the other.
-///
-/// # Errors
-/// When there is no thread to be had.
-pub fn command_worker(
-    name: String,
-    target: &PeerTarget,
-    jobs: Receiver<Job>,
-    reporter: Reporter,
-) -> std::io::Result<()> {
-    let connection = PeerConnection::new(target);
-    std::thread::Builder::new().name(name).spawn(move || {
-        for job in jobs {
-            let answer = connection.post(&job.body, job.timeout).map_err(PeerError::Io);
-            reporter.tell(match job.tag {
-                Tag::Page(ticket) => {
-                    let page = answer.and_then(|body| PageAnswer::scan(&body).map(|page| (page, body)));
-                    Report::Page(ticket, page)
-                }
-                tag => Report::Answered(tag, answer.and_then(|body| PeerAnswer::parse(&body))),
-            });
-        }
-    })?;
-    Ok(())
-}
-
-/// One worker of lease updates.
-pub struct UpdateWorker {
-    /// What it shares.
-    pub links: Arc<Links>,
-    /// The place of its peer in [`Links::peers`].
-    pub peer: usize,
-    /// This server's name.
-    pub server_name: String,
-    /// How long each step of an update may take.
+/// A body to send to a peer, and how long each step of it may take.
+pub struct Post {
+    /// The body.
+    pub body: Vec<u8>,
+    /// How long each step may take.
     pub timeout: Duration,
-    /// Its queue.
-    pub queue: Receiver<Update>,
-    /// Where it reports.
-    pub reporter: Reporter,
 }
 
-impl UpdateWorker {
-    /// Starts it.
+/// What one connection to a peer carries. It sends nothing itself: [`PeerWork::next_post`] says what to send, [`PeerWork::answered`] takes
+/// what came of it, one after the other.
+pub struct PeerWork {
+    /// The peer's position in the relationship.
+    pub position: usize,
+    /// The name of its thread.
+    pub name: String,
+    kind: Kind,
+    reporter: Reporter,
+}
+
+enum Kind {
+    Commands { jobs: Receiver<Job>, sent: Option<Tag> },
+    Updates(Updates),
+}
+
+impl PeerWork {
+    /// The commands of `jobs`, one after the other.
+    #[must_use]
+    pub const fn commands(position: usize, name: String, jobs: Receiver<Job>, reporter: Reporter) -> Self {
+        Self { position, name, kind: Kind::Commands { jobs, sent: None }, reporter }
+    }
+
+    /// Lease updates.
+    #[must_use]
+    pub const fn updates(position: usize, name: String, updates: Updates, reporter: Reporter) -> Self {
+        Self { position, name, kind: Kind::Updates(updates), reporter }
+    }
+
+    /// What to send next; nothing when there is nothing now.
+    pub fn next_post(&mut self) -> Option<Post> {
+        match &mut self.kind {
+            Kind::Commands { jobs, sent } => Some(begin(jobs.try_recv().ok()?, sent)),
+            Kind::Updates(updates) => {
+                let first = updates.queue.try_recv().ok()?;
+                Some(updates.begin(first, &self.reporter.links))
+            }
+        }
+    }
+
+    /// Waits for what to send next; nothing when there will never be anything.
+    fn wait(&mut self) -> Option<Post> {
+        match &mut self.kind {
+            Kind::Commands { jobs, sent } => Some(begin(jobs.recv().ok()?, sent)),
+            Kind::Updates(updates) => {
+                let first = updates.queue.recv().ok()?;
+                Some(updates.begin(first, &self.reporter.links))
+            }
+        }
+    }
+
+    /// The body that came back for what was sent, or why none did.
+    pub fn answered(&mut self, answer: Result<Vec<u8>, String>) {
+        let answer = answer.map_err(PeerError::Io);
+        match &mut self.kind {
+            Kind::Commands { sent, .. } => {
+                let Some(tag) = sent.take() else { return };
+                self.reporter.tell(match tag {
+                    Tag::Page(ticket) => {
+                        let page = answer.and_then(|body| PageAnswer::scan(&body).map(|page| (page, body)));
+                        Report::Page(ticket, page)
+                    }
+                    tag => Report::Answered(tag, answer.and_then(|body| PeerAnswer::parse(&body))),
+                });
+            }
+            Kind::Updates(updates) => {
+                updates.finish(&answer.and_then(|body| PeerAnswer::parse(&body)), &self.reporter);
+            }
+        }
+    }
+
+    /// Starts a thread that does the work over a connection of its own.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(self, name: String, target: &PeerTarget) -> std::io::Result<()> {
+    pub fn start(mut self, target: &PeerTarget) -> std::io::Result<()> {
         let connection = PeerConnection::new(target);
-        std::thread::Builder::new().name(name).spawn(move || self.run(&connection))?;
+        std::thread::Builder::new().name(self.name.clone()).spawn(move || {
+            while let Some(post) = self.wait() {
+                self.answered(connection.post(&post.body, post.timeout));
+            }
+        })?;
         Ok(())
     }
+}
 
-    fn run(self, connection: &PeerConnection) {
-        let mut bulk = BulkWriter::new(&self.server_name);
-        let mut body = Vec::new();
-        let mut batch: Vec<Update> = Vec::new();
-        while let Ok(first) = self.queue.recv() {
-            batch.clear();
-            batch.push(first);
-            let peer = &self.links.peers[self.peer];
-            let (verdicts, answer) = if peer.bulk.load(Ordering::Relaxed) {
-                batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
-                for update in &batch {
-                    bulk.push(update.operation, &update.lease.view());
-                }
-                let answer = self.post(connection, bulk.finish());
-                let verdicts = bulk_verdicts(batch.len(), &answer);
-                (verdicts, answer)
-            } else {
-                let form = UpdateForm {
-                    released_as_update: peer.released.load(Ordering::Relaxed),
-                    expire_32_bits: false,
-                };
-                body.clear();
-                write_update4(&mut body, batch[0].operation, &batch[0].lease.view(), form);
-                let mut answer = self.post(connection, &body);
-                let is_released = batch[0].lease.view().state == LeaseState::Released;
-                if form.released_as_update
-                    && is_released
-                    && matches!(&answer, Ok(answer) if answer.result == 1)
-                {
-                    // Before 2.7 there is no such state: what is released is deleted there.
-                    peer.released.store(false, Ordering::Relaxed);
-                    self.reporter.tell(Report::ReleasedRefused(peer.position));
-                    body.clear();
-                    let form = UpdateForm { released_as_update: false, ..form };
-                    write_update4(&mut body, batch[0].operation, &batch[0].lease.view(), form);
-                    answer = self.post(connection, &body);
-                }
-                (vec![verdict(&answer)], answer)
+fn begin(job: Job, sent: &mut Option<Tag>) -> Post {
+    *sent = Some(job.tag);
+    Post { body: job.body, timeout: job.timeout }
+}
+
+/// One queue of lease updates.
+pub struct Updates {
+    /// The place of its peer in [`Links::peers`].
+    peer: usize,
+    /// How long each step of an update may take.
+    timeout: Duration,
+    queue: Receiver<Update>,
+    bulk: BulkWriter,
+    batch: Vec<Update>,
+    /// Whether what was sent is a bulk command.
+    is_bulk: bool,
+}
+
+impl Updates {
+    /// The updates of `queue` for the peer at this place of [`Links::peers`], from the server of this name.
+    #[must_use]
+    pub fn new(peer: usize, server_name: &str, timeout: Duration, queue: Receiver<Update>) -> Self {
+        let bulk = BulkWriter::new(server_name);
+        Self { peer, timeout, queue, bulk, batch: Vec::new(), is_bulk: false }
+    }
+
+    fn begin(&mut self, first: Update, links: &Links) -> Post {
+        self.batch.clear();
+        self.batch.push(first);
+        let peer = &links.peers[self.peer];
+        self.is_bulk = peer.bulk.load(Ordering::Relaxed);
+        let body = if self.is_bulk {
+            self.batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
+            for update in &self.batch {
+                self.bulk.push(update.operation, &update.lease.view());
+            }
+            self.bulk.finish().to_vec()
+        } else {
+            let form = UpdateForm {
+                released_as_update: peer.released.load(Ordering::Relaxed),
+                expire_32_bits: false,
             };
-            let is_silent = matches!(answer, Err(PeerError::Io(_)));
-            self.finish(&mut batch, verdicts, &describe(&answer), is_silent);
+            let mut body = Vec::new();
+            write_update4(&mut body, self.batch[0].operation, &self.batch[0].lease.view(), form);
+            body
+        };
+        Post { body, timeout: self.timeout }
+    }
+
+    /// Tells the shards and the control thread.
+    fn finish(&mut self, answer: &Result<PeerAnswer, PeerError>, reporter: &Reporter) {
+        let links = &reporter.links;
+        let peer = &links.peers[self.peer];
+        let text = describe(answer);
+        let batch = &mut self.batch;
+        let mut verdicts =
+            if self.is_bulk { bulk_verdicts(batch.len(), answer) } else { vec![verdict(answer)] };
+        let released = batch.first().filter(|first| first.lease.view().state == LeaseState::Released);
+        if let Some(first) = released
+            && !self.is_bulk
+            && peer.released.load(Ordering::Relaxed)
+            && matches!(answer, Ok(answer) if answer.result == 1)
+        {
+            // Before 2.7 there is no such state: what is released is deleted there, from now on and this time too.
+            peer.released.store(false, Ordering::Relaxed);
+            reporter.tell(Report::ReleasedRefused(peer.position));
+            let again = Delayed { operation: first.operation, lease: first.lease.clone() };
+            links.send_unawaited(peer.position, again);
+            verdicts = vec![Verdict::Success];
         }
-    }
-
-    fn post(&self, connection: &PeerConnection, body: &[u8]) -> Result<PeerAnswer, PeerError> {
-        let answer = connection.post(body, self.timeout).map_err(PeerError::Io)?;
-        PeerAnswer::parse(&answer)
-    }
-
-    /// Tells the shards and the control thread. Of a peer that `is_silent` nobody knows what it has made of the changes.
-    fn finish(&self, batch: &mut Vec<Update>, mut verdicts: Vec<Verdict>, text: &str, is_silent: bool) {
-        let peer = &self.links.peers[self.peer];
+        // Of a peer that is silent nobody knows what it has made of the changes.
+        let is_silent = matches!(answer, Err(PeerError::Io(_)));
         verdicts.resize(batch.len(), Verdict::Error);
         if verdicts.contains(&Verdict::Error) {
             // A peer that does not answer would let everything that waits run into its timeout, one after the other.
-            if is_silent && self.links.partner == Some(peer.position) {
-                self.links.owe(peer, &self.queue, batch);
+            if is_silent && links.partner == Some(peer.position) {
+                links.owe(peer, &self.queue, batch);
             } else {
                 batch.extend(self.queue.try_iter());
             }
             verdicts.resize(batch.len(), Verdict::Error);
         }
-        self.links.answered(peer, batch, |index| verdicts[index] != Verdict::Success);
-        let remembers = self.links.remembers.load(Ordering::Relaxed);
+        links.answered(peer, batch, |index| verdicts[index] != Verdict::Success);
+        let remembers = links.remembers.load(Ordering::Relaxed);
         let mut told = false;
         for (update, &verdict) in batch.iter().zip(&verdicts) {
             if verdict == Verdict::Error {
@@ -223,12 +285,12 @@ impl UpdateWorker {
                 continue;
             }
             let lease = update.lease.view();
-            let client = self.links.fingerprint(lease.hw_addr.as_bytes(), lease.client_id);
-            self.reporter.tell(Report::Updates {
+            let client = links.fingerprint(lease.hw_addr.as_bytes(), lease.client_id);
+            reporter.tell(Report::Updates {
                 position: peer.position,
                 verdict,
                 client: Some(client),
-                text: if verdict == Verdict::Success { String::new() } else { text.to_owned() },
+                text: if verdict == Verdict::Success { String::new() } else { text.clone() },
             });
         }
     }
