@@ -1,0 +1,85 @@
+//! The simulator: whole servers, the code that runs in production, and many clients in one thread, in virtual time, from one seed.
+//!
+//! `APLOMADO_SIM_SEEDS=N` runs N seeds, from `APLOMADO_SIM_FIRST` on; `scripts/sim SEED` plays one again and tells what happens.
+
+mod sim {
+    pub(crate) mod client;
+    #[path = "../scenario/packet.rs"]
+    #[expect(dead_code, reason = "other tests say more with it")]
+    pub(crate) mod packet;
+    pub(crate) mod server;
+    pub(crate) mod world;
+}
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sim::world::{S, Seen, Trace, World};
+
+/// Seeds of one ordinary run.
+const SEEDS: u64 = 100;
+/// How long faults last.
+const STORM: u64 = 45 * S;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// One seed from start to rest.
+fn play(seed: u64, trace: Trace) -> Seen {
+    let mut world = World::new(seed, trace);
+    world.storm(STORM);
+    world.settle();
+    world.seen
+}
+
+#[test]
+fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
+    if let Some(seed) = number("APLOMADO_SIM_SEED") {
+        play(seed, Trace::Told);
+        return;
+    }
+    let (first, count) =
+        (number("APLOMADO_SIM_FIRST").unwrap_or(1), number("APLOMADO_SIM_SEEDS").unwrap_or(SEEDS));
+    let next = AtomicU64::new(first);
+    let (failed, total) = (Mutex::new(BTreeSet::new()), Mutex::new(Seen::default()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    match catch_unwind(AssertUnwindSafe(|| play(seed, Trace::Off))) {
+                        Ok(seen) => {
+                            let mut total = total.lock().expect("no panic");
+                            total.acks += seen.acks;
+                            total.crashes += seen.crashes;
+                            total.twins += seen.twins;
+                            total.states.extend(seen.states);
+                        }
+                        Err(_) => {
+                            println!("seed {seed} fails: scripts/sim {seed}");
+                            failed.lock().expect("no panic").insert(seed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (failed, total) = (failed.into_inner().expect("no panic"), total.into_inner().expect("no panic"));
+    println!("{count} seeds from {first}: {total:?}");
+    assert!(failed.is_empty(), "{} of {count} seeds fail: {failed:?}", failed.len());
+    assert!(total.acks > 20 * count, "the clients hardly get anything");
+}
+
+#[test]
+fn one_seed_is_one_story() {
+    for seed in [3, 4] {
+        assert_eq!(play(seed, Trace::Kept).fingerprint, play(seed, Trace::Kept).fingerprint, "seed {seed}");
+    }
+}
