@@ -241,10 +241,11 @@ impl Run<'_> {
                 }
             }
             for times in [2.0, 3.0] {
-                seen.push(session.probe(load, best.rate * times)?);
+                seen.push(session.probe(load, peak.completed * times)?);
                 session.settle()?;
             }
-            let flooded = session.probe(Load { seconds: load.seconds * 2.0, ..load }, best.rate * 5.0)?;
+            let flooded =
+                session.probe(Load { seconds: load.seconds * 2.0, ..load }, peak.completed * 5.0)?;
             seen.push(flooded.clone());
             run.results.saw(OVERLOAD, team, seen);
             run.results.add(PEAK, team, peak);
