@@ -94,7 +94,7 @@ pub(crate) struct Team {
 impl Team {
     pub(crate) fn single(kind: Kind) -> Self {
         let pool = match kind {
-            // Each answer costs it time in proportion to the addresses that are free.
+            // With many more free addresses it falls behind at a few exchanges per second.
             Kind::Dhcpd => ("10.16.0.0", "10.16.63.255"),
             _ => ("10.16.0.0", "10.79.255.255"),
         };
