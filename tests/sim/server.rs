@@ -56,6 +56,21 @@ pub(crate) struct Connection {
     pub(crate) call: Option<u64>,
 }
 
+/// A command at work: its call, the state in which the machine was asked, and what there is of its answer.
+struct Asked {
+    call: u64,
+    state: &'static str,
+    out: Vec<u8>,
+}
+
+/// A command is answered.
+pub(crate) struct Answered {
+    pub(crate) call: u64,
+    /// The state in which the machine was asked.
+    pub(crate) asked_in: &'static str,
+    pub(crate) body: Vec<u8>,
+}
+
 pub(crate) struct Server {
     pub(crate) desk: Desk,
     pub(crate) work: Work,
@@ -63,7 +78,7 @@ pub(crate) struct Server {
     pub(crate) connections: Vec<Connection>,
     api: Dispatcher,
     wires: Vec<MemoryPort>,
-    jobs: BTreeMap<JobId, (u64, Vec<u8>)>,
+    jobs: BTreeMap<JobId, Asked>,
     marks: Vec<Lsn>,
     table: Table,
     snapshot: Snapshot,
@@ -177,8 +192,8 @@ impl Server {
         failed.map_or_else(|| Ok(next == LogNext::Turn), Err)
     }
 
-    /// One turn of the control thread; the answers that are complete, by the number of their call.
-    pub(crate) fn turn_control(&mut self) -> Vec<(u64, Vec<u8>)> {
+    /// One turn of the control thread; the answers that are complete.
+    pub(crate) fn turn_control(&mut self) -> Vec<Answered> {
         self.desk.listen();
         self.desk.mind_pair();
         for errand in std::mem::take(&mut self.desk.errands) {
@@ -199,17 +214,18 @@ impl Server {
         self.poll_jobs()
     }
 
-    fn poll_jobs(&mut self) -> Vec<(u64, Vec<u8>)> {
+    fn poll_jobs(&mut self) -> Vec<Answered> {
         let mut answers = Vec::new();
         let Self { jobs, api, desk, .. } = self;
-        jobs.retain(|job, (call, out)| {
+        jobs.retain(|job, Asked { call, state, out }| {
             let body = match api.poll(*job, 0, out, desk) {
                 JobProgress::Answered(answer) => answer.to_printed(),
                 JobProgress::Listing(ListingProgress::Finished(_)) => std::mem::take(out),
                 JobProgress::Listing(ListingProgress::Broken) | JobProgress::Gone => Vec::new(),
                 JobProgress::Waiting | JobProgress::Listing(_) => return true,
             };
-            answers.push((*call, [b"[ ", body.as_slice(), b" ]"].concat()));
+            let body = [b"[ ", body.as_slice(), b" ]"].concat();
+            answers.push(Answered { call: *call, asked_in: state, body });
             false
         });
         answers
@@ -219,9 +235,10 @@ impl Server {
     pub(crate) fn command(&mut self, call: u64, body: &[u8]) -> Option<Vec<u8>> {
         match Command::parse(body.to_vec(), "10.9.0.9") {
             Ok(command) => {
+                let state = self.state();
                 let job = self.api.start(Daemon::Dhcp4, &command, &mut self.desk);
                 self.api.set_needs_length(job, true);
-                self.jobs.insert(job, (call, Vec::new()));
+                self.jobs.insert(job, Asked { call, state, out: Vec::new() });
                 None
             }
             Err(fault) => {

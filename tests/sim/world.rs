@@ -1,9 +1,10 @@
 //! Servers, clients and what is between them, in virtual time and from one seed.
 //!
 //! What must never be is looked for at every step. Two clients may hold one address only when at least one of their leases was
-//! given by a server that did not wait for its partner ([`Holding::solo`]) since both servers last were in the normal state at the
-//! same time: until then neither can know what the other has given alone. A duplicate that began so lasts until one of the two
-//! leases ends. Clocks that differ move the end of a lease by as much, and whole seconds by two more.
+//! given by a server that did not wait for its partner ([`Holding::solo`]) and the other has not learned of it: both being in the
+//! normal state, both tables name the same client. Not learned is what was given alone after the other's copy was done, and what
+//! has the same second as the other's own lease, which a copy leaves as it is. A duplicate that began so lasts until one of the
+//! two leases ends; what a lost disk alone knew of is known to nobody. Clocks that differ move the end of a lease by as much, and whole seconds by two more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Doing};
 use super::packet::Answer;
-use super::server::{Server, Setting, on_disk};
+use super::server::{Answered, Server, Setting, on_disk};
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const S: u64 = 1000 * MS;
@@ -87,7 +88,7 @@ struct Node {
 struct Holding {
     client: usize,
     until: u64,
-    /// Given by a server that did not wait for its partner, and the two have not been in the normal state together since.
+    /// Given by a server that did not wait for its partner, which has not learned of it since.
     solo: bool,
     /// One of two at a time, and allowed.
     twin: bool,
@@ -120,9 +121,8 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     clients: Vec<Client>,
     holdings: BTreeMap<Ipv4Addr, Vec<Holding>>,
-    /// What was promised by a server alone since both were in the normal state: the other learns it with its next copy, and a
-    /// repeated answer that changes nothing does not wait for that.
-    alone: BTreeSet<(Ipv4Addr, usize)>,
+    /// What was promised by a server alone and the other does not know: a repeated answer that changes nothing does not wait for it.
+    alone: BTreeMap<(Ipv4Addr, usize), u64>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     number: u64,
@@ -187,7 +187,7 @@ impl World {
             nodes,
             clients: (0..client_count).map(Client::new).collect(),
             holdings: BTreeMap::new(),
-            alone: BTreeSet::new(),
+            alone: BTreeMap::new(),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             number: 0,
@@ -458,13 +458,12 @@ impl World {
                 Err(error) => panic!("{} cannot keep leases: {error}", NAMES[self.name(node)]),
             },
             Some(1) => {
-                let before = server.state();
                 let answers = server.turn_control();
-                let after = server.state();
+                let state = server.state();
                 let mut busy = false;
-                for (call, body) in answers {
+                for Answered { call, asked_in, body } in answers {
                     busy = true;
-                    check_shown(&body, before, after);
+                    check_shown(&body, asked_in, state);
                     self.answer(node, call, body);
                 }
                 busy
@@ -576,8 +575,8 @@ impl World {
         // A repeated answer is for the lease as it is, whose end is at most this far away.
         self.nodes[node].promised.insert(address, (client, (wall_s + lifetime_s).saturating_sub(1)));
         if solo {
-            self.alone.insert((address, client));
-        } else if !self.alone.contains(&(address, client))
+            self.alone.insert((address, client), self.now + (lifetime_s + 1) * S);
+        } else if !self.alone.contains_key(&(address, client))
             && let Some(partner) = partner
             && !self.nodes[partner].is_empty
             && let Some(other) = &mut self.nodes[partner].server
@@ -630,11 +629,35 @@ impl World {
             }
         }
         if normal == 2 && self.mode != "passive-backup" {
-            self.alone.clear();
-            for holding in self.holdings.values_mut().flatten() {
-                holding.solo = false;
-            }
+            self.settle_alone();
         }
+    }
+
+    /// Both servers are in the normal state: what both have is not given alone any more.
+    fn settle_alone(&mut self) {
+        let holdings = &self.holdings;
+        let is_open =
+            |address: &Ipv4Addr| holdings.get(address).into_iter().flatten().any(|holding| holding.solo);
+        let mut open: BTreeSet<Ipv4Addr> = holdings.keys().copied().filter(is_open).collect();
+        open.extend(self.alone.keys().map(|(address, _)| *address));
+        for address in open {
+            let mut owners = BTreeSet::new();
+            for node in &mut self.nodes[..2] {
+                let lease = node.server.as_mut().and_then(|server| server.lease(address));
+                owners.insert(lease.and_then(|lease| lease.view().hw_addr.as_bytes().last().copied()));
+            }
+            let Some(Some(owner)) = owners.first().copied().filter(|_| owners.len() == 1) else { continue };
+            let owner = usize::from(owner);
+            self.alone.remove(&(address, owner));
+            let holders = self.holdings.entry(address).or_default();
+            holders
+                .iter_mut()
+                .filter(|holding| holding.client == owner)
+                .for_each(|holding| holding.solo = false);
+        }
+        // What was given alone and has ended is of no interest.
+        let now = self.now;
+        self.alone.retain(|_, until| *until > now);
     }
 
     fn command(&mut self, node: usize, command: &str, arguments: &Value) {
@@ -681,6 +704,10 @@ impl World {
                 if self.random.percent(8) {
                     self.nodes[node].disk = CrashDisk::new();
                     self.nodes[node].is_empty = true;
+                    // What it gave alone nobody knows any more.
+                    for holding in self.holdings.values_mut().flatten().filter(|holding| holding.solo) {
+                        holding.twin = true;
+                    }
                     self.tell(|| "its disk is lost".to_owned());
                 }
                 let delay = self.random.below(6000) * MS;
