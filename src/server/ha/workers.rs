@@ -17,7 +17,6 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::links::{Links, Update};
 use crate::control::peer::{PeerConnection, PeerTarget};
-use crate::ha::backlog::Delayed;
 use crate::ha::command::bulk::{BULK_ITEMS_MAX, BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::page::PageAnswer;
@@ -136,6 +135,9 @@ impl PeerWork {
         match &mut self.kind {
             Kind::Commands { jobs, sent } => Some(begin(jobs.try_recv().ok()?, sent)),
             Kind::Updates(updates) => {
+                if std::mem::take(&mut updates.again) {
+                    return Some(updates.post_one(&self.reporter.links));
+                }
                 let first = updates.queue.try_recv().ok()?;
                 Some(updates.begin(first, &self.reporter.links))
             }
@@ -147,6 +149,9 @@ impl PeerWork {
         match &mut self.kind {
             Kind::Commands { jobs, sent } => Some(begin(jobs.recv().ok()?, sent)),
             Kind::Updates(updates) => {
+                if std::mem::take(&mut updates.again) {
+                    return Some(updates.post_one(&self.reporter.links));
+                }
                 let first = updates.queue.recv().ok()?;
                 Some(updates.begin(first, &self.reporter.links))
             }
@@ -204,6 +209,10 @@ pub struct Updates {
     batch: Vec<Update>,
     /// Whether what was sent is a bulk command.
     is_bulk: bool,
+    /// Whether what was sent may say that a lease is released.
+    as_released: bool,
+    /// What was sent is to be sent again, in another form.
+    again: bool,
 }
 
 impl Updates {
@@ -211,7 +220,16 @@ impl Updates {
     #[must_use]
     pub fn new(peer: usize, server_name: &str, timeout: Duration, queue: Receiver<Update>) -> Self {
         let bulk = BulkWriter::new(server_name);
-        Self { peer, timeout, queue, bulk, batch: Vec::new(), is_bulk: false }
+        Self {
+            peer,
+            timeout,
+            queue,
+            bulk,
+            batch: Vec::new(),
+            is_bulk: false,
+            as_released: false,
+            again: false,
+        }
     }
 
     fn begin(&mut self, first: Update, links: &Links) -> Post {
@@ -219,47 +237,48 @@ impl Updates {
         self.batch.push(first);
         let peer = &links.peers[self.peer];
         self.is_bulk = peer.bulk.load(Ordering::Relaxed);
-        let body = if self.is_bulk {
-            self.batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
-            for update in &self.batch {
-                self.bulk.push(update.operation, &update.lease.view());
-            }
-            self.bulk.finish().to_vec()
-        } else {
-            let form = UpdateForm {
-                released_as_update: peer.released.load(Ordering::Relaxed),
-                expire_32_bits: false,
-            };
-            let mut body = Vec::new();
-            write_update4(&mut body, self.batch[0].operation, &self.batch[0].lease.view(), form);
-            body
+        if !self.is_bulk {
+            return self.post_one(links);
+        }
+        self.batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
+        for update in &self.batch {
+            self.bulk.push(update.operation, &update.lease.view());
+        }
+        Post { body: self.bulk.finish().to_vec(), timeout: self.timeout }
+    }
+
+    /// The first update of the batch, in Kea's form.
+    fn post_one(&mut self, links: &Links) -> Post {
+        let form = UpdateForm {
+            released_as_update: links.peers[self.peer].released.load(Ordering::Relaxed),
+            expire_32_bits: false,
         };
+        self.as_released = form.released_as_update;
+        let mut body = Vec::new();
+        write_update4(&mut body, self.batch[0].operation, &self.batch[0].lease.view(), form);
         Post { body, timeout: self.timeout }
     }
 
-    /// Tells the shards and the control thread.
+    /// Tells the shards and the control thread. Of a peer that is silent nobody knows what it has made of the changes.
     fn finish(&mut self, answer: &Result<PeerAnswer, PeerError>, reporter: &Reporter) {
         let links = &reporter.links;
         let peer = &links.peers[self.peer];
+        let is_released = !self.is_bulk && self.batch[0].lease.view().state == LeaseState::Released;
+        if is_released
+            && matches!(answer, Ok(answer) if answer.result == 1)
+            && std::mem::take(&mut self.as_released)
+        {
+            // Before 2.7 there is no such state: what is released is deleted there.
+            peer.released.store(false, Ordering::Relaxed);
+            reporter.tell(Report::ReleasedRefused(peer.position));
+            self.again = true;
+            return;
+        }
+        let is_silent = matches!(answer, Err(PeerError::Io(_)));
         let text = describe(answer);
         let batch = &mut self.batch;
         let mut verdicts =
             if self.is_bulk { bulk_verdicts(batch.len(), answer) } else { vec![verdict(answer)] };
-        let released = batch.first().filter(|first| first.lease.view().state == LeaseState::Released);
-        if let Some(first) = released
-            && !self.is_bulk
-            && peer.released.load(Ordering::Relaxed)
-            && matches!(answer, Ok(answer) if answer.result == 1)
-        {
-            // Before 2.7 there is no such state: what is released is deleted there, from now on and this time too.
-            peer.released.store(false, Ordering::Relaxed);
-            reporter.tell(Report::ReleasedRefused(peer.position));
-            let again = Delayed { operation: first.operation, lease: first.lease.clone() };
-            links.send_unawaited(peer.position, again);
-            verdicts = vec![Verdict::Success];
-        }
-        // Of a peer that is silent nobody knows what it has made of the changes.
-        let is_silent = matches!(answer, Err(PeerError::Io(_)));
         verdicts.resize(batch.len(), Verdict::Error);
         if verdicts.contains(&Verdict::Error) {
             // A peer that does not answer would let everything that waits run into its timeout, one after the other.
