@@ -98,6 +98,7 @@ mod tests {
         message[1..3].copy_from_slice(&[1, 6]);
         message[4..8].copy_from_slice(&[0, 0, 0, 9]);
         message[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        message[236..].copy_from_slice(&[99, 130, 83, 99]);
         for second in [7, 7, 7, 8] {
             sampler.message(DropReason::ParseCookie, second, &message);
             sampler.message(DropReason::NoLease, second, &[]);

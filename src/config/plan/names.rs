@@ -314,11 +314,13 @@ impl NameRules {
         if client == b"." || matches!(self.replace, ReplaceName::Always | ReplaceName::WhenPresent) {
             return NameChoice::Generate;
         }
-        self.push_clean(client, out);
-        let single = !client.strip_suffix(b".").unwrap_or(client).contains(&b'.');
-        if single {
+        // The whole name at once, dots too: unlike in option 81, labels mean nothing to the expression.
+        let relative = client.strip_suffix(b".").unwrap_or(client);
+        if !relative.contains(&b'.') {
+            self.unwanted.push_clean(relative, &self.replacement, out);
             return self.qualified(false, out);
         }
+        self.unwanted.push_clean(client, &self.replacement, out);
         // A name of several labels stays as it is, the dot at its end included.
         if client.ends_with(b".") && !out.as_bytes().ends_with(b".") {
             out.push(b".");

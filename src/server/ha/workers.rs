@@ -7,7 +7,8 @@
 //! | `ha-command-P` | one per peer | short commands |
 //! | `ha-sync-P` | one per peer | the commands of a synchronisation, pages included |
 //!
-//! Each has a connection of its own, and what it says and hears is a [`PeerWork`], which knows no sockets. They end when the other end of their channel is gone.
+//! Each has a connection of its own, and what it says and hears is a [`PeerWork`], which knows no sockets. They end when the other
+//! end of their channel is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
