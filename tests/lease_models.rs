@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aplomado::allocate::{Allocator, AllocatorKind, ClaimedPick, Pick, PoolRange, Start};
+use aplomado::allocate::{Allocator, AllocatorKind, ClaimedPick, Pick, PoolRange, Share, Start};
 use aplomado::ids::{HwAddr, LeaseRef, Lsn, PeerId, ShardId, SubnetId};
 use aplomado::lease::address::{AddressSpace, ClaimError, Claimed, Owner, Retiring, Walk};
 use aplomado::lease::table::{Due, LeaseTable, Origin, TableError, TableLimits};
@@ -781,6 +781,28 @@ const LENT: u32 = u32::MAX;
 
 /// Threads claim, lend, take back, delete and free the same addresses. A shadow cell per address, changed only by whoever holds
 /// the address, tells when two hold it at once; afterwards the bits of the search agree with the words.
+#[test]
+fn shards_whose_clients_may_use_one_pool_only_offer_different_addresses() {
+    // As in a load-balancing pair, where each server's clients have a pool of their own.
+    let pools = ranges(&[(0, 255), (256, 511)]);
+    let space = AddressSpace::new(8);
+    space.ensure(ip(BASE), ip(BASE + 511)).expect("two blocks");
+    for own in 0..2 {
+        let mut offered = BTreeSet::new();
+        for shard in 0..4 {
+            let start = Start::of_shard(7, ShardId(shard), 4, Share::Whole);
+            let mut allocator = Allocator::new(AllocatorKind::Iterative, &pools, start);
+            for _ in 0..40 {
+                let Pick::Found { address, pool } = allocator.pick(&pools, &space, |pool| pool == own) else {
+                    panic!("the pool is empty");
+                };
+                assert_eq!(pool, own);
+                assert!(offered.insert(address), "{address} is offered by two shards");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_address_is_ever_owned_twice() {
     for round in 0..480 {

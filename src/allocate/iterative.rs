@@ -8,7 +8,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Layout, PoolRange, Start};
+use super::{PoolRange, Start};
 use crate::lease::address::AddressSpace;
 
 #[derive(Debug)]
@@ -29,18 +29,14 @@ enum Progress {
 }
 
 impl Iterative {
+    /// Every pool begins at its own part of `start`: a place in all of them laid end to end would be in one pool only, and shards whose
+    /// clients may not use that one would all begin at the first address of another and offer the same addresses.
     pub(super) fn new(pools: &[PoolRange], start: Start) -> Self {
-        let mut own = Self { last: None, pools: vec![Progress::Fresh; pools.len()].into_boxed_slice() };
-        let layout = Layout::new(pools);
-        let position = start.within(layout.len());
-        if position > 0 {
-            let (pool, address) = layout.place(pools, position);
-            own.last = Some(address);
-            if address != pools[pool].first {
-                own.pools[pool] = Progress::After(Ipv4Addr::from_bits(address.to_bits() - 1));
-            }
-        }
-        own
+        let progress = pools.iter().map(|pool| match start.within(pool.len()).checked_sub(1) {
+            Some(before) => Progress::After(pool.at(before)),
+            None => Progress::Fresh,
+        });
+        Self { last: None, pools: progress.collect() }
     }
 
     pub(super) fn pick(
