@@ -7,8 +7,8 @@ mod scenario;
 use std::net::Ipv4Addr;
 
 use aplomado::ids::{Lsn, ShardId};
-use aplomado::lease::Lease4Buf;
 use aplomado::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use aplomado::lease::{Lease4, Lease4Buf};
 use scenario::packet;
 use scenario::world::{Fate, World};
 
@@ -183,4 +183,66 @@ fn a_page_of_a_synchronisation_leaves_what_is_on_its_way() {
     let page = LeaseRequest::Put { lease: of_ana, mode: PutMode::Newer, origin: OF_THE_PARTNER };
     assert_eq!(ours.command(&page), LeaseReply::Kept);
     assert_eq!(ours.held(), Some(of_ben));
+}
+
+#[test]
+fn in_the_same_second_the_lease_of_the_server_that_served_last_stays() {
+    // Here the address went to Ben, and the server died before anybody heard; the other one gave it to Ana at once.
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    ours.partner_has_answered();
+    let of_ana = Server::new(1).lease_to(ANA);
+    assert_eq!(of_ana.view().cltt, of_ben.view().cltt, "in one second");
+    let page =
+        |lease: &Lease4Buf, origin| LeaseRequest::Put { lease: lease.clone(), mode: PutMode::Newer, origin };
+    assert_eq!(ours.command(&page(&of_ana, OF_THE_PARTNER)), LeaseReply::Kept, "as at a Kea");
+    assert_eq!(ours.command(&page(&of_ben, OF_THE_PRIMARY)), LeaseReply::Kept, "nothing to write");
+    assert_eq!(ours.command(&page(&of_ana, OF_THE_PRIMARY)), LeaseReply::Updated);
+    assert_eq!(ours.held(), Some(of_ana));
+    // A newer one is newer, whoever has it.
+    ours.world.advance(3_000_000);
+    let newer = ours.lease_to(ANA);
+    assert_eq!(ours.command(&page(&of_ben, OF_THE_PRIMARY)), LeaseReply::Kept);
+    assert_eq!(ours.held(), Some(newer));
+}
+
+/// A client has a lease of a server that died before it could say so, and the one that the other server gave it.
+#[test]
+fn a_client_with_two_leases_keeps_the_one_that_it_asks_for() {
+    for shards in [1, 2] {
+        for (kind, later) in [("renew", false), ("renew", true), ("reboot", false), ("select", true)] {
+            let mut ours = Server::new(shards);
+            let unheard = ours.lease_to(ANA);
+            ours.partner_has_answered();
+            if later {
+                ours.world.advance(1_000);
+            }
+            let unheard = unheard.view();
+            let heard = Lease4 {
+                address: Ipv4Addr::new(192, 0, 2, 30),
+                cltt: unheard.cltt + u64::from(later),
+                ..unheard
+            };
+            let owner = (0..shards)
+                .find(|&shard| {
+                    ours.serve_at(shard, LeaseRequest::Get(LeaseKey::Address(ADDRESS)))
+                        != LeaseReply::NotFound
+                })
+                .expect("a lease");
+            let page =
+                LeaseRequest::Put { lease: heard.to_owned(), mode: PutMode::Newer, origin: OF_THE_PARTNER };
+            assert_eq!(ours.serve_at(owner, page), LeaseReply::Added);
+            let query = match kind {
+                "renew" => format!("request {ANA} ciaddr={}", heard.address),
+                "reboot" => format!("request {ANA} want={}", heard.address),
+                _ => format!("request {ANA} want={} sid=192.0.2.1", heard.address),
+            };
+            let Fate::Answered(frame) = ours.world.put(&packet::query(&query, 9), "v0") else {
+                panic!("{kind}, {shards} shard(s): no answer")
+            };
+            let answer = packet::Answer::read(&frame).kind();
+            assert_eq!(answer, "ack", "{kind}, {shards} shard(s)");
+            assert_eq!(ours.held(), None, "{kind}: the other address is free for somebody else");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::allocators::Allocators;
 use super::client::{Client, Reserved};
-use super::leases::{Leases, Status};
+use super::leases::{Leases, Status, is_over};
 use super::serving::Serving;
 use super::stats::add;
 use crate::allocate::Pick;
@@ -45,9 +45,11 @@ pub(super) enum Grant {
     Any(Option<LeaseRef>),
 }
 
-/// The client's lease in its network: by client identifier in every subnet that matches by it, then by hardware address.
-/// The first in subnet order counts, in whatever state; declined leases have no identity and are never found.
-pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<LeaseRef> {
+/// The client's lease in its network, and the next one if it has two: by client identifier in every subnet that matches by it, then by hardware address.
+/// The first in subnet order counts, in whatever state; declined leases have no identity and are never found. Two in one subnet
+/// come from two servers that gave one each before they could tell each other: then one in use goes before one that is over, and
+/// the newer one before the older one.
+pub(super) fn client_leases(leases: &Leases, client: &Client<'_>) -> [Option<LeaseRef>; 2] {
     let network = client.network;
     let rank = |record: &Record, by_client_id: bool| {
         let subnet = client.plan.subnet_by_id(record.subnet_id())?;
@@ -55,21 +57,53 @@ pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<Lease
         (own.network == network
             && record.state() != LeaseState::Declined
             && (client.plan.subnet(subnet).match_client_id || !by_client_id))
-            .then_some(subnet.0)
+            .then(|| order_of(record, subnet, client.now.wall_s))
     };
     if !client.client_id.is_empty() {
         let found = leases.find_client_id(client.key_hash, client.client_id, |record| rank(record, true));
-        if found.is_some() {
+        if found[0].is_some() {
             return found;
         }
     }
     if client.hw_addr.is_empty() {
-        return None;
+        return [None; 2];
     }
     // A subnet that does not match by client identifier stores leases without one, so that they are all found here.
     let hash =
         if client.client_id.is_empty() { client.key_hash } else { leases.table.hash_hw(client.hw_addr) };
     leases.find_hw(hash, client.hw_addr, client.client_id, |record| rank(record, false))
+}
+
+/// The client's lease in its network.
+pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<LeaseRef> {
+    client_leases(leases, client)[0]
+}
+
+/// The rank of a client's lease among its leases.
+fn order_of(record: &Record, subnet: SubnetIndex, wall_s: u64) -> u64 {
+    // 32 bits of seconds last until 2106, and RFC 2131 has no more either.
+    let age = !record.cltt() & u64::from(u32::MAX);
+    u64::from(subnet.0) << 33 | u64::from(is_over(record, wall_s)) << 32 | age
+}
+
+/// The client's lease for a REQUEST for `wanted`, and another lease of the same client that it does not need beside that one. A client
+/// that names an address of its own has that one.
+pub(super) fn requested_lease(
+    leases: &Leases,
+    client: &Client<'_>,
+    wanted: Option<Ipv4Addr>,
+) -> [Option<LeaseRef>; 2] {
+    let (own, other) = match client_leases(leases, client) {
+        [Some(own), Some(other)] => (own, other),
+        [own, _] => return [own, None],
+    };
+    let record = |lease| leases.table.record(lease);
+    let (own, other) = if wanted == Some(record(other).address()) { (other, own) } else { (own, other) };
+    let in_use = record(other).state() == LeaseState::Assigned && !is_over(record(other), client.now.wall_s);
+    // A boot loader without an identifier and its system with one share a hardware address, and each has its own lease.
+    let same = leases.table.client_id(own) == leases.table.client_id(other);
+    let is_renewed = wanted == Some(record(own).address());
+    [Some(own), (in_use && same && is_renewed).then_some(other)]
 }
 
 /// The place of the client's lease, if it may keep it: in an allowed pool, and not reserved for somebody else.

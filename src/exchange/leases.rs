@@ -142,42 +142,48 @@ impl Leases {
         }
     }
 
-    /// The lease among `found` that `rank` puts first; nothing is the rank of a lease that does not count. A lease whose
+    /// The two leases among `found` that `rank` puts first; nothing is the rank of a lease that does not count. A lease whose
     /// address has gone to another shard is none any more: time sweeps its record away.
     fn first(
         &self,
         found: impl Iterator<Item = LeaseRef>,
-        rank: impl Fn(&Record) -> Option<u32>,
-    ) -> Option<LeaseRef> {
-        found
-            .filter_map(|lease| {
-                let record = self.table.record(lease);
-                let rank = rank(record)?;
-                let gone = record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease);
-                (!gone).then_some((rank, lease))
-            })
-            .min_by_key(|(rank, _)| *rank)
-            .map(|(_, lease)| lease)
+        rank: impl Fn(&Record) -> Option<u64>,
+    ) -> [Option<LeaseRef>; 2] {
+        let mut first = [const { None::<(u64, LeaseRef)> }; 2];
+        for lease in found {
+            let record = self.table.record(lease);
+            let Some(rank) = rank(record) else { continue };
+            if record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease) {
+                continue;
+            }
+            match first {
+                [None, _] => first[0] = Some((rank, lease)),
+                [Some((best, _)), _] if rank < best => first = [Some((rank, lease)), first[0]],
+                [_, Some((second, _))] if rank >= second => {}
+                _ => first[1] = Some((rank, lease)),
+            }
+        }
+        first.map(|found| found.map(|(_, lease)| lease))
     }
 
-    /// The lease with this client identifier that `rank` puts first.
+    /// The leases with this client identifier that `rank` puts first.
     pub(super) fn find_client_id(
         &self,
         hash: KeyHash,
         client_id: &[u8],
-        rank: impl Fn(&Record) -> Option<u32>,
-    ) -> Option<LeaseRef> {
+        rank: impl Fn(&Record) -> Option<u64>,
+    ) -> [Option<LeaseRef>; 2] {
         self.first(self.table.with_client_id(hash, client_id), rank)
     }
 
-    /// The lease with this hardware address that `rank` puts first, among those of a client that sends `client_id`.
+    /// The leases with this hardware address that `rank` puts first, among those of a client that sends `client_id`.
     pub(super) fn find_hw(
         &self,
         hash: KeyHash,
         hw_addr: &HwAddr,
         client_id: &[u8],
-        rank: impl Fn(&Record) -> Option<u32>,
-    ) -> Option<LeaseRef> {
+        rank: impl Fn(&Record) -> Option<u64>,
+    ) -> [Option<LeaseRef>; 2] {
         self.first(self.table.with_hw(hash, hw_addr, client_id), rank)
     }
 

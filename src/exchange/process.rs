@@ -568,9 +568,9 @@ impl Shard {
         let wanted = query.requested_address().or_else(|| (!ciaddr.is_unspecified()).then_some(ciaddr));
         let wanted = wanted.filter(|address| !address.is_unspecified());
         let init_reboot = !query.options.contains(option::SERVER_ID) && query.requested_address().is_some();
-        let own = {
+        let [own, surplus] = {
             let view = Client { classes: classifier.classes(), ..client };
-            allocation::client_lease(&self.leases, &view)
+            allocation::requested_lease(&self.leases, &view, wanted)
         };
         if init_reboot {
             let authoritative = client.plan.subnet(client.subnet).authoritative;
@@ -634,6 +634,10 @@ impl Shard {
             hostname: self.names.lease_name(),
             user_context: &self.context[..context_len],
         };
+        if let Some(surplus) = surplus.filter(|_| renewed.is_some()) {
+            self.leases.ready()?;
+            self.leases.delete(serving, surplus, ChangeOrigin::Client)?;
+        }
         let (stored, lsn) = match renewed {
             Some(old) => {
                 let record = self.leases.table.record(old);

@@ -165,7 +165,7 @@ impl Shard {
         match (mode, old) {
             (PutMode::Add, Some(_)) => return (LeaseReply::Exists, Lsn(0)),
             (PutMode::Update, None) => return (LeaseReply::NotFound, Lsn(0)),
-            (PutMode::Newer, Some(old)) if self.leases.table.record(old).cltt() >= lease.cltt => {
+            (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
             _ => {}
@@ -192,6 +192,14 @@ impl Shard {
             Err(DropReason::NoLease) => (LeaseReply::Busy, Lsn(0)),
             Err(reason) => (LeaseReply::Full(reason.help()), Lsn(0)),
         }
+    }
+
+    /// Whether a lease of a page has nothing to say about the lease that is here. In one and the same second a server can give an address
+    /// and die, and the other give it to somebody else: the one whose clients were told must win.
+    fn is_as_new(&self, old: LeaseRef, lease: &Lease4<'_>, origin: Origin) -> bool {
+        let cltt = self.leases.table.record(old).cltt();
+        let partner_wins = origin == (Origin::Partner { partner_wins: true });
+        cltt > lease.cltt || cltt == lease.cltt && (!partner_wins || self.leases.table.view(old) == *lease)
     }
 
     /// Whether a peer has still to answer the last change of a lease.

@@ -333,6 +333,19 @@ impl Relationship {
         self.partner
     }
 
+    /// Whether, in a copy from `source`, its lease goes before one that is here with the same `cltt`. Who served while the other did not
+    /// has told its clients last; of two that did the same the primary decides, so that both come to hold the same.
+    #[must_use]
+    pub fn source_goes_first(&self, source: usize) -> bool {
+        let role = self.config.own().role;
+        if self.partner != Some(source) {
+            return role == super::states::Role::Backup;
+        }
+        let serves = self.state.behaviour().serves;
+        let partner_serves = self.communication.partner_state.is_some_and(|state| state.behaviour().serves);
+        if serves == partner_serves { role != super::states::Role::Primary } else { partner_serves }
+    }
+
     /// Whether the partner can be copying our leases, as far as is known: it says so, or has not been heard of for less than
     /// `max-response-delay`.
     #[must_use]

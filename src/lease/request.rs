@@ -17,7 +17,7 @@ pub enum PutMode {
     Update,
     /// `lease4-update` with `force-create`, bulk updates: whatever is there.
     Upsert,
-    /// A page of a synchronisation: absent, or with an older `cltt`.
+    /// A page of a synchronisation: absent, or with an older `cltt`. With an equal one what is there stays, unless the partner wins.
     Newer,
 }
 
@@ -26,9 +26,10 @@ pub enum PutMode {
 pub enum Origin {
     /// An administrator's command.
     Command,
-    /// A partner's lease update; `partner_wins` when, for crossing changes, the partner's goes first.
+    /// A partner's lease update or page.
     Partner {
-        /// Both are Aplomado and the partner is the primary.
+        /// Both are Aplomado, and of two changes of which neither is the newer one the partner's is made: those of the primary, and
+        /// those of a server that served while the other did not.
         partner_wins: bool,
     },
 }

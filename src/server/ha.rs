@@ -577,7 +577,8 @@ impl Ha {
             Action::StartSync { ticket, source, max_period_s } => {
                 let params = SyncParams::new(&self.config, &self.partners[source], max_period_s);
                 let filter = SubnetFilter::All;
-                self.copy = Some(Copy::new(ticket, source, Sync::new(params), filter));
+                let goes_first = self.relationships.list()[0].source_goes_first(source);
+                self.copy = Some(Copy::new(ticket, source, Sync::new(params), filter, goes_first));
             }
             Action::CancelSync(ticket) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
@@ -620,6 +621,7 @@ impl Ha {
     fn step_copy(&mut self, now: Now, engine: &Engine) {
         let Some(copy) = &mut self.copy else { return };
         let (ticket, source) = (copy.ticket, copy.source);
+        copy.is_from_ours = self.partners[source].takes_bulk();
         for wish in copy.step(engine, &mut self.number) {
             match wish {
                 Wish::Send { body, timeout_ms, page } => {

@@ -546,3 +546,25 @@ fn pages_are_filtered_by_the_relationships_subnets() {
     assert!(filter.keeps(SubnetId(1)) && !filter.keeps(SubnetId(2)) && !filter.keeps(SubnetId(3)));
     assert_eq!(SubnetFilter::new(&config, [(SubnetId(2), Some("delta"))]), SubnetFilter::All);
 }
+
+#[test]
+fn of_two_leases_of_one_second_the_one_stays_whose_clients_were_told() {
+    // (this server, what the partner is doing, whether the partner's lease is taken)
+    for (this, partner, taken) in [
+        ("alpha", "partner-down", true),
+        ("alpha", "load-balancing", true),
+        ("alpha", "communication-recovery", true),
+        ("beta", "partner-down", true),
+        // Both have just started: what the primary has counts.
+        ("alpha", "waiting", false),
+        ("beta", "waiting", true),
+        ("beta", "ready", true),
+    ] {
+        let mut server = Server::new("load-balancing", this, json!({}));
+        let source = usize::from(this == "alpha");
+        assert!(!server.relationship().state().behaviour().serves);
+        server.partner(partner);
+        assert_eq!(server.relationship().source_goes_first(source), taken, "{this}, partner {partner}");
+        assert!(!server.relationship().source_goes_first(2), "a backup knows nothing of its own");
+    }
+}

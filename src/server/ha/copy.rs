@@ -46,6 +46,7 @@ struct Page {
     offset: Option<usize>,
     first: bool,
     changes: bool,
+    origin: Origin,
     deleted: usize,
     /// Read, but its shard took no order.
     held: Option<(ShardId, LeaseRequest)>,
@@ -62,6 +63,10 @@ pub struct Copy {
     pub source: usize,
     sync: Sync,
     filter: SubnetFilter,
+    /// Whether the source's lease is taken where both have one of the same second.
+    goes_first: bool,
+    /// Whether the source is an Aplomado: with a Kea what is here stays, as at a Kea.
+    pub is_from_ours: bool,
     waiting: VecDeque<(PageAnswer, Vec<u8>)>,
     page: Option<Page>,
 }
@@ -69,8 +74,23 @@ pub struct Copy {
 impl Copy {
     /// A copy that begins.
     #[must_use]
-    pub const fn new(ticket: Ticket, source: usize, sync: Sync, filter: SubnetFilter) -> Self {
-        Self { ticket, source, sync, filter, waiting: VecDeque::new(), page: None }
+    pub const fn new(
+        ticket: Ticket,
+        source: usize,
+        sync: Sync,
+        filter: SubnetFilter,
+        goes_first: bool,
+    ) -> Self {
+        Self {
+            ticket,
+            source,
+            sync,
+            filter,
+            goes_first,
+            is_from_ours: false,
+            waiting: VecDeque::new(),
+            page: None,
+        }
     }
 
     /// A short command was answered.
@@ -128,6 +148,7 @@ impl Copy {
                 }
             }
             if let Some(page) = &mut self.page {
+                page.origin = Origin::Partner { partner_wins: self.goes_first && self.is_from_ours };
                 page.feed(engine, &self.filter, number);
                 if page.is_done(engine) {
                     let applied = page.applied;
@@ -152,6 +173,7 @@ impl Copy {
             body,
             first: true,
             changes,
+            origin: Origin::Partner { partner_wins: false },
             deleted: 0,
             held: None,
             outstanding: 0,
@@ -179,7 +201,7 @@ impl Page {
     }
 
     fn next(&mut self, engine: &Engine, filter: &SubnetFilter) -> Option<(ShardId, LeaseRequest)> {
-        let origin = Origin::Partner { partner_wins: false };
+        let origin = self.origin;
         while self.offset.is_some() {
             let mut leases = PageLeases::resume(&self.body, self.offset, self.first);
             self.first = false;
