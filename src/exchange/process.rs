@@ -14,6 +14,7 @@ use super::context::{self, CONTEXT_BYTES_MAX};
 use super::known_answers::KnownAnswers;
 use super::leases::{Leases, LetGo, is_over};
 use super::names::{Names, name_lease};
+use super::reclaim::Reclaims;
 use super::serving::Serving;
 use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
@@ -84,6 +85,8 @@ pub struct Shard {
     pub counters: Arc<ShardCounters>,
     /// Changes above this position wait for the answer of a peer that replies wait for; all are answered when there is none.
     pub answered: Lsn,
+    /// Whose expired leases are reclaimed here.
+    pub reclaims: Reclaims,
     /// The change of a lease that has just been lost to another client, or with its lease: no reply may leave for it.
     pub(super) displaced: Option<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
@@ -106,6 +109,7 @@ impl Shard {
             allocators,
             counters,
             answered: Lsn(u64::MAX),
+            reclaims: Reclaims::ALL,
             displaced: None,
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },

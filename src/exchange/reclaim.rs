@@ -4,9 +4,11 @@
 use super::leases::LetGo;
 use super::process::Shard;
 use super::serving::Serving;
+use crate::classify::bucket::bucket;
+use crate::ids::LeaseRef;
 use crate::journal::ChangeOrigin;
-use crate::lease::LeaseState;
 use crate::lease::table::Due;
+use crate::lease::{Lease4, LeaseState};
 use crate::time::{Mono, Now};
 use crate::wire::drop::DropReason;
 
@@ -45,6 +47,35 @@ impl Default for Reclamation {
     }
 }
 
+/// Whose expired leases are reclaimed here: all, unless the pair has ended and the other server may have prolonged some of which nobody
+/// tells us any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaims {
+    /// Those of clients in an even RFC 3074 bucket.
+    pub even: bool,
+    /// Those of clients in an odd one.
+    pub odd: bool,
+    /// Those without an identity (declined ones).
+    pub nobody: bool,
+}
+
+impl Reclaims {
+    /// Every lease.
+    pub const ALL: Self = Self { even: true, odd: true, nobody: true };
+
+    fn covers(self, lease: &Lease4<'_>) -> bool {
+        if self == Self::ALL {
+            return true;
+        }
+        let key = if lease.client_id.is_empty() { lease.hw_addr.as_bytes() } else { lease.client_id };
+        match (key.is_empty(), bucket(key) % 2 == 0) {
+            (true, _) => self.nobody,
+            (false, true) => self.even,
+            (false, false) => self.odd,
+        }
+    }
+}
+
 /// Where a shard's cycles are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cycles {
@@ -62,7 +93,7 @@ impl Shard {
     /// One step of time's work: capped, to be called once per turn. True while there is more to do at once.
     pub fn pass_time(&mut self, serving: &Serving, now: Now, cycles: &mut Cycles) -> bool {
         let limits = serving.reclamation;
-        let mut more = self.lend_expired(serving, now);
+        let mut more = self.lend_expired(now);
         if limits.reclaim_wait_s > 0 && now.mono >= cycles.next_reclaim {
             more |= self.reclaim_cycle(serving, now, limits, cycles);
         }
@@ -78,7 +109,7 @@ impl Shard {
     }
 
     /// Opens the addresses of leases whose time is over: whoever asks first may have them, reclaimed or not.
-    pub(super) fn lend_expired(&mut self, serving: &Serving, now: Now) -> bool {
+    pub(super) fn lend_expired(&mut self, now: Now) -> bool {
         if self.leases.ready().is_err() {
             return false;
         }
@@ -93,14 +124,14 @@ impl Shard {
         for lease in expired.into_iter().flatten() {
             let Some(record) = self.leases.table.record_if_live(lease) else { continue };
             // A declined lease is held until it is reclaimed: its address comes back only then.
-            if record.state() == LeaseState::Assigned {
+            if record.state() == LeaseState::Assigned && self.reclaims.covers(&self.leases.table.view(lease))
+            {
                 let lsn = record.pending_lsn();
                 if self.leases.lend(lease, self.leases.log.appended().max(lsn)).is_err() {
                     break;
                 }
             }
         }
-        let _ = serving;
         more
     }
 
@@ -129,15 +160,23 @@ impl Shard {
                 cycles.next_reclaim = now.mono.plus_ms(u64::from(limits.reclaim_wait_s) * 1000);
                 return false;
             };
-            self.reclaim(serving, lease, false);
-            done += 1;
+            // One that is left alone comes round again in a minute.
+            if self.may_reclaim(lease) {
+                self.reclaim(serving, lease, false);
+                done += 1;
+            }
         }
         cycles.running = Some((began, done));
         true
     }
 
+    /// Whether an expired lease is ours to reclaim.
+    pub(super) fn may_reclaim(&self, lease: LeaseRef) -> bool {
+        self.reclaims == Reclaims::ALL || self.reclaims.covers(&self.leases.table.view(lease))
+    }
+
     /// Reclaims one expired lease: declined ones go, the others are kept for affinity unless `remove`.
-    pub(super) fn reclaim(&mut self, serving: &Serving, lease: crate::ids::LeaseRef, remove: bool) {
+    pub(super) fn reclaim(&mut self, serving: &Serving, lease: LeaseRef, remove: bool) {
         let record = self.leases.table.record(lease);
         if record.is_loose() && !self.leases.space.refers_to(record.address(), self.leases.shard, lease) {
             self.leases.drop_stale(serving, lease);

@@ -130,7 +130,7 @@ impl Shard {
                     let mut next = self.leases.table.next_to_reclaim(now.wall_s);
                     if next.is_none() {
                         // Leases whose time is over may not have come out of the wheel yet: right after a start, for one.
-                        let more = self.lend_expired(serving, now);
+                        let more = self.lend_expired(now);
                         next = self.leases.table.next_to_reclaim(now.wall_s);
                         if next.is_none() && more {
                             break;
@@ -140,8 +140,10 @@ impl Shard {
                         let lsn = self.leases.log.appended();
                         return Progress::Done(LeaseReply::Count(job.count), lsn);
                     };
-                    self.reclaim(serving, lease, remove);
-                    job.count += 1;
+                    if self.may_reclaim(lease) {
+                        self.reclaim(serving, lease, remove);
+                        job.count += 1;
+                    }
                 }
                 job.request = LeaseRequest::Reclaim { remove };
                 Progress::More(job)

@@ -21,7 +21,7 @@ use super::sampler::Sampler;
 use crate::classify::bucket::bucket;
 use crate::control::log::SampleQueue;
 use crate::exchange::allocators::Allocators;
-use crate::exchange::reclaim::Cycles;
+use crate::exchange::reclaim::{Cycles, Reclaims};
 use crate::exchange::request::{Job, Progress};
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, Shard};
@@ -353,6 +353,8 @@ impl<P: Port> ShardLoop<P> {
         let word = ha.links.scope.read();
         if word != self.word {
             self.word = word;
+            let [even, odd, nobody] = [Some(0), Some(1), None].map(|bucket| word.reclaims(bucket));
+            self.shard.reclaims = Reclaims { even, odd, nobody };
             let awaited = word.awaited();
             self.gate = Gate::DISK;
             for peer in (0..16u8).filter(|peer| awaited & (1 << peer) != 0) {
