@@ -32,7 +32,7 @@ fn reclaimed(shards: usize, scope: Reclaims, by_command: bool) -> Vec<u8> {
     let mut world = World::new(CONFIGURATION, shards);
     for client in 0..CLIENTS {
         let [a, b, c, d, e, f] = hw_addr(client);
-        let identity = if client % 2 == 0 { format!(" opt61=0x00{client:02x}77") } else { String::new() };
+        let identity = if client.is_multiple_of(2) { format!(" opt61=0x00{client:02x}77") } else { String::new() };
         let query = format!(
             "request mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}{identity} want=192.0.2.{}",
             10 + client
@@ -60,8 +60,8 @@ fn reclaimed(shards: usize, scope: Reclaims, by_command: bool) -> Vec<u8> {
 
 /// Whether a client is one of an even bucket.
 fn is_even(client: u8) -> bool {
-    let bucket = if client % 2 == 0 { bucket(&[0, client, 0x77]) } else { bucket(&hw_addr(client)) };
-    bucket % 2 == 0
+    let bucket = if client.is_multiple_of(2) { bucket(&[0, client, 0x77]) } else { bucket(&hw_addr(client)) };
+    bucket.is_multiple_of(2)
 }
 
 #[test]

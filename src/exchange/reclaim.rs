@@ -68,7 +68,7 @@ impl Reclaims {
             return true;
         }
         let key = if lease.client_id.is_empty() { lease.hw_addr.as_bytes() } else { lease.client_id };
-        match (key.is_empty(), bucket(key) % 2 == 0) {
+        match (key.is_empty(), bucket(key).is_multiple_of(2)) {
             (true, _) => self.nobody,
             (false, true) => self.even,
             (false, false) => self.odd,
