@@ -32,7 +32,8 @@ fn reclaimed(shards: usize, scope: Reclaims, by_command: bool) -> Vec<u8> {
     let mut world = World::new(CONFIGURATION, shards);
     for client in 0..CLIENTS {
         let [a, b, c, d, e, f] = hw_addr(client);
-        let identity = if client.is_multiple_of(2) { format!(" opt61=0x00{client:02x}77") } else { String::new() };
+        let identity =
+            if client.is_multiple_of(2) { format!(" opt61=0x00{client:02x}77") } else { String::new() };
         let query = format!(
             "request mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}{identity} want=192.0.2.{}",
             10 + client
@@ -40,7 +41,7 @@ fn reclaimed(shards: usize, scope: Reclaims, by_command: bool) -> Vec<u8> {
         let query = packet::query(&(query + " sid=192.0.2.1"), 7);
         assert!(matches!(world.put(&query, "v0"), Fate::Answered(_)), "client {client} is served");
     }
-    world.shards.iter_mut().for_each(|shard| shard.reclaims = scope);
+    world.shards.iter_mut().for_each(|shard| shard.reclaims = vec![scope]);
     if by_command {
         world.now = world.now.plus_ms(3_600_000);
         for shard in 0..shards {

@@ -174,7 +174,7 @@ impl Common {
             log_bell,
             durable: Arc::clone(&durable),
             acked: Vec::new(),
-            ha: None,
+            pairs: Vec::new(),
             park_disk_max: 16_384,
             park_peers_max: 64,
         });

@@ -31,11 +31,7 @@ impl Classifier {
     /// Begins a query: ALL, the scope's classes, those of the first stage.
     pub(super) fn start(&mut self, plan: &Plan, query: &Query<'_>, scope: &[ClassId]) {
         classes::begin(&mut self.classes);
-        for &class in scope {
-            if self.classes.insert(class).is_err() {
-                self.fault_count += 1;
-            }
-        }
+        self.add(scope);
         if !query.recovered_relay.is_empty()
             && let Some(class) = plan.class_names.find("STASH_AGENT_OPTIONS")
             && self.classes.insert(class).is_err()
@@ -43,6 +39,15 @@ impl Classifier {
             self.fault_count += 1;
         }
         self.with(plan, query, |rules, classes| rules.first_stage(classes));
+    }
+
+    /// Classes that are given to the query, and that no expression has looked for so far.
+    pub(super) fn add(&mut self, classes: &[ClassId]) {
+        for &class in classes {
+            if self.classes.insert(class).is_err() {
+                self.fault_count += 1;
+            }
+        }
     }
 
     /// The identifier that an expression makes of a query after the first stage.

@@ -21,8 +21,10 @@ mod names;
 mod process;
 pub mod reclaim;
 pub mod request;
+mod scope;
 pub mod serving;
 pub mod stats;
 
 pub use answer::Arrival;
 pub use process::{Given, Outcome, Shard};
+pub use scope::{RelationshipIndex, SubnetScope};

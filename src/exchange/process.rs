@@ -15,6 +15,7 @@ use super::known_answers::KnownAnswers;
 use super::leases::{Leases, LetGo, is_over};
 use super::names::{Names, name_lease};
 use super::reclaim::Reclaims;
+use super::scope::SubnetScope;
 use super::serving::Serving;
 use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
@@ -40,6 +41,8 @@ pub struct Given<'a> {
     pub arrival: Arrival,
     /// Classes that the HA scope gives to the query, in this order.
     pub scope_classes: &'a [ClassId],
+    /// What judges the query by its subnet, with several HA relationships.
+    pub by_subnet: Option<&'a dyn SubnetScope>,
     /// Another shard has passed it on: it stays here whatever the directory says.
     pub handed_over: bool,
     /// What [`Shard::prefetch`] said of the query; nothing when it was not asked.
@@ -85,8 +88,8 @@ pub struct Shard {
     pub counters: Arc<ShardCounters>,
     /// Changes above this position wait for the answer of a peer that replies wait for; all are answered when there is none.
     pub answered: Lsn,
-    /// Whose expired leases are reclaimed here.
-    pub reclaims: Reclaims,
+    /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
+    pub reclaims: Vec<Reclaims>,
     /// The change of a lease that has just been lost to another client, or with its lease: no reply may leave for it.
     pub(super) displaced: Option<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
@@ -99,6 +102,20 @@ pub struct Shard {
 /// What a query is refused with on the way.
 type Step<T> = Result<T, DropReason>;
 
+/// The subnet of a query that one of several relationships serves here; its classes come too late for the choice of the subnet.
+fn in_scope(
+    scope: &dyn SubnetScope,
+    serving: &Serving,
+    query: &Query<'_>,
+    classifier: &mut Classifier,
+) -> Step<SubnetIndex> {
+    let selected = subnet::select(&serving.plan, &origin(query), classifier.classes());
+    let relationship = selected.and_then(|subnet| serving.relationship_of(subnet));
+    let classes = scope.classes(relationship).ok_or(DropReason::HaNotForUs)?;
+    classifier.add(classes);
+    selected.ok_or(DropReason::HaNotForUs)
+}
+
 impl Shard {
     /// A shard with these leases. Allocates.
     #[must_use]
@@ -109,7 +126,7 @@ impl Shard {
             allocators,
             counters,
             answered: Lsn(u64::MAX),
-            reclaims: Reclaims::ALL,
+            reclaims: Vec::new(),
             displaced: None,
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
@@ -299,13 +316,17 @@ impl Shard {
         {
             return Ok(Outcome::HandOver(shard));
         }
+        let early = match given.by_subnet {
+            Some(scope) => Some(in_scope(scope, serving, query, classifier)?),
+            None => None,
+        };
         match kind {
             MessageType::Release => return self.release(serving, given, query, client_id),
             MessageType::Decline => return self.decline(serving, given, query, client_id),
             _ => {}
         }
 
-        let selected = subnet::select(plan, &origin(query), classifier.classes());
+        let selected = early.or_else(|| subnet::select(plan, &origin(query), classifier.classes()));
         let Some(selected) = selected else {
             return self.without_subnet(serving, given, query, kind, classifier, out);
         };

@@ -64,9 +64,6 @@ impl Reclaims {
     pub const ALL: Self = Self { even: true, odd: true, nobody: true };
 
     fn covers(self, lease: &Lease4<'_>) -> bool {
-        if self == Self::ALL {
-            return true;
-        }
         let key = if lease.client_id.is_empty() { lease.hw_addr.as_bytes() } else { lease.client_id };
         match (key.is_empty(), bucket(key).is_multiple_of(2)) {
             (true, _) => self.nobody,
@@ -93,7 +90,7 @@ impl Shard {
     /// One step of time's work: capped, to be called once per turn. True while there is more to do at once.
     pub fn pass_time(&mut self, serving: &Serving, now: Now, cycles: &mut Cycles) -> bool {
         let limits = serving.reclamation;
-        let mut more = self.lend_expired(now);
+        let mut more = self.lend_expired(serving, now);
         if limits.reclaim_wait_s > 0 && now.mono >= cycles.next_reclaim {
             more |= self.reclaim_cycle(serving, now, limits, cycles);
         }
@@ -109,7 +106,7 @@ impl Shard {
     }
 
     /// Opens the addresses of leases whose time is over: whoever asks first may have them, reclaimed or not.
-    pub(super) fn lend_expired(&mut self, now: Now) -> bool {
+    pub(super) fn lend_expired(&mut self, serving: &Serving, now: Now) -> bool {
         if self.leases.ready().is_err() {
             return false;
         }
@@ -124,8 +121,7 @@ impl Shard {
         for lease in expired.into_iter().flatten() {
             let Some(record) = self.leases.table.record_if_live(lease) else { continue };
             // A declined lease is held until it is reclaimed: its address comes back only then.
-            if record.state() == LeaseState::Assigned && self.reclaims.covers(&self.leases.table.view(lease))
-            {
+            if record.state() == LeaseState::Assigned && self.may_reclaim(serving, lease) {
                 let lsn = record.pending_lsn();
                 if self.leases.lend(lease, self.leases.log.appended().max(lsn)).is_err() {
                     break;
@@ -161,7 +157,7 @@ impl Shard {
                 return false;
             };
             // One that is left alone comes round again in a minute.
-            if self.may_reclaim(lease) {
+            if self.may_reclaim(serving, lease) {
                 self.reclaim(serving, lease, false);
                 done += 1;
             }
@@ -171,8 +167,19 @@ impl Shard {
     }
 
     /// Whether an expired lease is ours to reclaim.
-    pub(super) fn may_reclaim(&self, lease: LeaseRef) -> bool {
-        self.reclaims == Reclaims::ALL || self.reclaims.covers(&self.leases.table.view(lease))
+    pub(super) fn may_reclaim(&self, serving: &Serving, lease: LeaseRef) -> bool {
+        if self.reclaims.iter().all(|reclaims| *reclaims == Reclaims::ALL) {
+            return true;
+        }
+        let lease = self.leases.table.view(lease);
+        let reclaims = match &*self.reclaims {
+            [only] => Some(only),
+            // A lease without a relationship is not left to anybody.
+            several => serving
+                .relationship_of_id(lease.subnet_id)
+                .and_then(|index| several.get(usize::from(index.0))),
+        };
+        reclaims.is_none_or(|reclaims| reclaims.covers(&lease))
     }
 
     /// Reclaims one expired lease: declined ones go, the others are kept for affinity unless `remove`.

@@ -130,7 +130,7 @@ impl Shard {
                     let mut next = self.leases.table.next_to_reclaim(now.wall_s);
                     if next.is_none() {
                         // Leases whose time is over may not have come out of the wheel yet: right after a start, for one.
-                        let more = self.lend_expired(now);
+                        let more = self.lend_expired(serving, now);
                         next = self.leases.table.next_to_reclaim(now.wall_s);
                         if next.is_none() && more {
                             break;
@@ -140,7 +140,7 @@ impl Shard {
                         let lsn = self.leases.log.appended();
                         return Progress::Done(LeaseReply::Count(job.count), lsn);
                     };
-                    if self.may_reclaim(lease) {
+                    if self.may_reclaim(serving, lease) {
                         self.reclaim(serving, lease, remove);
                         job.count += 1;
                     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::answer::Arrival;
 use super::reclaim::Reclamation;
+use super::scope::RelationshipIndex;
 use super::stats::{LeaseStats, add};
 use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
 use crate::ids::{ClassId, InterfaceId, SubnetId};
@@ -31,8 +32,10 @@ pub struct Serving {
     pub reclamation: Reclamation,
     /// Of each interface, by its [`InterfaceId`], how answers leave; nothing where the server does not listen.
     pub arrivals: Vec<Option<Arrival>>,
-    /// The classes of the HA scopes, primary's and secondary's, in both spellings; empty without HA.
-    pub scope_classes: [Vec<ClassId>; 2],
+    /// By number of the HA relationship the classes of its scopes, primary's and secondary's, in both spellings; empty without HA.
+    pub scope_classes: Vec<[Vec<ClassId>; 2]>,
+    /// By subnet the relationship that serves it, when there are several; empty with one or none.
+    pub relationships: Vec<Option<RelationshipIndex>>,
     subnet_stats: Vec<Arc<LeaseStats>>,
     pool_stats: Vec<Arc<LeaseStats>>,
     /// Counters of subnets that leases may name and the plan does not have, ascending.
@@ -85,11 +88,32 @@ impl Serving {
             number: book.served,
             reclamation,
             arrivals,
-            scope_classes: [Vec::new(), Vec::new()],
+            scope_classes: Vec::new(),
+            relationships: Vec::new(),
             subnet_stats,
             pool_stats,
             absent_stats,
         }
+    }
+
+    /// The classes of a scope of a relationship: the primary's, or the secondary's.
+    #[must_use]
+    pub fn scope_classes(&self, relationship: RelationshipIndex, secondary: bool) -> &[ClassId] {
+        self.scope_classes
+            .get(usize::from(relationship.0))
+            .map_or(&[], |scopes| &scopes[usize::from(secondary)])
+    }
+
+    /// Of several relationships the one that serves a subnet.
+    #[must_use]
+    pub fn relationship_of(&self, subnet: SubnetIndex) -> Option<RelationshipIndex> {
+        self.relationships.get(usize::try_from(subnet.0).ok()?).copied().flatten()
+    }
+
+    /// Of several relationships the one that serves the subnet of this number.
+    #[must_use]
+    pub fn relationship_of_id(&self, subnet: SubnetId) -> Option<RelationshipIndex> {
+        self.relationship_of(self.plan.subnet_by_id(subnet)?)
     }
 
     /// How answers leave by an interface.

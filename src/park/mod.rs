@@ -44,6 +44,12 @@ impl Gate {
         if (peer.0 as usize) < PEERS_MAX { Self(2 << peer.0) } else { Self(0) }
     }
 
+    /// What is in either.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// What is in both.
     #[must_use]
     pub const fn of(self, other: Self) -> Self {

@@ -143,7 +143,7 @@ fn start_and_serve(
         share: pair.as_ref().map_or(Share::Whole, |pair| pair.share),
         seed,
         wake_control,
-        ha: pair.as_ref().map(|pair| Arc::clone(&pair.links)),
+        pairs: pair.iter().map(|pair| Arc::clone(&pair.links)).collect(),
         parked_max: tree.parked_packet_limit,
         room: Room::default(),
         disk: Arc::new(RealDisk),

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 
 use super::clock::Clock;
 use super::ha::links::{Links, UpdateTap};
+use super::pairs::HaPart;
 use super::sampler::SAMPLES_MAX;
 use super::shard_loop::{
-    Crossing, Event, HAND_OVER_SLOTS, HaPart, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
+    Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
 use super::told;
 use crate::allocate::Share;
@@ -112,8 +113,8 @@ pub struct Start {
     pub seed: u64,
     /// Wakes the control thread.
     pub wake_control: Arc<dyn Fn() + Send + Sync>,
-    /// The pair that this server is half of.
-    pub ha: Option<Arc<Links>>,
+    /// The pairs that this server is half of.
+    pub pairs: Vec<Arc<Links>>,
     /// `parked-packet-limit`: replies that may wait for peers, over all shards; 0 as many as can.
     pub parked_max: u32,
     /// Room for what is under way.
@@ -332,7 +333,7 @@ impl Engine {
             LeaseFiles::new(start.lease_file.as_deref().unwrap_or_else(|| std::path::Path::new("")))
         });
         let mut group = GroupCommit::new(live, logs, Vec::new(), start.sync);
-        if let Some(links) = &start.ha {
+        for links in &start.pairs {
             links.set_bells(bells.clone());
             group.add_tap(Box::new(UpdateTap::new(Arc::clone(links))));
         }
@@ -370,16 +371,20 @@ impl Engine {
                 log_bell: log_bell.clone(),
                 durable: Arc::clone(&durables[number]),
                 acked: start
-                    .ha
+                    .pairs
                     .iter()
                     .flat_map(|links| &links.peers)
                     .map(|peer| (peer.id(), peer.mark(number)))
                     .collect(),
-                ha: start.ha.as_ref().map(|links| HaPart {
-                    links: Arc::clone(links),
-                    refused: links.refused(id),
-                    unacked: links.unacked_clients(number),
-                }),
+                pairs: start
+                    .pairs
+                    .iter()
+                    .map(|links| HaPart {
+                        links: Arc::clone(links),
+                        refused: links.refused(id),
+                        unacked: links.unacked_clients(number),
+                    })
+                    .collect(),
                 park_disk_max: start.room.parked_for_disk,
                 park_peers_max: park_peers_max(start.parked_max, shard_count, start.room.parked_for_peers),
             };

@@ -119,12 +119,16 @@ fn tls_files(files: &crate::ha::config::TlsFiles) -> tls::TlsFiles {
 /// The classes of the scopes, for a plan that is about to be served.
 pub fn scope_classes(tree: &Dhcp4, serving: &mut Serving) {
     let Ok(Some(parsed)) = configured(tree) else { return };
-    let config = &parsed.relationships[0];
-    for (place, scope) in [Scope::Primary, Scope::Secondary].into_iter().enumerate() {
-        let names = config.class_names(scope).into_iter().flatten();
-        let classes = names.filter_map(|name| serving.plan.class_names.find(&name)).collect();
-        serving.scope_classes[place] = classes;
-    }
+    serving.scope_classes = parsed
+        .relationships
+        .iter()
+        .map(|config| {
+            [Scope::Primary, Scope::Secondary].map(|scope| {
+                let names = config.class_names(scope).into_iter().flatten();
+                names.filter_map(|name| serving.plan.class_names.find(&name)).collect()
+            })
+        })
+        .collect();
 }
 
 /// What [`Ha::step`] leaves to the control loop.
@@ -194,7 +198,7 @@ pub fn prepare(
     }
     let config = parsed.relationships.remove(0);
     let workers = usize::try_from(threading(tree, &config, shard_count).client_threads).unwrap_or(1);
-    let (links, queues) = Links::new(&config, shard_count, workers.clamp(1, 64), seed, wake_control);
+    let (links, queues) = Links::new(&config, 0, shard_count, workers.clamp(1, 64), seed, wake_control);
     let share = share(&config);
     Ok(Some(Prepared { config, links, share, queues }))
 }

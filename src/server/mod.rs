@@ -17,6 +17,7 @@ pub mod ha;
 pub mod lease_writer;
 pub mod listeners;
 pub mod network;
+pub mod pairs;
 pub mod sampler;
 pub mod setup;
 pub mod shard_loop;

@@ -16,17 +16,15 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 
-use super::ha::links::{Links, Refusal};
+use super::ha::links::Refusal;
+use super::pairs::{HaPart, Pairs, classes_of};
 use super::sampler::Sampler;
-use crate::classify::bucket::bucket;
 use crate::control::log::SampleQueue;
 use crate::exchange::allocators::Allocators;
 use crate::exchange::reclaim::{Cycles, Reclaims};
 use crate::exchange::request::{Job, Progress};
 use crate::exchange::serving::Serving;
-use crate::exchange::{Given, Outcome, Shard};
-use crate::ha::unacked::{UnackedClients, age4_ms};
-use crate::ha::view::{Decision, Scope, ScopeWord, is_balanced4};
+use crate::exchange::{Given, Outcome, RelationshipIndex, Shard, SubnetScope};
 use crate::ids::{InterfaceId, Lsn, PeerId, ShardId};
 use crate::lease::address::Owner;
 use crate::lease::request::{LeaseReply, LeaseRequest};
@@ -170,22 +168,12 @@ pub struct ShardParts<P> {
     pub durable: Arc<Watermark>,
     /// What each peer has answered, by number.
     pub acked: Vec<(PeerId, Arc<Watermark>)>,
-    /// The pair that this server is half of.
-    pub ha: Option<HaPart>,
+    /// The pairs that this server is half of.
+    pub pairs: Vec<HaPart>,
     /// Replies that may wait for the disk alone.
     pub park_disk_max: usize,
     /// Replies that may wait for peers.
     pub park_peers_max: usize,
-}
-
-/// A shard's part of a pair.
-pub struct HaPart {
-    /// What it shares with the threads that talk to the peers.
-    pub links: Arc<Links>,
-    /// Updates that a peer did not take.
-    pub refused: Receiver<Refusal>,
-    /// Clients that a silent partner should have answered.
-    pub unacked: UnackedClients,
 }
 
 /// One shard with everything that it uses.
@@ -203,11 +191,7 @@ pub struct ShardLoop<P> {
     log_bell: crate::store::Doorbell,
     durable: Arc<Watermark>,
     acked: Vec<(PeerId, Arc<Watermark>)>,
-    ha: Option<HaPart>,
-    /// What HA says in this turn, and what it said in the last release.
-    word: ScopeWord,
-    released: ScopeWord,
-    gate: Gate,
+    pairs: Pairs,
     rx: RxBatch,
     tx: TxBatch,
     tx_kinds: [MessageType; BATCH_MAX],
@@ -231,6 +215,8 @@ impl<P: Port> ShardLoop<P> {
         let generation = parts.shared.serving.generation();
         let sampler = Sampler::new(Arc::clone(&parts.shared.samples));
         let frames = parts.park_disk_max + parts.park_peers_max + 2 * BATCH_MAX;
+        let mut shard = parts.shard;
+        shard.reclaims = vec![Reclaims::ALL; parts.pairs.len()];
         let parsed = (0..=BATCH_MAX)
             .map(|_| Parsed {
                 datagram: Datagram::EMPTY,
@@ -240,8 +226,8 @@ impl<P: Port> ShardLoop<P> {
             })
             .collect();
         Self {
-            id: parts.shard.leases.shard,
-            shard: parts.shard,
+            id: shard.leases.shard,
+            shard,
             ports: parts.ports,
             shared: parts.shared,
             serving,
@@ -253,10 +239,7 @@ impl<P: Port> ShardLoop<P> {
             log_bell: parts.log_bell,
             durable: parts.durable,
             acked: parts.acked,
-            ha: parts.ha,
-            word: ScopeWord::ALONE,
-            released: ScopeWord::ALONE,
-            gate: Gate::DISK,
+            pairs: Pairs::new(parts.pairs),
             rx: RxBatch::new(),
             tx: TxBatch::new(),
             tx_kinds: [MessageType::Offer; BATCH_MAX],
@@ -292,7 +275,7 @@ impl<P: Port> ShardLoop<P> {
     /// One turn at `now`, `wall_ns` being the same time in nanoseconds of wall clock. True when there was something to do.
     pub fn turn(&mut self, now: Now, wall_ns: u64) -> bool {
         self.refresh();
-        self.look_at_pair();
+        self.pairs.refresh(&mut self.shard.reclaims);
         self.shard.counters.turned();
         let mut busy = self.receive(now, wall_ns);
         busy |= self.take_over(now);
@@ -314,14 +297,14 @@ impl<P: Port> ShardLoop<P> {
         let (durable, marks, orders) = (&self.durable, &self.marks, &self.orders);
         let inbox = &self.crossing.inboxes[usize::from(self.id.0)];
         let (shared, generation) = (&self.shared, self.generation);
-        let (acked, ha, word) = (&self.acked, self.ha.as_ref(), self.word);
+        let (acked, pairs) = (&self.acked, &self.pairs);
         let parked =
             self.park.disk_count() + self.park.peers_count() > 0 || !self.shard.leases.retiring.is_empty();
         self.ports.wait(timeout, || {
             !orders.is_empty()
                 || !inbox.is_empty()
                 || shared.serving.generation() != generation
-                || ha.is_some_and(|ha| !ha.refused.is_empty() || ha.links.scope.read() != word)
+                || pairs.has_news()
                 || (parked
                     && (durable.read() != marks.disk()
                         || acked.iter().any(|(peer, mark)| mark.read() != marks.peer(*peer))))
@@ -345,22 +328,6 @@ impl<P: Port> ShardLoop<P> {
             }
         }
         self.shard.leases.table.set_hold_reclaimed_s(self.serving.reclamation.hold_s);
-    }
-
-    /// Reads what HA says: once per turn.
-    fn look_at_pair(&mut self) {
-        let Some(ha) = &self.ha else { return };
-        let word = ha.links.scope.read();
-        if word != self.word {
-            self.word = word;
-            let [even, odd, nobody] = [Some(0), Some(1), None].map(|bucket| word.reclaims(bucket));
-            self.shard.reclaims = Reclaims { even, odd, nobody };
-            let awaited = word.awaited();
-            self.gate = Gate::DISK;
-            for peer in (0..16u8).filter(|peer| awaited & (1 << peer) != 0) {
-                self.gate = self.gate.and_peer(PeerId(peer));
-            }
-        }
     }
 
     /// Receives one batch and does everything for it.
@@ -464,7 +431,7 @@ impl<P: Port> ShardLoop<P> {
         let Some(arrival) = serving.arrival(rx.interface) else {
             return self.shard.counters.dropped(DropReason::FrameAddress);
         };
-        if let Err(reason) = room(&self.park, self.gate, self.parsed[index].head.message_type) {
+        if let Err(reason) = room(&self.park, self.pairs.gate(), self.parsed[index].head.message_type) {
             let parsed = &self.parsed[index];
             self.sampler.message(reason, now.wall_s, parsed.datagram.payload(self.ports.bytes(&rx)));
             return self.shard.counters.dropped(reason);
@@ -489,22 +456,27 @@ impl<P: Port> ShardLoop<P> {
             recovered_relay: &[],
             replaced_client_id: &[],
         };
-        let decision = scope_of(self.word, &query);
+        let decision = self.pairs.decide(&query);
         if !decision.in_scope {
-            if decision.analyse
-                && let Some(ha) = &mut self.ha
-            {
-                let client =
-                    ha.links.fingerprint(query.hw_addr().as_bytes(), query.client_id().unwrap_or_default());
-                let age_ms = age4_ms(query.packet.secs());
-                ha.unacked.analyse(self.word.epoch(), Some(client), Some(age_ms));
+            if decision.analyse {
+                self.pairs.analyse(RelationshipIndex(0), &query);
             }
             self.slab.put(out);
             return self.shard.counters.dropped(DropReason::HaNotForUs);
         }
-        let scope_classes = classes_of(serving, decision);
-        let given = Given { now, arrival: *arrival, scope_classes, handed_over: false, key_hash: Some(hash) };
+        let late = self.pairs.late(serving);
+        let given = Given {
+            now,
+            arrival: *arrival,
+            scope_classes: classes_of(serving, RelationshipIndex(0), decision),
+            by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
+            handed_over: false,
+            key_hash: Some(hash),
+        };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
+        if let Some(relationship) = late.and_then(|late| late.unanswered()) {
+            self.pairs.analyse(relationship, &query);
+        }
         if let Outcome::Drop(reason) = outcome {
             self.sampler.query(reason, now.wall_s, &query);
         }
@@ -524,7 +496,9 @@ impl<P: Port> ShardLoop<P> {
         match outcome {
             Outcome::Reply { len, kind } => self.queue(frame, len, interface, kind),
             Outcome::Park { len, kind, lsn, lease } => {
-                let gate = self.gate;
+                let table = &self.shard.leases.table;
+                let gate =
+                    self.pairs.gate_of(&self.serving, || Some(table.record_if_live(lease)?.subnet_id()));
                 if self.marks.cover(gate, lsn) {
                     return self.queue(frame, len, interface, kind);
                 }
@@ -602,18 +576,25 @@ impl<P: Port> ShardLoop<P> {
             return;
         };
         let Some(arrival) = serving.arrival(carrier.interface) else { return };
-        if let Err(reason) = room(&self.park, self.gate, head.message_type) {
+        if let Err(reason) = room(&self.park, self.pairs.gate(), head.message_type) {
             return self.shard.counters.dropped(reason);
         }
-        let decision = scope_of(self.word, &query);
+        let decision = self.pairs.decide(&query);
         if !decision.in_scope {
             return self.shard.counters.dropped(DropReason::HaNotForUs);
         }
         let Some(out) = self.slab.take() else {
             return self.shard.counters.dropped(DropReason::FramesGone);
         };
-        let scope_classes = classes_of(serving, decision);
-        let given = Given { now, arrival: *arrival, scope_classes, handed_over: true, key_hash: None };
+        let late = self.pairs.late(serving);
+        let given = Given {
+            now,
+            arrival: *arrival,
+            scope_classes: classes_of(serving, RelationshipIndex(0), decision),
+            by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
+            handed_over: true,
+            key_hash: None,
+        };
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         if let Outcome::Drop(reason) = outcome {
             self.sampler.query(reason, now.wall_s, &query);
@@ -632,18 +613,16 @@ impl<P: Port> ShardLoop<P> {
             self.marks.set_peer(*peer, lsn);
         }
         // After the marks and before the release: what a peer refused must not leave.
-        let refused = self.ha.as_ref().map(|ha| ha.refused.clone());
-        for refusal in refused.iter().flat_map(Receiver::try_iter) {
+        while let Some(refusal) = self.pairs.next_refusal() {
             self.refuse(refusal);
             moved = true;
         }
-        moved |= self.word != self.released;
+        moved |= self.pairs.take_change();
         if !moved {
             return false;
         }
-        self.released = self.word;
         // Without HA nobody but the disk is awaited. With it, only those who are awaited now.
-        let awaited = self.gate;
+        let awaited = self.pairs.gate();
         let serving = Arc::clone(&self.serving);
         let Shard { leases, allocators, .. } = &mut self.shard;
         leases.settle(durable, |address| allocators.freed(&serving.plan, address));
@@ -705,7 +684,7 @@ impl<P: Port> ShardLoop<P> {
 
     /// The position up to which every peer that replies wait for has answered.
     fn answered(&self) -> Lsn {
-        let awaited = self.acked.iter().filter(|(peer, _)| self.gate.awaits(*peer));
+        let awaited = self.acked.iter().filter(|(peer, _)| self.pairs.gate().awaits(*peer));
         awaited.map(|(_, mark)| mark.read()).min().unwrap_or(Lsn(u64::MAX))
     }
 
@@ -808,26 +787,6 @@ fn room(park: &Park<Waiting>, gate: Gate, kind: Option<MessageType>) -> Result<(
         return Err(DropReason::ParkFull);
     }
     Ok(())
-}
-
-/// Whose half of the clients a query belongs to.
-fn scope_of(word: ScopeWord, query: &Query<'_>) -> Decision {
-    if word == ScopeWord::ALONE {
-        return word.decide(None, false);
-    }
-    let kind = query.message_type.map_or(0, |kind| kind.number());
-    let balanced = is_balanced4(kind);
-    let bucket = if balanced { query.bucket_key().map(|key| bucket(key.as_bytes())) } else { None };
-    word.decide(bucket, balanced)
-}
-
-/// The classes that go with a decision.
-fn classes_of(serving: &Serving, decision: Decision) -> &[crate::ids::ClassId] {
-    match decision.scope {
-        Some(Scope::Primary) => &serving.scope_classes[0],
-        Some(Scope::Secondary) => &serving.scope_classes[1],
-        None => &[],
-    }
 }
 
 /// Passes a query on to the shard that owns its client.

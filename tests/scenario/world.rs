@@ -257,7 +257,14 @@ impl World {
         let query =
             Query::new(&datagram, payload, &options, head, interface).expect("it has just been parsed");
         let arrival = *self.serving.arrival(interface).expect("every interface is served");
-        let given = Given { now: self.now, arrival, scope_classes: &self.scope, handed_over, key_hash: None };
+        let given = Given {
+            now: self.now,
+            arrival,
+            scope_classes: &self.scope,
+            by_subnet: None,
+            handed_over,
+            key_hash: None,
+        };
         let mut out = [0; FRAME_BYTES];
         match shard.process(&self.serving, &given, &query, &mut out) {
             Outcome::Drop(reason) => dropped(reason),

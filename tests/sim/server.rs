@@ -126,7 +126,7 @@ impl Server {
             share: pair.share,
             seed: setting.seed,
             wake_control: wake,
-            ha: Some(Arc::clone(&links)),
+            pairs: vec![Arc::clone(&links)],
             parked_max: 0,
             upgrade_contexts: false,
             room: Room { log_slots: 1024, parked_for_disk: 128, parked_for_peers: 128, blocks: 1024 },

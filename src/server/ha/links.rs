@@ -28,6 +28,7 @@ use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId};
 use crate::journal::{Change, ChangeOrigin, Tap};
 use crate::lease::{Lease4, Lease4Buf};
 use crate::net::Doorbell;
+use crate::server::pairs::peer_id;
 use crate::sync::Watermark;
 
 /// Changes that may wait for one worker.
@@ -80,6 +81,8 @@ impl Progress {
 pub struct PeerLink {
     /// Its position in the relationship.
     pub position: usize,
+    /// The number of the relationship's first peer among those of all relationships.
+    first: u8,
     /// Whether it takes our bulk command.
     pub bulk: AtomicBool,
     /// Whether it takes released leases as updates.
@@ -95,7 +98,7 @@ impl PeerLink {
     /// Its number as replies wait for it.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        PeerId(u8::try_from(self.position).unwrap_or(u8::MAX))
+        peer_id(self.first, self.position)
     }
 
     /// The changes of `shard` up to here are answered, or nobody waits for them.
@@ -142,10 +145,12 @@ pub struct Links {
 }
 
 impl Links {
-    /// Links for `shard_count` shards and `worker_count` workers per peer; the queues' other ends, by peer.
+    /// Links of a relationship whose peers are numbered from `first` on, for `shard_count` shards and `worker_count` workers per peer;
+    /// the queues' other ends, by peer.
     #[must_use]
     pub fn new(
         config: &RelationshipConfig,
+        first: u8,
         shard_count: usize,
         worker_count: usize,
         seed: u64,
@@ -160,6 +165,7 @@ impl Links {
                 ends.push(receivers);
                 PeerLink {
                     position,
+                    first,
                     bulk: AtomicBool::new(false),
                     released: AtomicBool::new(false),
                     lost: AtomicU64::new(0),
@@ -240,6 +246,11 @@ impl Links {
     /// Wakes the control thread.
     pub fn wake_control(&self) {
         (self.wake_control)();
+    }
+
+    /// The numbers of peers, given as a bit for each position.
+    pub fn peers_of(&self, positions: u16) -> impl Iterator<Item = PeerId> + '_ {
+        self.peers.iter().filter(move |peer| positions & peer.bit() != 0).map(PeerLink::id)
     }
 
     /// The peer at this position.
