@@ -34,7 +34,7 @@ pub struct Serving {
     pub arrivals: Vec<Option<Arrival>>,
     /// By number of the HA relationship the classes of its scopes, primary's and secondary's, in both spellings; empty without HA.
     pub scope_classes: Vec<[Vec<ClassId>; 2]>,
-    /// By subnet the relationship that serves it, when there are several; empty with one or none.
+    /// By subnet the relationship that it names, which matters when there are several; empty without HA.
     pub relationships: Vec<Option<RelationshipIndex>>,
     subnet_stats: Vec<Arc<LeaseStats>>,
     pool_stats: Vec<Arc<LeaseStats>>,

@@ -47,11 +47,15 @@ impl SubnetFilter {
         config: &RelationshipConfig,
         subnets: impl IntoIterator<Item = (SubnetId, Option<&'a str>)>,
     ) -> Self {
-        let own: BTreeSet<SubnetId> = subnets
-            .into_iter()
-            .filter(|(_, name)| name.is_some_and(|name| config.peer(name).is_some()))
-            .map(|(id, _)| id)
-            .collect();
+        let named =
+            subnets.into_iter().filter(|(_, name)| name.is_some_and(|name| config.peer(name).is_some()));
+        Self::of(named.map(|(id, _)| id))
+    }
+
+    /// The filter of a relationship that has these subnets; all are kept when it has none.
+    #[must_use]
+    pub fn of(own: impl Iterator<Item = SubnetId>) -> Self {
+        let own: BTreeSet<SubnetId> = own.collect();
         if own.is_empty() { Self::All } else { Self::Only(own) }
     }
 

@@ -128,8 +128,7 @@ fn start_and_serve(
     let waker = api.waker();
     let wake_control: Arc<dyn Fn() + Send + Sync> = Arc::new(move || waker.wake());
     let seed = seed();
-    let pair =
-        ha::prepare(&tree, shard_count(&tree), seed, Arc::clone(&wake_control)).map_err(Failure::Start)?;
+    let pair = ha::prepare(&tree, shard_count(&tree), seed, &wake_control).map_err(Failure::Start)?;
     let start = Start {
         serving,
         book,
@@ -143,7 +142,7 @@ fn start_and_serve(
         share: pair.as_ref().map_or(Share::Whole, |pair| pair.share),
         seed,
         wake_control,
-        pairs: pair.iter().map(|pair| Arc::clone(&pair.links)).collect(),
+        pairs: pair.as_ref().map(ha::Prepared::links).unwrap_or_default(),
         parked_max: tree.parked_packet_limit,
         room: Room::default(),
         disk: Arc::new(RealDisk),

@@ -265,7 +265,7 @@ impl Desk {
     pub fn answered(&mut self, number: u64, reply: LeaseReply, shard: ShardId, lsn: Lsn) {
         if number >= COPY_NUMBERS {
             if let Some(ha) = &mut self.ha {
-                ha.copied(&reply, shard, lsn);
+                ha.copied(number, &reply, shard, lsn);
             }
         } else if number >= BULK_NUMBERS {
             self.bulk.answered(number, &reply, shard, lsn);
@@ -366,16 +366,17 @@ impl Desk {
     /// Begins a bulk command of the partner.
     fn apply_bulk(&mut self, ticket: Ticket, command: &crate::control::command::Command) {
         let mut items: Vec<Item> = Vec::new();
-        match BulkItems::open(&command.text) {
-            Ok((mut list, _)) => {
+        let sender = match BulkItems::open(&command.text) {
+            Ok((mut list, sender)) => {
                 while let Some(item) = list.next() {
                     let index = items.len();
                     items.push(self.bulk_item(index, item));
                 }
+                sender
             }
             Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
-        }
-        let partner_wins = self.ha.as_ref().is_some_and(Ha::partner_wins);
+        };
+        let partner_wins = self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
         self.bulk.begin(ticket, items, self.engine.shards.len(), partner_wins);
     }
 

@@ -13,7 +13,7 @@ use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use super::clock::Clock;
-use super::ha::links::{Links, UpdateTap};
+use super::ha::links::{Links, Territory, UpdateTap};
 use super::pairs::HaPart;
 use super::sampler::SAMPLES_MAX;
 use super::shard_loop::{
@@ -23,12 +23,12 @@ use super::told;
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
 use crate::control::log::SampleQueue;
-use crate::exchange::Shard;
 use crate::exchange::allocators::Allocators;
 use crate::exchange::context;
 use crate::exchange::leases::Leases;
 use crate::exchange::serving::{Serving, StatsBook};
 use crate::exchange::stats::ShardCounters;
+use crate::exchange::{RelationshipIndex, Shard};
 use crate::ids::{Lsn, ShardId, SubnetId};
 use crate::journal::replay::{Sanity, SanityMode, sanity};
 use crate::journal::{LogRx, V4, log_ring};
@@ -333,9 +333,10 @@ impl Engine {
             LeaseFiles::new(start.lease_file.as_deref().unwrap_or_else(|| std::path::Path::new("")))
         });
         let mut group = GroupCommit::new(live, logs, Vec::new(), start.sync);
-        for links in &start.pairs {
+        for (index, links) in (0..=u8::MAX).map(RelationshipIndex).zip(&start.pairs) {
             links.set_bells(bells.clone());
-            group.add_tap(Box::new(UpdateTap::new(Arc::clone(links))));
+            let territory = (start.pairs.len() > 1).then(|| Territory::new(index, Arc::clone(&shared)));
+            group.add_tap(Box::new(UpdateTap::new(Arc::clone(links), territory)));
         }
         let log_work = LogWork {
             group,

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod links;
 pub mod workers;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,8 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::engine::Engine;
 use crate::allocate::Share;
-use crate::config::tree::{Dhcp4, Feature};
+use crate::config::json::Value;
+use crate::config::tree::{Dhcp4, Feature, Subnet4};
 use crate::control::backend::{Daemon, Ticket as ApiTicket};
 use crate::control::command::{Answer as ApiAnswer, Arguments, Command};
 use crate::control::http::{BasicAuth, HttpSettings};
@@ -26,6 +28,7 @@ use crate::control::listener::{HttpListenerSpec, ListenerSpec, Role};
 use crate::control::log::Severity;
 use crate::control::peer::PeerTarget;
 use crate::control::tls;
+use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
 use crate::ha::backlog::Delayed;
 use crate::ha::command::lease::{UpdateForm, write_update4};
@@ -34,7 +37,7 @@ use crate::ha::command::request::{HaCommand, HaRequest, is_listener_command};
 use crate::ha::command::{Answer, HeartbeatAnswer, Verdict, verdict};
 use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
 use crate::ha::partner::{Hint, Partner};
-use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Ticket};
+use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Relationship, Ticket};
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
 use crate::ha::states::{Mode, Role as PeerRole, State};
@@ -44,12 +47,15 @@ use crate::ha::view::Scope;
 use crate::ids::{Lsn, ShardId};
 use crate::lease::request::LeaseReply;
 use crate::log;
+use crate::park::PEERS_MAX;
 use crate::time::{Mono, Now};
-use copy::{Copy, Wish};
+use copy::{COPY_NUMBERS, Copy, Wish};
 use links::{Links, Update};
 use workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
 
 const HA: &str = "kea-dhcp4.ha-hooks";
+/// Where the number of an order says which relationship copies.
+const COPY_INDEX_SHIFT: u32 = 56;
 
 /// What the configuration says about HA; nothing without the HA library.
 ///
@@ -64,8 +70,11 @@ pub fn configured(tree: &Dhcp4) -> Result<Option<Parsed>, String> {
     let mut read_file = |name: &str| std::fs::read_to_string(name).map_err(|error| error.to_string());
     let parsed = parse(list, &mut read_file)
         .map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    if parsed.relationships.len() > 1 {
-        return Err("high-availability: several relationships are not served yet, only one".to_owned());
+    let peers: usize = parsed.relationships.iter().map(|config| config.peers.len()).sum();
+    if peers > PEERS_MAX {
+        return Err(format!(
+            "high-availability: expected at most {PEERS_MAX} peers in all relationships, found {peers}"
+        ));
     }
     Ok(Some(parsed))
 }
@@ -76,16 +85,28 @@ fn threading(tree: &Dhcp4, config: &RelationshipConfig, shard_count: usize) -> M
     config.multi_threading.resolve(threads)
 }
 
-/// The dedicated listener, when there is one.
+/// The dedicated listeners of the relationships that have one.
 ///
 /// # Errors
-/// A certificate that cannot be used.
-pub fn listener(tree: &Dhcp4) -> Result<Option<ListenerSpec>, String> {
-    let Some(parsed) = configured(tree)? else { return Ok(None) };
-    let config = &parsed.relationships[0];
-    if !threading(tree, config, 1).dedicated_listener {
-        return Ok(None);
+/// A certificate that cannot be used; one address for two relationships.
+pub fn listeners(tree: &Dhcp4) -> Result<Vec<ListenerSpec>, String> {
+    let Some(parsed) = configured(tree)? else { return Ok(Vec::new()) };
+    let mut listeners = Vec::new();
+    let mut taken: Vec<SocketAddr> = Vec::new();
+    for config in parsed.relationships.iter().filter(|config| threading(tree, config, 1).dedicated_listener) {
+        let address = config.own().url.address;
+        if taken.contains(&address) {
+            return Err(format!(
+                "high-availability: each relationship listens on an address of its own, but two have {address}"
+            ));
+        }
+        taken.push(address);
+        listeners.push(listener(config)?);
     }
+    Ok(listeners)
+}
+
+fn listener(config: &RelationshipConfig) -> Result<ListenerSpec, String> {
     let own = config.own();
     let auth = own.credentials.as_ref().map(|credentials| {
         let client = (credentials.user.as_str(), credentials.password.as_str());
@@ -100,12 +121,12 @@ pub fn listener(tree: &Dhcp4) -> Result<Option<ListenerSpec>, String> {
         })
         .transpose()?;
     let accepts = config.restrict_commands.then_some(is_listener_command as fn(&str) -> bool);
-    Ok(Some(ListenerSpec::Http(HttpListenerSpec {
+    Ok(ListenerSpec::Http(HttpListenerSpec {
         address: own.url.address,
         role: Role::Dedicated { daemon: Daemon::Dhcp4, accepts },
         settings: HttpSettings { auth, headers: Vec::new() },
         tls,
-    })))
+    }))
 }
 
 fn tls_files(files: &crate::ha::config::TlsFiles) -> tls::TlsFiles {
@@ -116,8 +137,51 @@ fn tls_files(files: &crate::ha::config::TlsFiles) -> tls::TlsFiles {
     }
 }
 
-/// The classes of the scopes, for a plan that is about to be served.
-pub fn scope_classes(tree: &Dhcp4, serving: &mut Serving) {
+/// What a subnet, or its shared network, says of the relationship that serves it: the name of any of its peers.
+fn server_name(context: Option<&Value>) -> Option<&str> {
+    let name = context?.as_map()?.find("ha-server-name")?.as_text()?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// All subnets with the name that leads to their relationship.
+fn named_subnets(tree: &Dhcp4) -> impl Iterator<Item = (&Subnet4, Option<&str>)> {
+    let inner = tree.shared_networks.iter().flat_map(|network| {
+        let of_network = server_name(network.user_context.as_ref());
+        network
+            .subnets
+            .iter()
+            .map(move |subnet| (subnet, server_name(subnet.user_context.as_ref()).or(of_network)))
+    });
+    inner.chain(tree.subnets.iter().map(|subnet| (subnet, server_name(subnet.user_context.as_ref()))))
+}
+
+/// Of several relationships the one with a peer of this name.
+fn named_relationship(list: &[RelationshipConfig], name: Option<&str>) -> Option<RelationshipIndex> {
+    let name = name?;
+    let index = list.iter().position(|config| config.peer(name).is_some())?;
+    u8::try_from(index).ok().map(RelationshipIndex)
+}
+
+/// Subnets whose clients nobody will serve, because several relationships are configured and they name none.
+fn warn_of_orphans(tree: &Dhcp4, list: &[RelationshipConfig]) {
+    if list.len() < 2 {
+        return;
+    }
+    for (subnet, name) in named_subnets(tree).filter(|(_, name)| named_relationship(list, *name).is_none()) {
+        let found = name.map_or_else(|| "none".to_owned(), |name| format!("'{name}'"));
+        log!(
+            Severity::Warn,
+            HA,
+            HA_SUBNET4_WITHOUT_RELATIONSHIP,
+            "clients of subnet {} (id {}) are not served: expected the name of a peer as ha-server-name in its user-context, found {found}",
+            subnet.text,
+            subnet.id.0
+        );
+    }
+}
+
+/// The classes of the scopes, and which relationship serves which subnet, for a plan that is about to be served.
+pub fn complete(tree: &Dhcp4, serving: &mut Serving) {
     let Ok(Some(parsed)) = configured(tree) else { return };
     serving.scope_classes = parsed
         .relationships
@@ -129,6 +193,14 @@ pub fn scope_classes(tree: &Dhcp4, serving: &mut Serving) {
             })
         })
         .collect();
+    let mut of_subnet = vec![None; serving.plan.subnets.len()];
+    for (subnet, name) in named_subnets(tree) {
+        let place = serving.plan.subnet_by_id(subnet.id).and_then(|index| usize::try_from(index.0).ok());
+        if let Some(place) = place.and_then(|place| of_subnet.get_mut(place)) {
+            *place = named_relationship(&parsed.relationships, name);
+        }
+    }
+    serving.relationships = of_subnet;
 }
 
 /// What [`Ha::step`] leaves to the control loop.
@@ -146,10 +218,17 @@ struct PeerJobs {
     sync: Sender<Job>,
 }
 
-/// One half of a pair.
+/// The relationships of this server, at work.
 pub struct Ha {
-    config: RelationshipConfig,
     relationships: Relationships,
+    members: Vec<Member>,
+}
+
+/// One half of a pair: what belongs to one relationship.
+struct Member {
+    /// Its number.
+    index: usize,
+    config: RelationshipConfig,
     links: Arc<Links>,
     partners: Vec<Partner>,
     jobs: Vec<Option<PeerJobs>>,
@@ -160,24 +239,31 @@ pub struct Ha {
     flushing: bool,
     seen: Traffic,
     lost: Vec<u64>,
+    /// The number of its last order to a shard.
     number: u64,
 }
 
 /// What a server with HA starts with: made before the engine, finished after it.
 pub struct Prepared {
-    config: RelationshipConfig,
+    members: Vec<PreparedMember>,
     /// For the engine.
-    pub links: Arc<Links>,
-    /// For the engine, too.
     pub share: Share,
+}
+
+struct PreparedMember {
+    config: RelationshipConfig,
+    links: Arc<Links>,
     queues: Vec<Vec<Receiver<Update>>>,
 }
 
 /// Which half of the pools that both servers of a pair allocate from this one begins in.
-fn share(config: &RelationshipConfig) -> Share {
-    match (config.mode, config.own().role) {
-        (Mode::LoadBalancing, PeerRole::Primary) => Share::Lower,
-        (Mode::LoadBalancing, PeerRole::Secondary) => Share::Upper,
+fn share(list: &[RelationshipConfig]) -> Share {
+    match list {
+        [config] if config.mode == Mode::LoadBalancing => match config.own().role {
+            PeerRole::Primary => Share::Lower,
+            PeerRole::Secondary => Share::Upper,
+            PeerRole::Standby | PeerRole::Backup => Share::Whole,
+        },
         _ => Share::Whole,
     }
 }
@@ -190,60 +276,93 @@ pub fn prepare(
     tree: &Dhcp4,
     shard_count: usize,
     seed: u64,
-    wake_control: Arc<dyn Fn() + Send + std::marker::Sync>,
+    wake_control: &Arc<dyn Fn() + Send + std::marker::Sync>,
 ) -> Result<Option<Prepared>, String> {
-    let Some(mut parsed) = configured(tree)? else { return Ok(None) };
+    let Some(parsed) = configured(tree)? else { return Ok(None) };
     for warning in &parsed.warnings {
         log!(Severity::Warn, HA, HA_CONFIGURATION_WARNING, "{warning}");
     }
-    let config = parsed.relationships.remove(0);
-    let workers = usize::try_from(threading(tree, &config, shard_count).client_threads).unwrap_or(1);
-    let (links, queues) = Links::new(&config, 0, shard_count, workers.clamp(1, 64), seed, wake_control);
-    let share = share(&config);
-    Ok(Some(Prepared { config, links, share, queues }))
+    warn_of_orphans(tree, &parsed.relationships);
+    let share = share(&parsed.relationships);
+    let mut members = Vec::new();
+    let mut first_peer = 0;
+    for config in parsed.relationships {
+        let workers = usize::try_from(threading(tree, &config, shard_count).client_threads).unwrap_or(1);
+        let workers = workers.clamp(1, 64);
+        let (links, queues) =
+            Links::new(&config, first_peer, shard_count, workers, seed, Arc::clone(wake_control));
+        first_peer = first_peer.saturating_add(u8::try_from(config.peers.len()).unwrap_or(u8::MAX));
+        members.push(PreparedMember { config, links, queues });
+    }
+    Ok(Some(Prepared { members, share }))
 }
 
 impl Prepared {
-    /// Starts the machine, and a thread for each connection to a peer.
+    /// What the engine's threads share with each relationship, by number.
+    #[must_use]
+    pub fn links(&self) -> Vec<Arc<Links>> {
+        self.members.iter().map(|member| Arc::clone(&member.links)).collect()
+    }
+
+    /// Starts the machines, and a thread for each connection to a peer.
     ///
     /// # Errors
     /// Certificates that cannot be used; no threads.
     pub fn start(self, now: Now) -> Result<Ha, String> {
-        let (ha, work) = self.build(now);
-        let config = &ha.config;
         let target = |peer: &crate::ha::config::PeerConfig| {
             let client = |files| tls::client_config(&tls_files(files), false);
             let tls = peer.tls.as_ref().map(client).transpose().map_err(|error| error.to_string())?;
             let credentials = peer.credentials.as_ref().map(|one| (one.user.clone(), one.password.clone()));
             Ok::<_, String>(PeerTarget { address: peer.url.address, credentials, tls })
         };
-        for (position, peer) in config.peers.iter().enumerate() {
-            if ha.links.peer(position).is_some() {
-                target(peer)?;
+        let (ha, work) = self.build(now);
+        for member in &ha.members {
+            for (position, peer) in member.config.peers.iter().enumerate() {
+                if member.links.peer(position).is_some() {
+                    target(peer)?;
+                }
             }
         }
-        for work in work {
-            let target = target(&config.peers[work.position])?;
+        for (index, work) in work {
+            let target = target(&ha.members[index].config.peers[work.position])?;
             work.start(&target).map_err(|error| format!("cannot start a worker of HA: {error}"))?;
         }
         Ok(ha)
     }
 
-    /// Starts the machine; what it wants to say to peers is for the caller to carry.
+    /// Starts the machines; what they want to say to peers is for the caller to carry. Each piece of it comes with the number of its
+    /// relationship.
     #[must_use]
-    pub fn build(self, now: Now) -> (Ha, Vec<PeerWork>) {
-        let Self { config, links, queues, .. } = self;
+    pub fn build(self, now: Now) -> (Ha, Vec<(usize, PeerWork)>) {
+        let configs = self.members.iter().map(|member| member.config.clone()).collect();
+        let mut ha = Ha { relationships: Relationships::new(configs, now), members: Vec::new() };
+        let mut all = Vec::new();
+        for (index, member) in self.members.into_iter().enumerate() {
+            let (member, work) = member.build(index);
+            ha.members.push(member);
+            all.extend(work.into_iter().map(|work| (index, work)));
+        }
+        ha.relationships.start(now);
+        (ha, all)
+    }
+}
+
+impl PreparedMember {
+    fn build(self, index: usize) -> (Member, Vec<PeerWork>) {
+        let Self { config, links, queues } = self;
         let (reports_tx, reports) = unbounded();
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
         let update_timeout = Duration::from_millis(config.timeouts().update_ms);
         let mut work = Vec::new();
         let mut jobs: Vec<Option<PeerJobs>> = (0..config.peers.len()).map(|_| None).collect();
         let mut heartbeat = None;
+        // Threads are told apart by relationship only where there are several.
+        let of = if index == 0 { String::new() } else { format!("{index}-") };
         for (place, queues) in queues.into_iter().enumerate() {
             let position = links.peers[place].position;
             for (number, queue) in queues.into_iter().enumerate() {
                 let updates = Updates::new(place, &config.own().name, update_timeout, queue);
-                let name = format!("ha-upd-{position}-{number}");
+                let name = format!("ha-upd-{of}{position}-{number}");
                 work.push(PeerWork::updates(position, name, updates, reporter.clone()));
             }
             let mut commands = |name: String| {
@@ -252,16 +371,16 @@ impl Prepared {
                 sender
             };
             jobs[position] = Some(PeerJobs {
-                command: commands(format!("ha-command-{position}")),
-                sync: commands(format!("ha-sync-{position}")),
+                command: commands(format!("ha-command-{of}{position}")),
+                sync: commands(format!("ha-sync-{of}{position}")),
             });
             if config.partner() == Some(position) {
-                heartbeat = Some(commands("ha-heartbeat".to_owned()));
+                heartbeat = Some(commands(format!("ha-heartbeat{}", of.trim_end_matches('-'))));
             }
         }
         let partners = config.peers.iter().map(|peer| Partner::new(peer.compatibility)).collect();
-        let mut ha = Ha {
-            relationships: Relationships::new(vec![config.clone()], now),
+        let member = Member {
+            index,
             lost: vec![0; config.peers.len()],
             config,
             links,
@@ -273,12 +392,16 @@ impl Prepared {
             flush: None,
             flushing: false,
             seen: Traffic::default(),
-            number: 0,
+            number: copy_number(index),
         };
-        ha.relationships.start(now);
-        ha.note_partners();
-        (ha, work)
+        member.note_partners();
+        (member, work)
     }
+}
+
+/// The number from which the orders of a relationship's synchronisation are counted, beside [`COPY_NUMBERS`].
+fn copy_number(index: usize) -> u64 {
+    u64::try_from(index).unwrap_or(0) << COPY_INDEX_SHIFT
 }
 
 impl Ha {
@@ -288,22 +411,26 @@ impl Ha {
         self.relationships.service()
     }
 
-    /// The state that the machine is in.
+    /// The state of the first relationship.
     #[must_use]
     pub fn state(&self) -> State {
         self.relationships.list()[0].state()
     }
 
-    /// Whether the partner's change goes first when two of one address have crossed: the primary's does.
+    /// Whether the change of the partner, by any peer's name of the relationship, goes first when two of one address have crossed: the
+    /// primary's does.
     #[must_use]
-    pub fn partner_wins(&self) -> bool {
-        self.config.own().role != PeerRole::Primary
+    pub fn partner_wins(&self, server_name: Option<&str>) -> bool {
+        let member = self.relationships.find(server_name).and_then(|index| self.members.get(index));
+        member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
     /// Whether `tree` says of HA what this was started with.
     #[must_use]
     pub fn is_same(&self, parsed: Option<&Parsed>) -> bool {
-        parsed.is_some_and(|parsed| parsed.relationships.first() == Some(&self.config))
+        parsed.is_some_and(|parsed| {
+            parsed.relationships.iter().eq(self.members.iter().map(|member| &member.config))
+        })
     }
 
     /// The list of `status-get`.
@@ -352,9 +479,9 @@ impl Ha {
             None => Some(ApiAnswer::unsupported(&command.name)),
             Some(Err(answer)) => Some(api_answer(answer)),
             Some(Ok(request)) => {
-                if let (HaCommand::Heartbeat, Some(partner)) = (&request.command, self.config.partner()) {
-                    self.partners[partner].learn(Hint::NamedItself(request.server_name.is_some()));
-                    self.note_partners();
+                let member = self.relationships.find(request.server_name.as_deref());
+                if let (HaCommand::Heartbeat, Some(index)) = (&request.command, member) {
+                    self.members[index].heard_heartbeat(request.server_name.is_some());
                 }
                 self.relationships.command(now, CommandToken(ticket.0), request);
                 None
@@ -363,61 +490,87 @@ impl Ha {
     }
 
     /// A shard's answer to an order of the synchronisation.
-    pub fn copied(&mut self, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
-        if let Some(copy) = &mut self.copy {
+    pub fn copied(&mut self, number: u64, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
+        let index = usize::try_from((number & !COPY_NUMBERS) >> COPY_INDEX_SHIFT).unwrap_or(usize::MAX);
+        if let Some(copy) = self.members.get_mut(index).and_then(|member| member.copy.as_mut()) {
             copy.put(reply, shard, lsn);
         }
-    }
-
-    fn event(&mut self, now: Now, event: Event) {
-        self.relationships.handle(now, 0, event);
     }
 
     /// One turn.
     pub fn step(&mut self, now: Now, engine: &Engine) -> Done {
         let mut done = Done::default();
-        self.take_delayed();
-        let unsent = self.links.unsent.swap(0, Ordering::Relaxed);
-        if unsent > 0 {
-            self.event(now, Event::Unsent(unsent));
+        let Self { relationships, members } = self;
+        for member in &mut *members {
+            member.take_in(relationships, now);
         }
-        self.observe(now);
-        let reports: Vec<Report> = self.reports.try_iter().collect();
-        for report in reports {
-            self.take_report(now, report);
-        }
-        if self.relationships.deadline().is_some_and(|at| at <= now.mono) {
-            self.relationships.timer(now);
+        if relationships.deadline().is_some_and(|at| at <= now.mono) {
+            relationships.timer(now);
         }
         loop {
-            self.step_copy(now, engine);
-            self.step_flush(now);
+            for member in &mut *members {
+                member.step_copy(relationships, now, engine);
+                member.step_flush(relationships, now);
+            }
             let mut moved = false;
-            while let Some(output) = self.relationships.poll() {
+            while let Some(output) = relationships.poll() {
                 moved = true;
                 match output {
                     Output::Answer { token, answer } => {
                         done.answers.push((ApiTicket(token.0), api_answer(answer)));
                     }
                     Output::Service(_) => done.service_changed = true,
-                    Output::Of(_, action) => self.act(action, &mut done),
+                    Output::Of(index, action) => {
+                        if let Some(member) = members.get_mut(index) {
+                            member.act(relationships, engine, action, &mut done);
+                        }
+                    }
                 }
             }
             if !moved {
                 break;
             }
         }
-        let remembers = self.relationships.list()[0].remembers_rejected();
-        self.links.remembers.store(remembers, Ordering::Relaxed);
-        self.mind_owed();
-        self.tell_lost();
+        for member in members {
+            let relationship = &relationships.list()[member.index];
+            member.links.remembers.store(relationship.remembers_rejected(), Ordering::Relaxed);
+            member.mind_owed(relationship);
+            member.tell_lost();
+        }
         done
+    }
+}
+
+impl Member {
+    fn event(&self, relationships: &mut Relationships, now: Now, event: Event) {
+        relationships.handle(now, self.index, event);
+    }
+
+    /// The partner has sent a heartbeat, with its name or without.
+    fn heard_heartbeat(&mut self, named: bool) {
+        if let Some(partner) = self.config.partner() {
+            self.partners[partner].learn(Hint::NamedItself(named));
+            self.note_partners();
+        }
+    }
+
+    /// What shards and workers have to say.
+    fn take_in(&mut self, relationships: &mut Relationships, now: Now) {
+        self.take_delayed(relationships);
+        let unsent = self.links.unsent.swap(0, Ordering::Relaxed);
+        if unsent > 0 {
+            self.event(relationships, now, Event::Unsent(unsent));
+        }
+        self.observe(relationships, now);
+        let reports: Vec<Report> = self.reports.try_iter().collect();
+        for report in reports {
+            self.take_report(relationships, now, report);
+        }
     }
 
     /// A change that the partner did not answer may still be made there, later than it should: once the partner answers again it gets
     /// the change again. One that copies all leases needs nothing.
-    fn mind_owed(&self) {
-        let relationship = &self.relationships.list()[0];
+    fn mind_owed(&self, relationship: &Relationship) {
         let Some(partner) = relationship.partner() else { return };
         match relationship.state() {
             State::CommunicationRecovery => {}
@@ -440,10 +593,10 @@ impl Ha {
     }
 
     /// Changes for the backlog; one that comes after the backlog was sent is sent by itself.
-    fn take_delayed(&mut self) {
+    fn take_delayed(&self, relationships: &mut Relationships) {
         let links = Arc::clone(&self.links);
         for Delayed { operation, lease } in links.delayed.try_iter() {
-            let Some(relationship) = self.relationships.relationship_mut(0) else { return };
+            let Some(relationship) = relationships.relationship_mut(self.index) else { return };
             if relationship.state() == State::CommunicationRecovery {
                 relationship.queue_update(operation, lease);
             } else if let Some(partner) = relationship.partner() {
@@ -452,15 +605,15 @@ impl Ha {
         }
     }
 
-    fn observe(&mut self, now: Now) {
-        let traffic = self.links.traffic(self.relationships.list()[0].epoch());
+    fn observe(&mut self, relationships: &mut Relationships, now: Now) {
+        let traffic = self.links.traffic(relationships.list()[self.index].epoch());
         if traffic != self.seen {
             self.seen = traffic;
-            self.event(now, Event::Observed(traffic));
+            self.event(relationships, now, Event::Observed(traffic));
         }
     }
 
-    fn take_report(&mut self, now: Now, report: Report) {
+    fn take_report(&mut self, relationships: &mut Relationships, now: Now, report: Report) {
         match report {
             Report::Answered(Tag::Heartbeat(ticket), answer) => {
                 let result = HeartbeatAnswer::parse(answer);
@@ -471,19 +624,19 @@ impl Ha {
                     });
                     self.note_partners();
                 }
-                self.event(now, Event::Heartbeat { ticket, result });
+                self.event(relationships, now, Event::Heartbeat { ticket, result });
             }
             Report::Answered(Tag::Reset(ticket), answer) => {
-                self.event(now, Event::ResetAnswered { ticket, answer });
+                self.event(relationships, now, Event::ResetAnswered { ticket, answer });
             }
             Report::Answered(Tag::Maintenance(ticket), answer) => {
-                self.event(now, Event::MaintenanceAnswered { ticket, answer });
+                self.event(relationships, now, Event::MaintenanceAnswered { ticket, answer });
             }
             Report::Answered(Tag::Flush(ticket), answer) => {
                 self.flushing = false;
                 if self.flush == Some(ticket) && verdict(&answer) != Verdict::Success {
                     self.flush = None;
-                    self.event(now, Event::FlushFinished { ticket, success: false });
+                    self.event(relationships, now, Event::FlushFinished { ticket, success: false });
                 }
             }
             Report::Answered(Tag::Commands(position), answer) => {
@@ -516,7 +669,7 @@ impl Ha {
                     log!(Severity::Warn, HA, HA_LEASE_UPDATE_FAILED, "lease update to {name} failed: {text}");
                 }
                 if self.config.partner() == Some(position) {
-                    self.event(now, Event::Update { verdict, client });
+                    self.event(relationships, now, Event::Update { verdict, client });
                 }
             }
         }
@@ -567,7 +720,7 @@ impl Ha {
         Job { tag, body, timeout: Duration::from_millis(self.config.timeouts().command_ms) }
     }
 
-    fn act(&mut self, action: Action, done: &mut Done) {
+    fn act(&mut self, relationships: &Relationships, engine: &Engine, action: Action, done: &mut Done) {
         let name = self.config.own().name.clone();
         match action {
             Action::SendHeartbeat(ticket) => {
@@ -580,8 +733,8 @@ impl Ha {
             Action::Publish(word) => self.links.publish(word),
             Action::StartSync { ticket, source, max_period_s } => {
                 let params = SyncParams::new(&self.config, &self.partners[source], max_period_s);
-                let filter = SubnetFilter::All;
-                let goes_first = self.relationships.list()[0].source_goes_first(source);
+                let filter = self.filter(engine);
+                let goes_first = relationships.list()[self.index].source_goes_first(source);
                 self.copy = Some(Copy::new(ticket, source, Sync::new(params), filter, goes_first));
             }
             Action::CancelSync(ticket) => {
@@ -622,7 +775,7 @@ impl Ha {
         }
     }
 
-    fn step_copy(&mut self, now: Now, engine: &Engine) {
+    fn step_copy(&mut self, relationships: &mut Relationships, now: Now, engine: &Engine) {
         let Some(copy) = &mut self.copy else { return };
         let (ticket, source) = (copy.ticket, copy.source);
         copy.is_from_ours = self.partners[source].takes_bulk();
@@ -653,17 +806,32 @@ impl Ha {
                             summary.applied.bad
                         );
                     }
-                    self.event(now, Event::SyncFinished { ticket, result: result.map(|_| ()) });
+                    self.event(
+                        relationships,
+                        now,
+                        Event::SyncFinished { ticket, result: result.map(|_| ()) },
+                    );
                     return;
                 }
             }
         }
     }
 
+    /// The leases of a source that are kept: of several relationships those of its own subnets, if it has any.
+    fn filter(&self, engine: &Engine) -> SubnetFilter {
+        let serving = engine.serving();
+        let of_us = |index: usize| {
+            let relationship = serving.relationships.get(index).copied().flatten();
+            relationship.filter(|relationship| usize::from(relationship.0) == self.index)
+        };
+        let own = serving.plan.subnets.iter().enumerate().filter(|(index, _)| of_us(*index).is_some());
+        SubnetFilter::of(own.map(|(_, subnet)| subnet.id))
+    }
+
     /// Sends the backlog, one change after the other.
-    fn step_flush(&mut self, now: Now) {
+    fn step_flush(&mut self, relationships: &mut Relationships, now: Now) {
         let (Some(ticket), false) = (self.flush, self.flushing) else { return };
-        let Some(relationship) = self.relationships.relationship_mut(0) else { return };
+        let Some(relationship) = relationships.relationship_mut(self.index) else { return };
         let Some(partner) = relationship.partner() else { return };
         if let Some(Delayed { operation, lease }) = relationship.pop_backlog() {
             let form = UpdateForm {
@@ -677,7 +845,7 @@ impl Ha {
             self.send(partner, Job { tag: Tag::Flush(ticket), body, timeout });
         } else {
             self.flush = None;
-            self.event(now, Event::FlushFinished { ticket, success: true });
+            self.event(relationships, now, Event::FlushFinished { ticket, success: true });
         }
     }
 }

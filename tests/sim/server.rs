@@ -112,8 +112,8 @@ impl Server {
         let mut book = StatsBook::default();
         let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), true), &mut book);
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
-        let pair = ha::prepare(&tree, setting.shard_count, setting.seed, Arc::clone(&wake))?.expect("a pair");
-        let links = Arc::clone(&pair.links);
+        let pair = ha::prepare(&tree, setting.shard_count, setting.seed, &wake)?.expect("a pair");
+        let links = Arc::clone(&pair.links()[0]);
         let start = Start {
             serving,
             book,
@@ -154,7 +154,7 @@ impl Server {
             desk,
             work,
             links,
-            connections: peers.into_iter().map(|work| Connection { work, call: None }).collect(),
+            connections: peers.into_iter().map(|(_, work)| Connection { work, call: None }).collect(),
             api: Dispatcher::new([commands]),
             wires,
             jobs: BTreeMap::new(),

@@ -20,15 +20,18 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::classify::bucket::bucket;
+use crate::exchange::RelationshipIndex;
+use crate::exchange::serving::Serving;
 use crate::ha::backlog::{Delayed, Operation};
 use crate::ha::config::RelationshipConfig;
 use crate::ha::unacked::{ClientFingerprint, Traffic, UnackedClients, UnackedCounts};
 use crate::ha::view::{ScopeView, ScopeWord};
-use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId};
+use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId, SubnetId};
 use crate::journal::{Change, ChangeOrigin, Tap};
 use crate::lease::{Lease4, Lease4Buf};
 use crate::net::Doorbell;
 use crate::server::pairs::peer_id;
+use crate::server::shard_loop::Shared;
 use crate::sync::Watermark;
 
 /// Changes that may wait for one worker.
@@ -357,9 +360,36 @@ fn worker_of(lease: &Lease4<'_>, count: usize) -> usize {
     usize::from(bucket(&lease.address.octets())) % count.max(1)
 }
 
+/// Which leases belong to one of several relationships: those of its subnets, by the plan in force.
+pub struct Territory {
+    index: RelationshipIndex,
+    shared: Arc<Shared>,
+    serving: Arc<Serving>,
+    generation: u64,
+}
+
+impl Territory {
+    /// What belongs to the relationship of this number.
+    #[must_use]
+    pub fn new(index: RelationshipIndex, shared: Arc<Shared>) -> Self {
+        let (generation, serving) = (shared.serving.generation(), shared.serving.load());
+        Self { index, shared, serving, generation }
+    }
+
+    fn holds(&mut self, subnet: SubnetId) -> bool {
+        let generation = self.shared.serving.generation();
+        if generation != self.generation {
+            (self.generation, self.serving) = (generation, self.shared.serving.load());
+        }
+        self.serving.relationship_of_id(subnet) == Some(self.index)
+    }
+}
+
 /// Feeds the peers' queues from the log.
 pub struct UpdateTap {
     links: Arc<Links>,
+    /// Of which leases its peers are told; nothing with one relationship, which tells of all.
+    territory: Option<Territory>,
     /// The last change of each shard when it was the deletion of a client's lease: its position, and whose it was.
     deleted: Vec<Option<(Lsn, ClientFingerprint)>>,
 }
@@ -367,8 +397,8 @@ pub struct UpdateTap {
 impl UpdateTap {
     /// A tap for these.
     #[must_use]
-    pub fn new(links: Arc<Links>) -> Self {
-        Self { deleted: vec![None; links.shards.len()], links }
+    pub fn new(links: Arc<Links>, territory: Option<Territory>) -> Self {
+        Self { deleted: vec![None; links.shards.len()], territory, links }
     }
 
     /// Whether a change begins a transaction of a client. One that moves to another address deletes its lease and takes the other in one.
@@ -394,7 +424,8 @@ impl Tap for UpdateTap {
             Change::Delete(lease) => (Operation::Delete, lease),
         };
         // What a command, the partner or time has done is not told: the others do it themselves, or know.
-        let by_client = origin == ChangeOrigin::Client;
+        let is_ours = self.territory.as_mut().is_none_or(|territory| territory.holds(lease.subnet_id));
+        let by_client = is_ours && origin == ChangeOrigin::Client;
         for peer in &links.peers {
             if by_client && word.sent & peer.bit() != 0 {
                 links.offer(peer, shard, lsn, operation, lease);
