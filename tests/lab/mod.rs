@@ -25,6 +25,10 @@ use aplomado::net::enter_network_namespace;
 use serde_json::{Value, json};
 
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+/// Another one, in a network of its own.
+const FAR_RELAY: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 102);
+/// Clients from this number on are behind the other relay.
+pub(crate) const FAR_CLIENTS: u16 = 10_000;
 /// Where the servers answer clients.
 pub(crate) const SERVERS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)];
@@ -104,6 +108,10 @@ pub(crate) struct Setup {
     pub(crate) names: [&'static str; 3],
     /// `subnet4`, where it is not the lab's.
     pub(crate) subnets: Option<Value>,
+    /// `subnet4` of each server, where they differ.
+    pub(crate) subnets_of: Vec<Value>,
+    /// `high-availability` of each server, where it is not that of one relationship of all.
+    pub(crate) relationships: Vec<Value>,
 }
 
 impl Setup {
@@ -124,6 +132,8 @@ impl Setup {
             peers: Vec::new(),
             names: NAMES,
             subnets: None,
+            subnets_of: Vec::new(),
+            relationships: Vec::new(),
         }
     }
 }
@@ -142,6 +152,7 @@ pub(crate) struct Lab {
     running: Vec<Option<Child>>,
     agents: Vec<Option<Child>>,
     relay: UdpSocket,
+    far_relay: UdpSocket,
 }
 
 impl Lab {
@@ -169,7 +180,7 @@ impl Lab {
             run_ip(&["-n", c, "link", "add", bridge, "type", "bridge", "forward_delay", "0"]);
             run_ip(&["-n", c, "link", "set", bridge, "up"]);
         }
-        for relay in [RELAY, load::RELAY] {
+        for relay in [RELAY, FAR_RELAY, load::RELAY] {
             run_ip(&["-n", c, "addr", "add", &format!("{relay}/16"), "dev", "br0"]);
         }
         run_ip(&["-n", c, "addr", "add", "10.78.0.100/24", "dev", "br1"]);
@@ -190,9 +201,12 @@ impl Lab {
         let folder = tempfile::tempdir().expect("a folder");
         enter_network_namespace(&File::open(format!("/run/netns/{c}")).expect("just made")).expect("as root");
         let relay = UdpSocket::bind((RELAY, 67)).expect("nobody else is there");
-        relay.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let far_relay = UdpSocket::bind((FAR_RELAY, 67)).expect("nobody else is there");
+        for socket in [&relay, &far_relay] {
+            socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        }
         let nobody = || (0..count).map(|_| None).collect();
-        let lab = Self { setup, spaces, folder, running: nobody(), agents: nobody(), relay };
+        let lab = Self { setup, spaces, folder, running: nobody(), agents: nobody(), relay, far_relay };
         for server in 0..count {
             lab.configure(server);
         }
@@ -219,7 +233,7 @@ impl Lab {
             json!([{ "pool": "10.77.10.0 - 10.77.250.255" }])
         };
         let own = json!([{ "id": 1, "subnet": "10.77.0.0/16", "pools": pools }]);
-        let subnets = setup.subnets.as_ref().unwrap_or(&own);
+        let subnets = setup.subnets_of.get(server).or(setup.subnets.as_ref()).unwrap_or(&own);
         let peers: Vec<Value> = (0..setup.servers.len())
             .map(|peer| {
                 let mut entry = json!({ "name": setup.names[peer], "url": format!("http://10.78.0.{}:8005/", peer + 1),
@@ -237,6 +251,7 @@ impl Lab {
             "peers": peers,
         });
         merge(&mut relationship, &setup.relationship);
+        let list = setup.relationships.get(server).cloned().unwrap_or_else(|| json!([relationship]));
         let socket = self.path(server, "sock");
         let mut configuration = json!({ "Dhcp4": {
             "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
@@ -249,7 +264,7 @@ impl Lab {
             "hooks-libraries": [
                 { "library": format!("{hooks}/libdhcp_lease_cmds.so") },
                 { "library": format!("{hooks}/libdhcp_ha.so"),
-                  "parameters": { "high-availability": [relationship] } },
+                  "parameters": { "high-availability": list } },
             ],
             "loggers": [{ "name": "kea-dhcp4", "severity": "INFO", "output_options": [{ "output": "stderr" }] }],
             "subnet4": subnets,
@@ -409,7 +424,9 @@ impl Lab {
         message[4..8].copy_from_slice(&xid);
         // Seconds since the client began: to the partner of a dead server it has waited long enough.
         message[8..10].copy_from_slice(&[0, 2]);
-        message[24..28].copy_from_slice(&RELAY.octets());
+        let (relay, socket) =
+            if client < FAR_CLIENTS { (RELAY, &self.relay) } else { (FAR_RELAY, &self.far_relay) };
+        message[24..28].copy_from_slice(&relay.octets());
         message[28..32].copy_from_slice(&[2, 0, 0, 9]);
         message[32..34].copy_from_slice(&client.to_be_bytes());
         message.extend([99, 130, 83, 99, 53, 1, kind]);
@@ -417,12 +434,12 @@ impl Lab {
         message.push(255);
         for server in &SERVERS[..self.running.len()] {
             // A dead server's address does not answer; the other one does.
-            let _ = self.relay.send_to(&message, SocketAddrV4::new(*server, 67));
+            let _ = socket.send_to(&message, SocketAddrV4::new(*server, 67));
         }
         let start = now();
         let mut buffer = [0; 1500];
         while now().duration_since(start) < Duration::from_millis(300) {
-            let Ok((len, from)) = self.relay.recv_from(&mut buffer) else { continue };
+            let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
             if len > 240 && buffer[4..8] == xid && buffer[0] == 2 {
                 let address = Ipv4Addr::new(buffer[16], buffer[17], buffer[18], buffer[19]);
                 let std::net::IpAddr::V4(from) = from.ip() else { continue };

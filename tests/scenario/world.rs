@@ -16,7 +16,7 @@ use aplomado::exchange::reclaim::Cycles;
 use aplomado::exchange::request::{Job, Progress};
 use aplomado::exchange::serving::{Serving, StatsBook};
 use aplomado::exchange::stats::{LeaseStats, ShardCounters};
-use aplomado::exchange::{Arrival, Given, Outcome, Shard};
+use aplomado::exchange::{Arrival, Given, Outcome, Shard, SubnetScope};
 use aplomado::ids::{ClassId, InterfaceId, Lsn, ShardId, SubnetId};
 use aplomado::journal::{Change, LogRx, log_ring};
 use aplomado::lease::address::{AddressSpace, Retiring};
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) disk_works: bool,
     /// Classes of the HA scope.
     pub(crate) scope: Vec<ClassId>,
+    /// What judges queries by their subnet.
+    pub(crate) by_subnet: Option<Box<dyn SubnetScope>>,
     pub(crate) totals: Arc<LeaseStats>,
     members: String,
     logs: Vec<LogRx>,
@@ -167,6 +169,7 @@ impl World {
             row_count: 0,
             disk_works: true,
             scope: Vec::new(),
+            by_subnet: None,
             totals: book.totals,
             members: members.to_owned(),
             logs,
@@ -261,7 +264,7 @@ impl World {
             now: self.now,
             arrival,
             scope_classes: &self.scope,
-            by_subnet: None,
+            by_subnet: self.by_subnet.as_deref(),
             handed_over,
             key_hash: None,
         };
