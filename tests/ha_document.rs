@@ -174,4 +174,10 @@ fn its_configurations_are_taken() {
     let relationship = &mut whole["Dhcp4"]["hooks-libraries"][1]["parameters"]["high-availability"][0];
     relationship.as_object_mut().expect("a map").extend(tls.as_object().expect("a map").clone());
     check(&whole.to_string());
+    // The hub: its subnets and relationships in the place of the pair's.
+    let mut hub: Value = serde_json::from_str(blocks[2]).expect("JSON");
+    let dhcp4 = &mut whole["Dhcp4"];
+    dhcp4["hooks-libraries"][1]["parameters"]["high-availability"] = hub["high-availability"].take();
+    dhcp4["subnet4"] = hub["subnet4"].take();
+    check(&whole.to_string());
 }

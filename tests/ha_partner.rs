@@ -292,3 +292,40 @@ fn credentials_of_the_peers() {
         lab::until("reason in the log", || lab.log(1).contains("refused with 401").then_some(()));
     }
 }
+
+/// Two that are configured differently say so, once, when they meet; two that are alike say that.
+fn met(name: &'static str, programs: [Program; 2]) {
+    let mut setup = Setup::new(name, "hot-standby", &programs);
+    let subnet = |id: u32, subnet: &str, pool: &str| json!({ "id": id, "subnet": subnet, "pools": [{ "pool": pool }] });
+    let near = subnet(1, "10.77.0.0/16", "10.77.10.0 - 10.77.250.255");
+    setup.subnets_of =
+        vec![json!([near]), json!([near, subnet(9, "10.99.0.0/16", "10.99.0.10 - 10.99.0.20")])];
+    let Some(mut lab) = Lab::new(setup) else { return };
+    lab.setup.relationship = json!({ "max-ack-delay": 300 });
+    lab.configure(1);
+    lab.start_all();
+    lab.await_normal();
+    for server in (0..2).filter(|&server| programs[server] == Aplomado) {
+        let [here, there, side] = if server == 0 { ["250", "300", "there"] } else { ["300", "250", "here"] };
+        let line =
+            format!("max-ack-delay is {here} here, {there} there; subnet 9 (10.99.0.0/16) is only {side}");
+        lab::until(&line, || lab.log(server).contains(&line).then_some(()));
+        assert_eq!(lab.log(server).matches("HA_PEER_DIFFERS").count(), 1);
+    }
+    // The second one is put right and starts again.
+    lab.setup.relationship = json!({});
+    lab.kill(1);
+    lab.setup.subnets_of = vec![json!([near]), json!([near])];
+    lab.configure(1);
+    lab.start(1);
+    lab.await_normal();
+    for server in (0..2).filter(|&server| programs[server] == Aplomado) {
+        lab::until("agreement", || lab.log(server).contains("HA_PEER_AGREES").then_some(()));
+    }
+}
+
+#[test]
+fn what_differs_between_the_configurations_is_said_when_they_meet() {
+    met("m-aa", [Aplomado, Aplomado]);
+    met("m-ak", [Aplomado, Kea]);
+}

@@ -30,6 +30,7 @@ pub mod rejected;
 pub mod relationship;
 pub mod relationships;
 pub mod service;
+pub mod settings;
 pub mod states;
 pub mod sync;
 pub mod unacked;

@@ -113,7 +113,9 @@ fn start_and_serve(
     for name in crate::ha::command::request::HA_COMMANDS {
         commands.register_elsewhere(name, Presence::Ha);
     }
-    commands.register_elsewhere(crate::ha::partner::BULK_COMMAND, Presence::Ha);
+    for name in [crate::ha::partner::BULK_COMMAND, crate::ha::settings::SETTINGS_COMMAND] {
+        commands.register_elsewhere(name, Presence::Ha);
+    }
     let mut api = ControlLoop::new([commands, CommandTable::agent()]).map_err(refused)?;
     let capacity = tree.aplomado.max_leases.unwrap_or_else(|| plan.lease_capacity());
     let mut book = StatsBook::default();

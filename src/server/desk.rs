@@ -28,6 +28,7 @@ use crate::ha::backlog::Operation;
 use crate::ha::command::bulk::{BulkFailure, BulkItems};
 use crate::ha::command::lease::{BadLease, Update4};
 use crate::ha::partner::BULK_COMMAND;
+use crate::ha::settings::SETTINGS_COMMAND;
 use crate::ids::{InterfaceId, Lsn, ShardId, SubnetId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
@@ -601,6 +602,13 @@ impl Backend for Desk {
             Asked::WriteLeases(file) => self.start_writing(ticket, PathBuf::from(file)),
             Asked::Command(command) if self.ha.is_some() && command.name == BULK_COMMAND => {
                 self.apply_bulk(ticket, &command);
+            }
+            Asked::Command(command) if command.name == SETTINGS_COMMAND => {
+                let answer = match &self.ha {
+                    Some(ha) => ha.settings(&self.engine),
+                    None => Answer::unsupported(&command.name),
+                };
+                self.done.push((ticket, Completion::Answer(answer)));
             }
             Asked::Command(command) => {
                 let now = self.clock.now();

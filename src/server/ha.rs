@@ -20,6 +20,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use super::engine::Engine;
 use crate::allocate::Share;
 use crate::config::json::Value;
+use crate::config::plan::Subnet;
 use crate::config::tree::{Dhcp4, Feature, Subnet4};
 use crate::control::backend::{Daemon, Ticket as ApiTicket};
 use crate::control::command::{Answer as ApiAnswer, Arguments, Command};
@@ -34,12 +35,13 @@ use crate::ha::backlog::Delayed;
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
 use crate::ha::command::request::{HaCommand, HaRequest, is_listener_command};
-use crate::ha::command::{Answer, HeartbeatAnswer, Verdict, verdict};
+use crate::ha::command::{Answer, HeartbeatAnswer, PeerAnswer, Verdict, verdict};
 use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
 use crate::ha::partner::{Hint, Partner};
 use crate::ha::relationship::{Action, CommandToken, Event, Level, Message, Relationship, Ticket};
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
+use crate::ha::settings::{SETTINGS_COMMAND, Settings};
 use crate::ha::states::{Mode, Role as PeerRole, State};
 use crate::ha::sync::{SubnetFilter, Sync, SyncParams};
 use crate::ha::unacked::Traffic;
@@ -54,6 +56,8 @@ use links::{Links, Update};
 use workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
 
 const HA: &str = "kea-dhcp4.ha-hooks";
+/// Differences between two configurations that the log names; of the others it says how many there are.
+const DIFFERENCES_TOLD_MAX: usize = 8;
 /// Where the number of an order says which relationship copies.
 const COPY_INDEX_SHIFT: u32 = 56;
 
@@ -228,6 +232,8 @@ pub struct Ha {
 struct Member {
     /// Its number.
     index: usize,
+    /// Whether there is no other.
+    is_alone: bool,
     config: RelationshipConfig,
     links: Arc<Links>,
     partners: Vec<Partner>,
@@ -241,6 +247,12 @@ struct Member {
     lost: Vec<u64>,
     /// The number of its last order to a shard.
     number: u64,
+    /// What was said last of what each peer runs.
+    known: Vec<String>,
+    /// The state that the partner was last heard to be in.
+    heard: Option<State>,
+    /// What was said last of where the partner's configuration differs.
+    told: Option<Vec<String>>,
 }
 
 /// What a server with HA starts with: made before the engine, finished after it.
@@ -336,9 +348,10 @@ impl Prepared {
     pub fn build(self, now: Now) -> (Ha, Vec<(usize, PeerWork)>) {
         let configs = self.members.iter().map(|member| member.config.clone()).collect();
         let mut ha = Ha { relationships: Relationships::new(configs, now), members: Vec::new() };
+        let is_alone = self.members.len() == 1;
         let mut all = Vec::new();
         for (index, member) in self.members.into_iter().enumerate() {
-            let (member, work) = member.build(index);
+            let (member, work) = member.build(index, is_alone);
             ha.members.push(member);
             all.extend(work.into_iter().map(|work| (index, work)));
         }
@@ -348,7 +361,7 @@ impl Prepared {
 }
 
 impl PreparedMember {
-    fn build(self, index: usize) -> (Member, Vec<PeerWork>) {
+    fn build(self, index: usize, is_alone: bool) -> (Member, Vec<PeerWork>) {
         let Self { config, links, queues } = self;
         let (reports_tx, reports) = unbounded();
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
@@ -381,7 +394,9 @@ impl PreparedMember {
         let partners = config.peers.iter().map(|peer| Partner::new(peer.compatibility)).collect();
         let member = Member {
             index,
+            is_alone,
             lost: vec![0; config.peers.len()],
+            known: vec![String::new(); config.peers.len()],
             config,
             links,
             partners,
@@ -393,6 +408,8 @@ impl PreparedMember {
             flushing: false,
             seen: Traffic::default(),
             number: copy_number(index),
+            heard: None,
+            told: None,
         };
         member.note_partners();
         (member, work)
@@ -431,6 +448,15 @@ impl Ha {
         parsed.is_some_and(|parsed| {
             parsed.relationships.iter().eq(self.members.iter().map(|member| &member.config))
         })
+    }
+
+    /// What a partner is told of this server's settings.
+    #[must_use]
+    pub fn settings(&self, engine: &Engine) -> ApiAnswer {
+        let list: Vec<Settings> = self.members.iter().map(|member| member.settings(engine)).collect();
+        let mut answer = Answer::success("settings of the relationships");
+        answer.arguments = Some(Settings::to_value(&list));
+        api_answer(answer)
     }
 
     /// The list of `status-get`.
@@ -502,7 +528,7 @@ impl Ha {
         let mut done = Done::default();
         let Self { relationships, members } = self;
         for member in &mut *members {
-            member.take_in(relationships, now);
+            member.take_in(relationships, engine, now);
         }
         if relationships.deadline().is_some_and(|at| at <= now.mono) {
             relationships.timer(now);
@@ -555,7 +581,7 @@ impl Member {
     }
 
     /// What shards and workers have to say.
-    fn take_in(&mut self, relationships: &mut Relationships, now: Now) {
+    fn take_in(&mut self, relationships: &mut Relationships, engine: &Engine, now: Now) {
         self.take_delayed(relationships);
         let unsent = self.links.unsent.swap(0, Ordering::Relaxed);
         if unsent > 0 {
@@ -564,7 +590,7 @@ impl Member {
         self.observe(relationships, now);
         let reports: Vec<Report> = self.reports.try_iter().collect();
         for report in reports {
-            self.take_report(relationships, now, report);
+            self.take_report(relationships, engine, now, report);
         }
     }
 
@@ -613,7 +639,7 @@ impl Member {
         }
     }
 
-    fn take_report(&mut self, relationships: &mut Relationships, now: Now, report: Report) {
+    fn take_report(&mut self, relationships: &mut Relationships, engine: &Engine, now: Now, report: Report) {
         match report {
             Report::Answered(Tag::Heartbeat(ticket), answer) => {
                 let result = HeartbeatAnswer::parse(answer);
@@ -623,6 +649,13 @@ impl Member {
                         scopes: answer.scopes.is_some(),
                     });
                     self.note_partners();
+                    // One that begins anew has been started again, perhaps as another program or with another configuration, and faster
+                    // than anybody could miss it.
+                    let before = self.heard.replace(answer.state);
+                    if answer.state == State::Waiting && before.is_some_and(|before| before != State::Waiting)
+                    {
+                        self.ask_commands(partner);
+                    }
                 }
                 self.event(relationships, now, Event::Heartbeat { ticket, result });
             }
@@ -640,14 +673,20 @@ impl Member {
                 }
             }
             Report::Answered(Tag::Commands(position), answer) => {
-                let names =
-                    answer.ok().filter(crate::ha::command::PeerAnswer::is_success).and_then(|answer| {
-                        let list = answer.arguments?;
-                        let names =
-                            list.as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned));
-                        Some(names.collect::<Vec<String>>())
-                    });
+                let names = answer.ok().filter(PeerAnswer::is_success).and_then(|answer| {
+                    let list = answer.arguments?;
+                    let names = list.as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned));
+                    Some(names.collect::<Vec<String>>())
+                });
+                self.ask_settings(position, names.as_deref());
                 self.learn_commands(position, names);
+            }
+            Report::Answered(Tag::Settings(position), answer) => {
+                let arguments =
+                    answer.ok().filter(PeerAnswer::is_success).and_then(|answer| answer.arguments);
+                if let Some(arguments) = arguments {
+                    self.compare_settings(engine, position, &arguments);
+                }
             }
             Report::Answered(Tag::Sync(ticket) | Tag::Page(ticket), answer) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
@@ -675,12 +714,77 @@ impl Member {
         }
     }
 
+    /// Asks the partner for what both should say alike, when it has a command for that.
+    fn ask_settings(&self, position: usize, names: Option<&[String]>) {
+        let knows = |command: &str| names.is_some_and(|names| names.iter().any(|name| name == command));
+        let command = [SETTINGS_COMMAND, "config-get"].into_iter().find(|command| knows(command));
+        if let Some(command) = command.filter(|_| self.config.partner() == Some(position)) {
+            let body = outgoing::body(Family::V4, command, None);
+            self.send(position, self.command_job(Tag::Settings(position), body));
+        }
+    }
+
+    /// What this server says of the relationship.
+    fn settings(&self, engine: &Engine) -> Settings {
+        let serving = engine.serving();
+        let filter = if self.is_alone { SubnetFilter::All } else { self.filter(engine) };
+        let subnets = serving.plan.subnets.iter().filter(|subnet| filter.keeps(subnet.id));
+        let text =
+            |subnet: &Subnet| (u64::from(subnet.id.0), format!("{}/{}", subnet.prefix, subnet.prefix_len));
+        Settings::of(&self.config, subnets.map(text))
+    }
+
+    /// Says once where the two servers do not say the same.
+    fn compare_settings(&mut self, engine: &Engine, position: usize, arguments: &serde_json::Value) {
+        let here = self.settings(engine);
+        let name = &self.config.peers[position].name;
+        let told = match Settings::read(arguments, &self.config.own().name) {
+            None => vec![format!("it has no relationship with a peer called '{}'", self.config.own().name)],
+            Some(there) => here.differences(&there),
+        };
+        if self.told.as_ref() == Some(&told) {
+            return;
+        }
+        if told.is_empty() {
+            log!(
+                Severity::Info,
+                HA,
+                HA_PEER_AGREES,
+                "{name} has the same names, delays and subnets as this server"
+            );
+        } else {
+            let more = match told.len().saturating_sub(DIFFERENCES_TOLD_MAX) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            let first = told[..told.len().min(DIFFERENCES_TOLD_MAX)].join("; ");
+            log!(
+                Severity::Warn,
+                HA,
+                HA_PEER_DIFFERS,
+                "{name} is not configured as this server is: {first}{more}"
+            );
+        }
+        self.told = Some(told);
+    }
+
     fn learn_commands(&mut self, position: usize, names: Option<Vec<String>>) {
         let known = names.as_ref().map(|names| names.iter().map(String::as_str));
         self.partners[position].learn_commands(known);
         self.note_partners();
         let (name, what) = (&self.config.peers[position].name, self.partners[position].describe());
-        log!(Severity::Info, HA, HA_PEER_KNOWN, "in contact with {name}, which runs {what}");
+        if self.known[position] != what {
+            log!(Severity::Info, HA, HA_PEER_KNOWN, "in contact with {name}, which runs {what}");
+            self.known[position] = what;
+        }
+    }
+
+    /// Asks a peer anew what it is.
+    fn ask_commands(&mut self, position: usize) {
+        self.partners[position].forget();
+        self.note_partners();
+        let body = outgoing::list_commands(Family::V4);
+        self.send(position, self.command_job(Tag::Commands(position), body));
     }
 
     /// What update workers must know of the peers' programs.
@@ -757,10 +861,7 @@ impl Member {
             }
             Action::ContactRegained => {
                 if let Some(partner) = self.config.partner() {
-                    self.partners[partner].forget();
-                    self.note_partners();
-                    let body = outgoing::list_commands(Family::V4);
-                    self.send(partner, self.command_job(Tag::Commands(partner), body));
+                    self.ask_commands(partner);
                 }
             }
             Action::ContactLost => {

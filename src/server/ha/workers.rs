@@ -40,6 +40,8 @@ pub enum Tag {
     Flush(Ticket),
     /// `list-commands` of the peer at this position.
     Commands(usize),
+    /// The settings of the peer at this position.
+    Settings(usize),
     /// A short command of a synchronisation.
     Sync(Ticket),
     /// A page of a synchronisation.
