@@ -90,8 +90,8 @@ pub struct Shard {
     pub answered: Lsn,
     /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
     pub reclaims: Vec<Reclaims>,
-    /// The change of a lease that has just been lost to another client, or with its lease: no reply may leave for it.
-    pub(super) displaced: Option<(Lsn, LeaseRef)>,
+    /// Changes of leases that have just been lost to another client, or with their lease: no reply may leave for them.
+    pub(super) displaced: Vec<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
     desk: Desk,
     names: Names,
@@ -127,7 +127,7 @@ impl Shard {
             counters,
             answered: Lsn(u64::MAX),
             reclaims: Vec::new(),
-            displaced: None,
+            displaced: Vec::new(),
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
             names: Names::default(),
@@ -135,9 +135,9 @@ impl Shard {
         }
     }
 
-    /// The change whose reply must be taken back, after a step of [`Self::serve`].
-    pub const fn take_displaced(&mut self) -> Option<(Lsn, LeaseRef)> {
-        self.displaced.take()
+    /// A change whose reply must be taken back; to be asked for until there is none, after every step of [`Self::serve`].
+    pub fn take_displaced(&mut self) -> Option<(Lsn, LeaseRef)> {
+        self.displaced.pop()
     }
 
     /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.

@@ -11,7 +11,9 @@ use super::serving::Serving;
 use crate::ids::{LeaseRef, Lsn, SubnetId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::{Owner, Walk};
-use crate::lease::request::{LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use crate::lease::request::{
+    LeaseChange, LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode,
+};
 use crate::lease::{Lease4, Lease4Buf, LeaseState};
 use crate::time::Now;
 use crate::wire::drop::DropReason;
@@ -22,6 +24,8 @@ const SCAN_PER_STEP_MAX: u32 = 4096;
 const CHANGE_UNDER_WAY_S: u64 = 10;
 /// Leases that one step lists, removes or reclaims.
 const LEASES_PER_STEP_MAX: usize = 256;
+/// Changes of [`LeaseRequest::Apply`] that one step makes: about as much work as a batch of packets.
+const CHANGES_PER_STEP_MAX: usize = 64;
 
 /// A request under way in a shard.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub struct Job {
     request: LeaseRequest,
     at: Ipv4Addr,
     found: Vec<Lease4Buf>,
+    replies: Vec<LeaseReply>,
     count: u64,
     lsn: Lsn,
 }
@@ -50,7 +55,7 @@ impl Job {
             LeaseRequest::List { from, .. } => next(*from).unwrap_or(Ipv4Addr::BROADCAST),
             _ => Ipv4Addr::UNSPECIFIED,
         };
-        Self { request, at, found: Vec::new(), count: 0, lsn: Lsn(0) }
+        Self { request, at, found: Vec::new(), replies: Vec::new(), count: 0, lsn: Lsn(0) }
     }
 }
 
@@ -83,21 +88,15 @@ impl Shard {
                 Progress::Done(reply, lsn)
             }
             LeaseRequest::Delete { key, origin } => {
-                let Some(lease) = self.lookup(&key) else {
-                    return Progress::Done(LeaseReply::NotFound, Lsn(0));
-                };
-                // What the partner has done with is gone already: here is a newer lease of which it does not know yet.
-                if matches!(origin, Origin::Partner { .. }) && self.is_unanswered(lease) {
-                    return Progress::Done(LeaseReply::NotFound, Lsn(0));
-                }
-                self.displaced = Some((self.leases.table.record(lease).pending_lsn(), lease));
-                let deleted = match self.leases.ready() {
-                    Ok(()) => self.leases.delete(serving, lease, change_origin(origin)),
-                    Err(reason) => Err(reason),
-                };
-                match deleted {
-                    Ok(lsn) => Progress::Done(LeaseReply::Deleted, lsn),
-                    Err(reason) => Progress::Done(LeaseReply::Full(reason.help()), Lsn(0)),
+                let (reply, lsn) = self.remove(serving, &key, origin);
+                Progress::Done(reply, lsn)
+            }
+            LeaseRequest::Apply { changes, mode, origin } => {
+                if self.apply_step(serving, now, &mut job, &changes, mode, origin) {
+                    Progress::Done(LeaseReply::Applied(job.replies), job.lsn)
+                } else {
+                    job.request = LeaseRequest::Apply { changes, mode, origin };
+                    Progress::More(job)
                 }
             }
             LeaseRequest::Get(key) => {
@@ -151,6 +150,48 @@ impl Shard {
         }
     }
 
+    /// Makes further changes of many; true when all are made. Those that find no room in the log wait for a later step.
+    fn apply_step(
+        &mut self,
+        serving: &Serving,
+        now: Now,
+        job: &mut Job,
+        changes: &[LeaseChange],
+        mode: PutMode,
+        origin: Origin,
+    ) -> bool {
+        job.replies.reserve_exact(changes.len() - job.replies.len());
+        for change in changes.iter().skip(job.replies.len()).take(CHANGES_PER_STEP_MAX) {
+            if self.leases.ready().is_err() {
+                return false;
+            }
+            let (reply, lsn) = match change {
+                LeaseChange::Put(lease) => self.put(serving, now, &lease.view(), mode, origin),
+                LeaseChange::Delete(address) => self.remove(serving, &LeaseKey::Address(*address), origin),
+            };
+            job.lsn = lsn.max(job.lsn);
+            job.replies.push(reply);
+        }
+        job.replies.len() == changes.len()
+    }
+
+    fn remove(&mut self, serving: &Serving, key: &LeaseKey, origin: Origin) -> (LeaseReply, Lsn) {
+        let Some(lease) = self.lookup(key) else { return (LeaseReply::NotFound, Lsn(0)) };
+        // What the partner has done with is gone already: here is a newer lease of which it does not know yet.
+        if matches!(origin, Origin::Partner { .. }) && self.is_unanswered(lease) {
+            return (LeaseReply::NotFound, Lsn(0));
+        }
+        self.displaced.push((self.leases.table.record(lease).pending_lsn(), lease));
+        let deleted = match self.leases.ready() {
+            Ok(()) => self.leases.delete(serving, lease, change_origin(origin)),
+            Err(reason) => Err(reason),
+        };
+        match deleted {
+            Ok(lsn) => (LeaseReply::Deleted, lsn),
+            Err(reason) => (LeaseReply::Full(reason.help()), Lsn(0)),
+        }
+    }
+
     fn put(
         &mut self,
         serving: &Serving,
@@ -182,7 +223,7 @@ impl Shard {
                 let kept = mode == PutMode::Newer;
                 return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }
-            self.displaced = Some((self.leases.table.record(old).pending_lsn(), old));
+            self.displaced.push((self.leases.table.record(old).pending_lsn(), old));
         }
         let stored = match old {
             Some(old) => self.leases.update(serving, old, lease, change_origin(origin)),

@@ -62,6 +62,15 @@ pub enum LeaseFilter {
     State(LeaseState, Option<SubnetId>),
 }
 
+/// One of many changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// Store a lease that is complete.
+    Put(Lease4Buf),
+    /// Remove the lease on this address.
+    Delete(Ipv4Addr),
+}
+
 /// A question or order to a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseRequest {
@@ -78,6 +87,15 @@ pub enum LeaseRequest {
     Delete {
         /// Which.
         key: LeaseKey,
+        /// Who asks.
+        origin: Origin,
+    },
+    /// Make many changes, in their order, each for itself: answered by [`LeaseReply::Applied`].
+    Apply {
+        /// The changes.
+        changes: Vec<LeaseChange>,
+        /// What must be there before a lease is stored.
+        mode: PutMode,
         /// Who asks.
         origin: Origin,
     },
@@ -126,4 +144,6 @@ pub enum LeaseReply {
     Leases(Vec<Lease4Buf>),
     /// How many leases were removed or reclaimed.
     Count(u64),
+    /// What became of each change of [`LeaseRequest::Apply`], in their order. They are durable when the last of them is.
+    Applied(Vec<LeaseReply>),
 }

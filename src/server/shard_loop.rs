@@ -692,7 +692,7 @@ impl<P: Port> ShardLoop<P> {
         let serving = Arc::clone(&self.serving);
         self.shard.answered = self.answered();
         let progress = self.shard.serve(&serving, now, job);
-        if let Some((lsn, lease)) = self.shard.take_displaced() {
+        while let Some((lsn, lease)) = self.shard.take_displaced() {
             let Self { park, slab, shard, .. } = self;
             park.cancel(lsn, lease, |parked| {
                 slab.put(parked.frame.frame);

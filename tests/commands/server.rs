@@ -143,6 +143,7 @@ impl FakeServer {
                 LeaseReply::Count((before - self.leases.len()) as u64)
             }
             LeaseRequest::Reclaim { .. } => LeaseReply::Count(0),
+            LeaseRequest::Apply { .. } => panic!("no command of the control API makes many changes at once"),
         }
     }
 
