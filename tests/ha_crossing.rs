@@ -7,7 +7,7 @@ mod scenario;
 use std::net::Ipv4Addr;
 
 use aplomado::ids::{Lsn, ShardId};
-use aplomado::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use aplomado::lease::request::{LeaseChange, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
 use aplomado::lease::{Lease4, Lease4Buf};
 use scenario::packet;
 use scenario::world::{Fate, World};
@@ -245,4 +245,83 @@ fn a_client_with_two_leases_keeps_the_one_that_it_asks_for() {
             assert_eq!(ours.held(), None, "{kind}: the other address is free for somebody else");
         }
     }
+}
+
+/// The query of a client for an address of its own: its number is the last octet of both.
+fn ask(number: u8) -> Vec<u8> {
+    packet::query(&format!("request mac=02:00:00:00:0c:{number:02x} want=192.0.2.{number} sid=192.0.2.1"), 7)
+}
+
+/// What a server would tell of its leases on these addresses, held by these clients.
+fn leases_to(server: &mut Server, numbers: std::ops::RangeInclusive<u8>) -> Vec<Lease4Buf> {
+    numbers
+        .map(|number| {
+            assert!(matches!(server.world.put(&ask(number), "v0"), Fate::Answered(_)));
+            let key = LeaseKey::Address(Ipv4Addr::new(192, 0, 2, number));
+            match server.serve_at(0, LeaseRequest::Get(key)) {
+                LeaseReply::Lease(lease) => lease,
+                other => panic!("expected the lease of {number}, found {other:?}"),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn of_many_changes_in_one_order_each_is_made_or_refused_for_itself() {
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    let of_ana = Server::new(1).lease_to(ANA);
+    let of_others = leases_to(&mut Server::new(1), 10..=12);
+    let changes = vec![
+        LeaseChange::Put(of_others[0].clone()),
+        LeaseChange::Put(of_ana.clone()),
+        LeaseChange::Put(of_others[1].clone()),
+        LeaseChange::Put(of_others[0].clone()),
+        LeaseChange::Put(of_others[2].clone()),
+        LeaseChange::Delete(of_others[2].view().address),
+        LeaseChange::Delete(Ipv4Addr::new(192, 0, 2, 40)),
+    ];
+    ours.partner_has_answered();
+    let (mode, origin) = (PutMode::Upsert, OF_THE_PARTNER);
+    let reply = ours.serve_at(0, LeaseRequest::Apply { changes, mode, origin });
+    use LeaseReply::{Added, Busy, Deleted, NotFound, Updated};
+    assert_eq!(
+        reply,
+        LeaseReply::Applied(vec![Added, Busy, Added, Updated, Added, Deleted, NotFound]),
+        "Ben may have been acknowledged; the same lease twice is one lease"
+    );
+    assert_eq!(ours.held(), Some(of_ben));
+    for (number, is_there) in [(10, true), (11, true), (12, false)] {
+        let get = LeaseRequest::Get(LeaseKey::Address(Ipv4Addr::new(192, 0, 2, number)));
+        assert_eq!(ours.serve_at(0, get) != NotFound, is_there, "{number}");
+    }
+    let changes = of_others[..2].iter().cloned().map(LeaseChange::Put).collect();
+    let (mode, origin) = (PutMode::Newer, OF_THE_PARTNER);
+    let reply = ours.serve_at(0, LeaseRequest::Apply { changes, mode, origin });
+    assert_eq!(reply, LeaseReply::Applied(vec![LeaseReply::Kept, LeaseReply::Kept]));
+}
+
+#[test]
+fn replies_of_every_lease_that_one_order_gives_away_are_taken_back() {
+    let (mut ours, mut primary) = (Server::new(1), Server::new(1));
+    leases_to(&mut ours, 10..=40);
+    ours.world.advance(1000);
+    let changes = (10..=40)
+        .map(|number| {
+            let client =
+                format!("request mac=02:00:00:00:0d:{number:02x} want=192.0.2.{number} sid=192.0.2.1");
+            assert!(matches!(primary.world.put(&packet::query(&client, 7), "v0"), Fate::Answered(_)));
+            let key = LeaseKey::Address(Ipv4Addr::new(192, 0, 2, number));
+            match primary.serve_at(0, LeaseRequest::Get(key)) {
+                LeaseReply::Lease(lease) => LeaseChange::Put(lease),
+                other => panic!("expected a lease, found {other:?}"),
+            }
+        })
+        .collect();
+    let (mode, origin) = (PutMode::Upsert, OF_THE_PRIMARY);
+    let reply = ours.serve_at(0, LeaseRequest::Apply { changes, mode, origin });
+    assert_eq!(reply, LeaseReply::Applied(vec![LeaseReply::Updated; 31]));
+    let taken_back = std::iter::from_fn(|| ours.world.shards[0].take_displaced());
+    let leases: std::collections::BTreeSet<_> = taken_back.map(|(lsn, _)| lsn).collect();
+    assert_eq!(leases.len(), 31, "none of the first clients may be told that it has an address");
 }

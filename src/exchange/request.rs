@@ -11,9 +11,7 @@ use super::serving::Serving;
 use crate::ids::{LeaseRef, Lsn, SubnetId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::{Owner, Walk};
-use crate::lease::request::{
-    LeaseChange, LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode,
-};
+use crate::lease::request::{LeaseChange, LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
 use crate::lease::{Lease4, Lease4Buf, LeaseState};
 use crate::time::Now;
 use crate::wire::drop::DropReason;
