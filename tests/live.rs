@@ -210,6 +210,17 @@ impl Server {
         answer["arguments"][name][0][0].as_i64().unwrap_or_else(|| panic!("{name}: {answer}"))
     }
 
+    /// Waits for what shards do between two packets.
+    fn await_statistic(&self, name: &str, value: i64) {
+        for _ in 0..200 {
+            if self.statistic(name) == value {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        assert_eq!(self.statistic(name), value, "{name}");
+    }
+
     fn add(&self, address: &str, subnet: u32) -> Value {
         let address: Ipv4Addr = address.parse().expect("an address");
         let [_, _, high, low] = address.octets();
@@ -514,6 +525,43 @@ fn counters_of_a_subnet_are_right_when_it_comes_back() {
     server.expect(0, "lease4-del", json!({ "ip-address": "10.9.0.2" }));
     server.expect(0, "config-set", json!({ "Dhcp4": whole }));
     assert_eq!((assigned(&server), server.statistic("assigned-addresses")), (3, 3));
+    server.stop();
+}
+
+#[test]
+fn counters_of_a_pool_are_right_when_pools_move() {
+    let place = Place::new();
+    let pools = |list: &[(u32, &str)]| {
+        let mut tree = place.base();
+        let list = list.iter().map(|(id, pool)| json!({ "pool-id": id, "pool": pool }));
+        tree["subnet4"][1]["pools"] = list.collect::<Vec<Value>>().into();
+        tree
+    };
+    let halves = pools(&[(1, "10.9.0.1-10.9.0.127"), (2, "10.9.0.128-10.9.0.250")]);
+    place.write_config(&halves);
+    let server = place.start();
+    for host in (100..160).filter(|host| host % 2 == 0) {
+        assert_eq!(server.add(&format!("10.9.0.{host}"), 2)["result"], 0);
+    }
+    let assigned = |pool: u32| server.statistic(&format!("subnet[2].pool[{pool}].assigned-addresses"));
+    assert_eq!((assigned(1), assigned(2)), (14, 16));
+    // The border moves, and leases change while the shards still count.
+    server.expect(
+        0,
+        "config-set",
+        json!({ "Dhcp4": pools(&[(1, "10.9.0.1-10.9.0.109"), (2, "10.9.0.110-10.9.0.250")]) }),
+    );
+    for host in [100, 112, 158] {
+        server.expect(0, "lease4-del", json!({ "ip-address": format!("10.9.0.{host}") }));
+    }
+    server.await_statistic("subnet[2].pool[1].assigned-addresses", 4);
+    server.await_statistic("subnet[2].pool[2].assigned-addresses", 23);
+    // One pool in the place of two, then both again.
+    server.expect(0, "config-set", json!({ "Dhcp4": pools(&[(1, "10.9.0.1-10.9.0.250")]) }));
+    server.expect(0, "config-set", json!({ "Dhcp4": halves }));
+    server.await_statistic("subnet[2].pool[1].assigned-addresses", 12);
+    server.await_statistic("subnet[2].pool[2].assigned-addresses", 15);
+    assert_eq!(server.statistic("subnet[2].assigned-addresses"), 27);
     server.stop();
 }
 

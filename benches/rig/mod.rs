@@ -123,6 +123,7 @@ impl Common {
                 retiring: Retiring::new(65_536),
                 log,
                 totals: Arc::clone(&book.totals),
+                recount: None,
             };
             (leases, rx)
         });

@@ -14,7 +14,7 @@ use crate::classify::steer::Steering;
 use crate::config::plan::SubnetIndex;
 use crate::ids::{HwAddr, LeaseRef, Lsn, ShardId, SubnetId};
 use crate::journal::{Change, ChangeOrigin, LogTx};
-use crate::lease::address::{AddressSpace, Claimed, Owner, Retiring};
+use crate::lease::address::{AddressSpace, Claimed, Owner, Retiring, Walk};
 use crate::lease::directory::Directory;
 use crate::lease::table::{KeyHash, LeaseTable, Origin, Record, TableError};
 use crate::lease::{Lease4, LeaseState};
@@ -62,6 +62,10 @@ pub(super) enum LetGo {
     },
 }
 
+/// Leases that one turn counts into the counters of pools, and addresses that it looks at for one of them.
+const RECOUNTED_PER_TURN_MAX: u32 = 256;
+const RECOUNT_SCAN_MAX: u32 = 4096;
+
 /// All that one shard knows and may change of leases.
 pub struct Leases {
     /// Which shard this is.
@@ -80,17 +84,22 @@ pub struct Leases {
     pub log: LogTx,
     /// The counters of leases of the whole server.
     pub totals: Arc<LeaseStats>,
+    /// While the counters of pools begin anew: the leases from this address on are still to be counted.
+    pub recount: Option<Ipv4Addr>,
 }
 
-/// The counters that a lease belongs to: the server's, its subnet's, its pool's.
+/// The counters that a lease belongs to: the server's, its subnet's, its pool's unless that has still to count it (from the address
+/// `recount` on).
 fn levels<'a>(
     serving: &'a Serving,
     totals: &'a LeaseStats,
     subnet_id: SubnetId,
     address: Ipv4Addr,
+    recount: Option<Ipv4Addr>,
 ) -> impl Iterator<Item = &'a LeaseStats> {
     let subnet = serving.plan.subnet_by_id(subnet_id);
-    let pool = subnet.and_then(|subnet| serving.plan.pool_of(subnet, address));
+    let is_counted = recount.is_none_or(|from| address < from);
+    let pool = subnet.filter(|_| is_counted).and_then(|subnet| serving.plan.pool_of(subnet, address));
     [
         Some(totals),
         // A subnet that is not there now keeps its counters right for when it comes back.
@@ -99,6 +108,12 @@ fn levels<'a>(
     ]
     .into_iter()
     .flatten()
+}
+
+/// How a lease in this state counts: as assigned, as declined.
+fn counts(state: LeaseState) -> (i64, i64) {
+    let used = matches!(state, LeaseState::Assigned | LeaseState::Declined);
+    (i64::from(used), i64::from(state == LeaseState::Declined))
 }
 
 /// Why a change of a lease is not made, as a reason to drop the packet that wanted it.
@@ -456,7 +471,7 @@ impl Leases {
         if record.state() == LeaseState::Reclaimed {
             return;
         }
-        for stats in levels(serving, &self.totals, record.subnet_id(), record.address()) {
+        for stats in levels(serving, &self.totals, record.subnet_id(), record.address(), self.recount) {
             add(&stats.reclaimed, 1);
             if record.state() == LeaseState::Declined {
                 add(&stats.reclaimed_declined, 1);
@@ -473,26 +488,69 @@ impl Leases {
         after: (LeaseState, SubnetId),
         counted: bool,
     ) {
-        let counts = |state| {
-            let used = matches!(state, LeaseState::Assigned | LeaseState::Declined);
-            (i64::from(used), i64::from(state == LeaseState::Declined))
-        };
         let (used_before, declined_before) = counts(before.0);
         let (used_after, declined_after) = counts(after.0);
         if (used_before, declined_before) == (used_after, declined_after) && before.1 == after.1 && !counted {
             return;
         }
-        for stats in levels(serving, &self.totals, before.1, address) {
+        for stats in levels(serving, &self.totals, before.1, address, self.recount) {
             add(&stats.assigned, -used_before);
             add(&stats.declined, -declined_before);
         }
-        for stats in levels(serving, &self.totals, after.1, address) {
+        for stats in levels(serving, &self.totals, after.1, address, self.recount) {
             add(&stats.assigned, used_after);
             add(&stats.declined, declined_after);
             if counted {
                 add(&stats.cumulative_assigned, 1);
             }
         }
+    }
+
+    /// Counts some of the leases that the counters of pools have not seen yet; true when there are more.
+    pub(super) fn recount_some(&mut self, serving: &Serving) -> bool {
+        let Some(mut at) = self.recount else { return false };
+        let mut left = RECOUNTED_PER_TURN_MAX;
+        while left > 0 {
+            left -= 1;
+            match self.space.walk(at, Ipv4Addr::BROADCAST, RECOUNT_SCAN_MAX) {
+                Walk::Held(address, owner) => {
+                    if let Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } = owner
+                        && shard == self.shard
+                    {
+                        self.count_in_pool(serving, lease);
+                    }
+                    match address.to_bits().checked_add(1) {
+                        Some(next) => at = Ipv4Addr::from_bits(next),
+                        None => {
+                            self.recount = None;
+                            return false;
+                        }
+                    }
+                }
+                Walk::More(address) => {
+                    at = address;
+                    break;
+                }
+                Walk::End => {
+                    self.recount = None;
+                    return false;
+                }
+            }
+        }
+        self.recount = Some(at);
+        true
+    }
+
+    fn count_in_pool(&self, serving: &Serving, lease: LeaseRef) {
+        let record = self.table.record(lease);
+        let subnet = serving.plan.subnet_by_id(record.subnet_id());
+        let Some(pool) = subnet.and_then(|subnet| serving.plan.pool_of(subnet, record.address())) else {
+            return;
+        };
+        let (used, declined) = counts(record.state());
+        let stats = serving.pool_stats(pool);
+        add(&stats.assigned, used);
+        add(&stats.declined, declined);
     }
 
     /// Tells the directory of a lease: its client identifier always, its hardware address when it lives elsewhere.

@@ -88,6 +88,8 @@ pub struct Shard {
     pub counters: Arc<ShardCounters>,
     /// Changes above this position wait for the answer of a peer that replies wait for; all are answered when there is none.
     pub answered: Lsn,
+    /// Which beginning of the counters of pools this shard has taken part in ([`Serving::renewal`]).
+    pub(super) renewal: u64,
     /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
     pub reclaims: Vec<Reclaims>,
     /// Changes of leases that have just been lost to another client, or with their lease: no reply may leave for them.
@@ -126,12 +128,21 @@ impl Shard {
             allocators,
             counters,
             answered: Lsn(u64::MAX),
+            renewal: 1,
             reclaims: Vec::new(),
             displaced: Vec::new(),
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
             names: Names::default(),
             context: Box::new([0; CONTEXT_BYTES_MAX]),
+        }
+    }
+
+    /// Before the first query of a new plan: when its pools are elsewhere, this shard's leases are counted into their new counters.
+    pub fn take_plan(&mut self, serving: &Serving) {
+        if self.renewal != serving.renewal {
+            self.renewal = serving.renewal;
+            self.leases.recount = Some(Ipv4Addr::UNSPECIFIED);
         }
     }
 

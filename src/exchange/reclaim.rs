@@ -90,7 +90,8 @@ impl Shard {
     /// One step of time's work: capped, to be called once per turn. True while there is more to do at once.
     pub fn pass_time(&mut self, serving: &Serving, now: Now, cycles: &mut Cycles) -> bool {
         let limits = serving.reclamation;
-        let mut more = self.lend_expired(serving, now);
+        let mut more = self.leases.recount_some(serving);
+        more |= self.lend_expired(serving, now);
         if limits.reclaim_wait_s > 0 && now.mono >= cycles.next_reclaim {
             more |= self.reclaim_cycle(serving, now, limits, cycles);
         }

@@ -1,13 +1,14 @@
 //! A plan as shards serve from it: the plan, and beside it the counters of its subnets and pools, which outlive it.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::answer::Arrival;
 use super::reclaim::Reclamation;
 use super::scope::RelationshipIndex;
 use super::stats::{LeaseStats, add};
-use crate::config::plan::{Plan, PoolIndex, SubnetIndex};
+use crate::config::plan::{Plan, Pool, PoolIndex, SubnetIndex};
 use crate::ids::{ClassId, InterfaceId, SubnetId};
 
 /// The counters of all subnets and pools that the server has ever had: a subnet that goes and comes back finds its own.
@@ -19,6 +20,10 @@ pub struct StatsBook {
     pools: HashMap<(SubnetId, u32), Arc<LeaseStats>>,
     /// Plans that were put together with these counters.
     served: u64,
+    /// The pools of the last plan: where they are is what their counters count.
+    ranges: Option<Vec<(SubnetId, u32, Ipv4Addr, Ipv4Addr)>>,
+    /// How often the counters of pools have begun anew.
+    renewals: u64,
 }
 
 /// What shards answer from: immutable but for the counters.
@@ -28,6 +33,8 @@ pub struct Serving {
     pub plan: Plan,
     /// Which one it is of those that share their counters: the first is 1.
     pub number: u64,
+    /// Which time it is that the counters of pools begin anew, because pools have moved: each shard counts its leases into them.
+    pub renewal: u64,
     /// `expired-leases-processing`.
     pub reclamation: Reclamation,
     /// Of each interface, by its [`InterfaceId`], how answers leave; nothing where the server does not listen.
@@ -50,6 +57,22 @@ impl StatsBook {
         add(&stats.declined, declined);
     }
 
+    /// Takes note of where the pools of `plan` are. When they are not where they were, what their counters say of leases is void.
+    fn note_pools(&mut self, plan: &Plan) {
+        let range = |pool: &Pool| (plan.subnet(pool.subnet).id, pool.pool_id, pool.first, pool.last);
+        let mut ranges: Vec<_> = plan.pools.iter().map(range).collect();
+        ranges.sort_unstable();
+        if self.ranges.as_ref() == Some(&ranges) {
+            return;
+        }
+        self.ranges = Some(ranges);
+        self.renewals += 1;
+        for stats in self.pools.values_mut() {
+            // Shards that still serve from the old plan go on with the old counters.
+            *stats = Arc::new(stats.without_leases());
+        }
+    }
+
     /// The counters of the subnets that `plan` does not have, ascending.
     fn absent(&self, plan: &Plan) -> Vec<(SubnetId, Arc<LeaseStats>)> {
         let others = self.subnets.iter().filter(|(id, _)| plan.subnet_by_id(**id).is_none());
@@ -68,6 +91,7 @@ impl Serving {
         arrivals: Vec<Option<Arrival>>,
         book: &mut StatsBook,
     ) -> Self {
+        book.note_pools(&plan);
         let subnet_stats = plan
             .subnets
             .iter()
@@ -86,6 +110,7 @@ impl Serving {
         Self {
             plan,
             number: book.served,
+            renewal: book.renewals,
             reclamation,
             arrivals,
             scope_classes: Vec::new(),

@@ -198,6 +198,28 @@ pub struct LeaseStats {
     pub fail_classes: AtomicI64,
 }
 
+impl LeaseStats {
+    /// The same counts of what has happened, and no leases.
+    #[must_use]
+    pub fn without_leases(&self) -> Self {
+        let copy = |counter: &AtomicI64| AtomicI64::new(counter.load(Ordering::Relaxed));
+        Self {
+            assigned: AtomicI64::new(0),
+            declined: AtomicI64::new(0),
+            cumulative_assigned: copy(&self.cumulative_assigned),
+            reclaimed: copy(&self.reclaimed),
+            reclaimed_declined: copy(&self.reclaimed_declined),
+            reuses: copy(&self.reuses),
+            reservation_conflicts: copy(&self.reservation_conflicts),
+            fail_shared_network: copy(&self.fail_shared_network),
+            fail_subnet: copy(&self.fail_subnet),
+            fail_no_pools: copy(&self.fail_no_pools),
+            fail: copy(&self.fail),
+            fail_classes: copy(&self.fail_classes),
+        }
+    }
+}
+
 /// Adds to a shared counter.
 pub fn add(counter: &AtomicI64, count: i64) {
     counter.fetch_add(count, Ordering::Relaxed);

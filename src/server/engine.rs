@@ -292,6 +292,7 @@ impl Engine {
                 retiring: Retiring::new(RETIRING_MAX),
                 log,
                 totals: Arc::clone(&start.book.totals),
+                recount: None,
             }));
             logs.push((rx, Arc::new(Watermark::default())));
         }

@@ -327,6 +327,7 @@ impl<P: Port> ShardLoop<P> {
                 *place = Some(std::mem::replace(&mut self.shard.allocators, fresh));
             }
         }
+        self.shard.take_plan(&self.serving);
         self.shard.leases.table.set_hold_reclaimed_s(self.serving.reclamation.hold_s);
     }
 

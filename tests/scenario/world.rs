@@ -146,6 +146,7 @@ impl World {
                 retiring: Retiring::new(4096),
                 log,
                 totals: Arc::clone(&book.totals),
+                recount: None,
             };
             let allocators = Allocators::new(&serving.plan, SEED, id, shard_count, Share::Whole);
             shards.push(Shard::new(leases, allocators, Arc::new(ShardCounters::default())));
