@@ -436,6 +436,57 @@ fn frames_beyond_the_ring_are_dropped_and_counted() {
 }
 
 #[test]
+fn flood_of_discovers_leaves_others_their_ring_and_a_part_of_each_batch() {
+    let Some(wire) = Wire::new("flood") else { return };
+    let options = PacketOptions { ring_slots: 64, ..PacketOptions::default() };
+    for shards in [1, 2] {
+        let mut servers: Vec<_> =
+            wire.server_ports(shards, &options).into_iter().map(|port| set_of([port])).collect();
+        let mut client = wire.client();
+        let of_kind = |kind: u8, mark: u8| {
+            let mut frame = broadcast(mark);
+            frame[282..285].copy_from_slice(&[53, 1, kind]);
+            frame
+        };
+        client.send(&(0..200).map(|mark| of_kind(1, mark)).collect::<Vec<_>>());
+        client.send(&(0..20).map(|mark| of_kind(3, mark)).collect::<Vec<_>>());
+        let kind_of = |bytes: &[u8]| (bytes[284], bytes[282]);
+        let (mut requests, mut discovers, mut dropped, mut batch) = (0, 0, 0, RxBatch::new());
+        for server in &mut servers {
+            while server.recv(&mut batch) > 0 {
+                let kinds: Vec<(u8, u8)> =
+                    batch.frames().iter().map(|frame| kind_of(server.bytes(frame))).collect();
+                let first = kinds.iter().take_while(|kind| **kind == (3, 53)).count();
+                assert!(kinds[first..].iter().all(|kind| *kind == (1, 53)), "REQUESTs come first: {kinds:?}");
+                requests += first;
+                discovers += kinds.len() - first;
+                server.recycle(&mut batch);
+            }
+            server.recycle(&mut batch);
+            let stats = server.ports_mut()[0].stats();
+            assert_eq!(stats.rx_kernel_dropped, 0);
+            dropped += stats.rx_discover_dropped;
+        }
+        assert_eq!(requests, 20, "no REQUEST is lost");
+        let of_shard = |shard: u8| {
+            let of = (0..200).filter(|mark| shard_of([2, 1, 0, 0, 0, *mark], shards) == shard);
+            of.count().min(64)
+        };
+        assert_eq!(discovers, (0..shards).map(of_shard).sum::<usize>(), "full rings of DISCOVERs");
+        assert_eq!(dropped, 200 - u64::try_from(discovers).expect("few"));
+        // The other way round: what has a ring of its own is not forgotten.
+        if let [server] = servers.as_mut_slice() {
+            client.send(&(0..64).map(|mark| of_kind(3, mark)).collect::<Vec<_>>());
+            client.send(&[of_kind(1, 1)]);
+            assert_eq!(server.recv(&mut batch), 64);
+            let at = batch.frames().iter().position(|frame| kind_of(server.bytes(frame)) == (1, 53));
+            assert_eq!(at, Some(56), "after seven eighths of the first batch");
+            server.recycle(&mut batch);
+        }
+    }
+}
+
+#[test]
 fn link_that_goes_down_and_up_again_is_heard_again_and_never_spins() {
     let Some(wire) = Wire::new("updown") else { return };
     let mut server = set_of(wire.server_ports(2, &PacketOptions::default()).into_iter().take(1));

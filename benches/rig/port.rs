@@ -66,6 +66,10 @@ impl Port for BenchPort {
         self.count > 0
     }
 
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let mut report = SendReport::default();
         for (place, sent) in self.out.iter_mut().zip(batch.frames()) {
@@ -83,7 +87,7 @@ impl Port for BenchPort {
         PortStats::default()
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 }

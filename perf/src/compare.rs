@@ -141,13 +141,17 @@ pub(crate) const OFFER: &str = "OFFER only, server on one core";
 pub(crate) const DORA: &str = "DORA, durable";
 pub(crate) const RENEW: &str = "renewals, 64 under way";
 pub(crate) const PAIR: &str = "DORA, pair";
-pub(crate) const PEAK: &str = "DORA, server on one core";
-pub(crate) const OVERLOAD: &str = "DORA, server on one core, 5 x";
+pub(crate) const PEAK: &str = "DORA, 100 classes, server on one core";
+pub(crate) const OVERLOAD: &str = "DORA, 100 classes, server on one core, 5 x";
 /// Half of what Kea carries.
 pub(crate) const HALF: &str = "at half of Kea's highest rate";
 pub(crate) const HALF_PAIR: &str = "pairs at half of a Kea pair's highest rate";
 /// What a partner costs.
 pub(crate) const COST: &str = "CPU time alone and as a pair, 5000/s";
+
+/// What makes a query costly, and clients slow, where more is offered than a server carries.
+const CLASSES: u32 = 100;
+const THINK_MS: u32 = 2;
 
 const KEA_RATES: (f64, f64) = (7_500.0, 2_450.0);
 
@@ -189,7 +193,7 @@ impl Run<'_> {
     }
 
     fn load(&self, exchange: &'static str, has_own_core: bool) -> Load {
-        Load { exchange, seconds: self.seconds, has_own_core }
+        Load { exchange, seconds: self.seconds, has_own_core, think_ms: 0 }
     }
 
     /// The highest rate of a team, in one round.
@@ -228,9 +232,14 @@ impl Run<'_> {
     }
 
     /// Peak with the server on one core, then five times that.
+    ///
+    /// Both servers have [`CLASSES`] to evaluate: a generator with one core cannot offer five times what a server with nothing to do
+    /// but leases carries. Clients think before they ask for their offer, for otherwise REQUESTs come into the very places that a
+    /// batch of DISCOVERs has left.
     fn overload(&mut self, team: &Team) {
-        let load = self.load("dora", true);
-        let (guess, precision) = (team.kinds[0].guess(false) / 1.5, self.precision);
+        let team = &Team { classes: CLASSES, ..team.clone() };
+        let load = Load { think_ms: THINK_MS, ..self.load("dora", true) };
+        let (guess, precision) = (team.kinds[0].guess(false) / 3.0, self.precision);
         self.with(OVERLOAD, team, true, |run, session| {
             let mut seen = Vec::new();
             let best = session.search(load, guess, precision, &mut seen)?.ok_or("no rate is carried")?;

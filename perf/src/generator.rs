@@ -3,6 +3,7 @@
 //! One thread, no allocation once the exchanges under way have reached their number. Generic over the port, so that the tests
 //! run it in one process.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -20,6 +21,10 @@ use crate::{clock, nanoseconds, wire};
 const TIMEOUT_NS_MAX: u64 = 64_000_000_000;
 /// Clients that are looked at for one that can do what is asked, before something else is done.
 const SEARCH_MAX: u32 = 256;
+/// Batches of answers that are taken in one turn.
+const BATCHES_PER_TURN: usize = 16;
+/// Exchanges that begin in one turn, so that answers are read in between.
+const STARTS_PER_TURN: usize = BATCH_MAX / 2;
 
 /// A generator and everything it remembers.
 pub(crate) struct Generator<P> {
@@ -41,6 +46,9 @@ pub(crate) struct Generator<P> {
     sleep: bool,
     progress: bool,
     late: Vec<u32>,
+    /// How long a client thinks about an OFFER, and who does: when it is done, and its exchange's `xid`.
+    think_ns: u64,
+    thinking: VecDeque<(u64, u32)>,
 }
 
 impl<P: Port> Generator<P> {
@@ -69,6 +77,8 @@ impl<P: Port> Generator<P> {
             sleep: arguments.sleep,
             progress: !arguments.quiet && std::io::stderr().is_terminal(),
             late: Vec::new(),
+            think_ns: arguments.think_ms * 1_000_000,
+            thinking: VecDeque::new(),
         }
     }
 
@@ -118,6 +128,9 @@ impl<P: Port> Generator<P> {
                 break;
             }
             let received = self.receive(now_ns);
+            if now_ns < stop_ns {
+                self.report.started_in_time = self.report.started();
+            }
             // In open loop all that was due before the stop begins, be it late; otherwise the generator's own delay would hide some.
             let next_due_ns = match active_ns {
                 None => self.begin_due(pace, mix, &mut begun, (begin_ns, stop_ns), now_ns),
@@ -162,8 +175,7 @@ impl<P: Port> Generator<P> {
         (begin_ns, stop_ns): (u64, u64),
         now_ns: u64,
     ) -> u64 {
-        // At most two batches a turn, so that answers are read in between.
-        for _ in 0..2 * BATCH_MAX {
+        for _ in 0..STARTS_PER_TURN {
             let due_ns = match pace {
                 Pace::Open(gap_ns) => begin_ns + due_after(*begun, gap_ns),
                 Pace::Closed(window) if self.exchanges.len() < window => now_ns,
@@ -300,7 +312,20 @@ impl<P: Port> Generator<P> {
         self.report.send_failed += u64::from(report.full) + u64::from(report.failed);
     }
 
+    /// Clients that have thought about their OFFER ask for it.
+    fn ask_for_offers(&mut self, now_ns: u64) {
+        while let Some((ready_ns, xid)) = self.thinking.front().copied()
+            && ready_ns <= now_ns
+        {
+            self.thinking.pop_front();
+            if let Some(slot) = self.exchanges.slot(xid) {
+                self.send(slot, now_ns);
+            }
+        }
+    }
+
     fn turn_end(&mut self, now_ns: u64) {
+        self.ask_for_offers(now_ns);
         let mut late = std::mem::take(&mut self.late);
         self.exchanges.expire(now_ns, &mut late);
         for slot in late.drain(..) {
@@ -318,7 +343,22 @@ impl<P: Port> Generator<P> {
         self.flush();
     }
 
+    /// Takes what has arrived before anything new begins: a generator that begins more than it can hear the answers of loses
+    /// them, and measures itself.
     fn receive(&mut self, now_ns: u64) -> usize {
+        let mut received = 0;
+        for _ in 0..BATCHES_PER_TURN {
+            let count = self.receive_batch(now_ns);
+            received += count;
+            if count < BATCH_MAX {
+                break;
+            }
+            self.flush();
+        }
+        received
+    }
+
+    fn receive_batch(&mut self, now_ns: u64) -> usize {
         let mut arrived = std::mem::take(&mut self.arrived);
         let count = self.set.recv(&mut arrived);
         self.report.received += u64::try_from(count).expect("a batch is small");
@@ -376,7 +416,12 @@ impl<P: Port> Generator<P> {
                 exchange.attempts = 0;
                 exchange.offered = reply.yiaddr;
                 exchange.server_id = reply.server_id;
-                self.send(slot, now_ns);
+                if self.think_ns == 0 {
+                    self.send(slot, now_ns);
+                } else {
+                    exchange.deadline_ns = now_ns + self.think_ns + self.timeout_ns;
+                    self.thinking.push_back((now_ns + self.think_ns, reply.xid));
+                }
             }
             (kind::ACK, true) => {
                 let asked = if exchange.goal == Goal::Renew {

@@ -210,7 +210,7 @@ fn cleanup(count: u32) -> Result<Row, String> {
         let mut one = team.start_one(&lab, 0, None)?;
         wait_answer(&lab, 0, &mut one, 120.0)?;
         let mut session = Session::over(team, lab, vec![one]);
-        let load = Load { exchange: "dora", seconds: 8.0, has_own_core: false };
+        let load = Load { exchange: "dora", seconds: 8.0, has_own_core: false, think_ms: 0 };
         let probe = session.probe(load, 4000.0)?;
         let is_cleaned =
             session.lab.path(0, "csv.2").exists() || session.lab.path(0, "csv.completed").exists();

@@ -53,6 +53,10 @@ pub(crate) struct Arguments {
     /// Wait for an answer this many milliseconds before the first repetition; varied by a quarter each way when attempts are more than one.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=64_000))]
     pub(crate) timeout_ms: u64,
+    /// A client answers an OFFER after this many milliseconds. Without it, REQUESTs follow a batch of OFFERs into the very places that
+    /// the server has just freed, which flatters a server that is overloaded.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) think_ms: u64,
     /// Play a relay with this address: give `giaddr`, and send to --server.
     #[arg(long, requires = "server")]
     pub(crate) giaddr: Option<Ipv4Addr>,
@@ -257,6 +261,18 @@ mod tests {
         assert_eq!((report.completed(), report.lost(), bound), (500, 0, 500));
         assert!(report.sent_again > 100, "{} messages were sent again", report.sent_again);
         assert!(active < 60_000_000_000);
+    }
+
+    #[test]
+    fn thinking_clients_complete_later_and_send_no_more() {
+        let (report, _, _) = run_against(
+            "-r 1000 -d 0.3 -c 600 --drain 5 --think-ms 40",
+            Faults::default(),
+            reflect::address_of,
+        );
+        assert_eq!((report.started(), report.completed(), report.sent), (300, 300, 600));
+        assert_eq!(report.started_in_time, 300);
+        assert!(report.whole.quantile_us(0.001) >= 40_000.0, "no exchange is shorter than the thought");
     }
 
     #[test]

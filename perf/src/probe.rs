@@ -17,6 +17,8 @@ pub(crate) struct Probe {
     pub(crate) rate: f64,
     /// Exchanges begun, per second: less than asked for where the generator is the limit.
     pub(crate) started: f64,
+    /// Exchanges begun while load was to be offered, per second.
+    pub(crate) offered: f64,
     /// Exchanges completed while load was offered, per second.
     pub(crate) completed: f64,
     pub(crate) lost_percent: f64,
@@ -39,7 +41,7 @@ impl Probe {
 
     pub(crate) fn json(&self) -> Value {
         json!({
-            "rate": self.rate, "started_per_second": self.started, "completed_per_second": self.completed,
+            "rate": self.rate, "started_per_second": self.started, "offered_per_second": self.offered, "completed_per_second": self.completed,
             "lost_percent": self.lost_percent, "offer_p50_us": self.offer_p50_us, "p50_us": self.p50_us,
             "p99_us": self.p99_us, "p99_9_us": self.p999_us, "server_cpu_us_per_exchange": self.cpu_us,
             "server_cpu_s": self.cpu_s, "violations": self.violations, "longest_gap_ms": self.longest_gap_ms,
@@ -55,6 +57,8 @@ pub(crate) struct Load {
     pub(crate) seconds: f64,
     /// The generator looks for frames all the time and has a core of its own; the servers have the other.
     pub(crate) has_own_core: bool,
+    /// How long clients think about an OFFER, in milliseconds.
+    pub(crate) think_ms: u32,
 }
 
 impl Load {
@@ -102,8 +106,8 @@ impl Session {
         let sleep = if load.has_own_core { "" } else { "--sleep" };
         let broadcast = if self.team.kinds[0].needs_broadcast() { "--broadcast" } else { "" };
         let arguments = format!(
-            "-e {} -r {rate} -d {} -c {clients} --prefix {prefix} --drain 1.2 --ring-slots 32768 {sleep} {broadcast}",
-            load.exchange, load.seconds
+            "-e {} -r {rate} -d {} -c {clients} --prefix {prefix} --drain 1.2 --ring-slots 32768 --think-ms {} {sleep} {broadcast}",
+            load.exchange, load.seconds, load.think_ms
         );
         self.measured(&arguments, load, rate)
     }
@@ -134,6 +138,7 @@ impl Session {
         Ok(Probe {
             rate,
             started: number("/started_per_second"),
+            offered: number("/offered_per_second"),
             completed: number("/completed_per_second"),
             lost_percent: number("/lost_percent"),
             offer_p50_us: number("/latency/offer/p50_us"),

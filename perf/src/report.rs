@@ -86,6 +86,8 @@ pub(crate) struct Report {
     pub(crate) contradictions: u64,
     /// Starts that had to wait because too many exchanges were under way.
     pub(crate) held_back: u64,
+    /// Exchanges begun while load was to be offered: fewer than are due then, where the generator is the limit.
+    pub(crate) started_in_time: u64,
     time_line: Vec<u32>,
     last_end_ns: u64,
     gap_ns_max: u64,
@@ -109,6 +111,7 @@ impl Report {
             address_twice: 0,
             contradictions: 0,
             held_back: 0,
+            started_in_time: 0,
             time_line: Vec::new(),
             last_end_ns: begin_ns,
             gap_ns_max: 0,
@@ -185,6 +188,7 @@ impl Report {
             "lost": self.lost(),
             "lost_percent": 100.0 * self.lost() as f64 / (self.started().max(1)) as f64,
             "started_per_second": self.started() as f64 / seconds,
+            "offered_per_second": self.started_in_time as f64 / seconds,
             "completed_per_second": in_time as f64 / seconds,
             "goals": goals,
             "latency": {

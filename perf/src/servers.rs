@@ -89,6 +89,8 @@ pub(crate) struct Team {
     pub(crate) lfc_interval_s: u32,
     /// First and last address of the pool.
     pub(crate) pool: (&'static str, &'static str),
+    /// Classes whose expressions are evaluated for every query and match none.
+    pub(crate) classes: u32,
 }
 
 impl Team {
@@ -98,7 +100,7 @@ impl Team {
             Kind::Dhcpd => ("10.16.0.0", "10.16.63.255"),
             _ => ("10.16.0.0", "10.79.255.255"),
         };
-        Self { kinds: vec![kind], mode: "", delays_ms: (1000, 20_000), lfc_interval_s: 0, pool }
+        Self { kinds: vec![kind], mode: "", delays_ms: (1000, 20_000), lfc_interval_s: 0, pool, classes: 0 }
     }
 
     pub(crate) fn pair(one: Kind, two: Kind, mode: &'static str) -> Self {
@@ -231,6 +233,13 @@ impl Team {
         if self.kinds[number] != Kind::Aplomado {
             dhcp4["multi-threading"] = json!({ "enable-multi-threading": is_threaded, "thread-pool-size": 2,
                                                "packet-queue-size": 64 });
+        }
+        if self.classes > 0 {
+            let class = |number: u32| {
+                json!({ "name": format!("class-{number}"),
+                        "test": format!("substring(hexstring(pkt4.mac, ':'), 0, 14) == '00:11:22:33:{:02x}'", number % 256) })
+            };
+            dhcp4["client-classes"] = (0..self.classes).map(class).collect();
         }
         if self.is_pair() {
             let second = if self.mode == "hot-standby" { "standby" } else { "secondary" };

@@ -140,6 +140,10 @@ fn targets(results: &Results, out: &mut String) {
         let verdict = if is_good { "reached" } else { "**missed**" };
         let _ = writeln!(out, "| {what} | {sign} {target} | {reached:.2} | {verdict} |");
     }
+    let offered = median(OVERLOAD, "aplomado", &|probe| probe.offered);
+    if let Some(times) = ratio(offered, rate(PEAK, "aplomado")) {
+        let _ = writeln!(out, "| offered at 5 x, in times of the peak | | {times:.2} | |");
+    }
     for server in ["kea", "kea, 2 threads"] {
         if let Some(kea) = ratio(rate(OVERLOAD, server), rate(PEAK, server)) {
             let _ = writeln!(out, "| goodput of {server} at 5 x, against its peak | | {kea:.2} | |");

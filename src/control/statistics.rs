@@ -16,6 +16,7 @@ use super::command::{Answer, Command, Context, Outcome};
 use super::json;
 use super::table::{CommandTable, Presence};
 use crate::ids::SubnetId;
+use crate::wire::drop::DropReason;
 
 /// Most samples that a series keeps, whatever count or age is set.
 pub const SAMPLES_MAX: usize = 1000;
@@ -127,18 +128,50 @@ counters! {
     }
 }
 
+counters! {
+    /// Counters of the ports, all interfaces together, in the order in which ports count. Kea has none of them, so each is shown from
+    /// when it first moves on.
+    PortCounter {
+        Received = "port-received",
+        RingFull = "port-ring-full",
+        DiscoverRingFull = "port-discover-ring-full",
+        Truncated = "port-truncated",
+        Vlan = "port-vlan",
+        Fragment = "port-fragment",
+        NotOurs = "port-not-ours",
+        Own = "port-own",
+        Malformed = "port-malformed",
+        Sent = "port-sent",
+        SendFull = "port-send-full",
+        SendFailed = "port-send-failed",
+        Errors = "port-errors",
+    }
+}
+
+/// Before the own name of a [`DropReason`], whose counter is shown from when it first moves on.
+const DROP: &str = "drop-";
+
 /// Counters at one moment, summed over the shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// By [`ServerCounter::index`].
     pub server: [u64; ServerCounter::COUNT],
+    /// By [`DropReason::index`].
+    pub drops: [u64; DropReason::COUNT],
+    /// By [`PortCounter::index`].
+    pub ports: [u64; PortCounter::COUNT],
     /// Every configured subnet, in any order.
     pub subnets: Vec<SubnetSample>,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Self { server: [0; ServerCounter::COUNT], subnets: Vec::new() }
+        Self {
+            server: [0; ServerCounter::COUNT],
+            drops: [0; DropReason::COUNT],
+            ports: [0; PortCounter::COUNT],
+            subnets: Vec::new(),
+        }
     }
 }
 
@@ -245,6 +278,8 @@ struct SubnetSeries {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Server(usize),
+    Drop(usize),
+    Port(usize),
     Subnet(u32, usize),
     Pool(u32, u32, usize),
 }
@@ -252,6 +287,12 @@ enum Name {
 impl Name {
     fn parse(text: &str) -> Option<Self> {
         let Some(rest) = text.strip_prefix("subnet[") else {
+            if let Some(name) = text.strip_prefix(DROP) {
+                return DropReason::ALL.iter().position(|reason| reason.name() == name).map(Self::Drop);
+            }
+            if let Some(port) = PortCounter::ALL.iter().position(|counter| counter.name() == text) {
+                return Some(Self::Port(port));
+            }
             return ServerCounter::ALL.iter().position(|counter| counter.name() == text).map(Self::Server);
         };
         let (id, rest) = rest.split_once("].")?;
@@ -276,6 +317,8 @@ fn decimal(text: &str) -> Option<u32> {
 #[derive(Clone, Debug)]
 pub struct Statistics {
     server: Vec<Series>,
+    drops: Vec<Series>,
+    ports: Vec<Series>,
     subnets: BTreeMap<u32, SubnetSeries>,
     latest: Snapshot,
     count_default: u32,
@@ -298,6 +341,8 @@ impl Statistics {
         let retention = Retention::Count(SAMPLE_COUNT_DEFAULT);
         Self {
             server: vec![Series::new(retention); ServerCounter::COUNT],
+            drops: vec![Series::new(retention); DropReason::COUNT],
+            ports: vec![Series::new(retention); PortCounter::COUNT],
             subnets: BTreeMap::new(),
             latest: Snapshot::default(),
             count_default: SAMPLE_COUNT_DEFAULT,
@@ -335,6 +380,10 @@ impl Statistics {
     pub fn observe(&mut self, snapshot: Snapshot, now_us: u64) {
         let retention = self.retention_default;
         for (series, raw) in self.server.iter_mut().zip(snapshot.server) {
+            series.observe(raw, now_us);
+        }
+        let own = self.drops.iter_mut().zip(snapshot.drops).chain(self.ports.iter_mut().zip(snapshot.ports));
+        for (series, raw) in own.filter(|(_, raw)| *raw > 0) {
             series.observe(raw, now_us);
         }
         let mut before = std::mem::take(&mut self.subnets);
@@ -383,6 +432,8 @@ impl Statistics {
     fn each(&mut self, act: impl FnMut(&mut Series)) {
         self.server
             .iter_mut()
+            .chain(&mut self.drops)
+            .chain(&mut self.ports)
             .chain(
                 self.subnets
                     .values_mut()
@@ -395,6 +446,8 @@ impl Statistics {
     fn find(&mut self, name: &str) -> Option<(&mut Series, u64)> {
         let (series, raw) = match Name::parse(name)? {
             Name::Server(index) => (self.server.get_mut(index)?, self.latest.server[index]),
+            Name::Drop(index) => (self.drops.get_mut(index)?, self.latest.drops[index]),
+            Name::Port(index) => (self.ports.get_mut(index)?, self.latest.ports[index]),
             Name::Subnet(id, index) => {
                 let sample = self.latest.subnets.iter().find(|sample| sample.id.0 == id)?;
                 (self.subnets.get_mut(&id)?.values.get_mut(index)?, sample.values[index])
@@ -411,6 +464,11 @@ impl Statistics {
     /// Does `act` to every series with its counter's value.
     fn each_with_raw(&mut self, mut act: impl FnMut(&mut Series, u64)) {
         for (series, raw) in self.server.iter_mut().zip(self.latest.server) {
+            act(series, raw);
+        }
+        let latest = &self.latest;
+        let own = self.drops.iter_mut().zip(latest.drops).chain(self.ports.iter_mut().zip(latest.ports));
+        for (series, raw) in own.filter(|(series, _)| !series.samples.is_empty()) {
             act(series, raw);
         }
         for sample in &self.latest.subnets {
@@ -431,8 +489,12 @@ impl Statistics {
     fn print_all(&self, global: bool, out: &mut Vec<u8>) {
         let mut printer = MapPrinter { out, first: true, zone: &self.zone };
         printer.out.extend_from_slice(b"{ ");
+        let drops: Vec<String> =
+            DropReason::ALL.iter().map(|reason| format!("{DROP}{}", reason.name())).collect();
         let mut server: Vec<(&str, &Series)> =
             ServerCounter::ALL.iter().map(|counter| counter.name()).zip(&self.server).collect();
+        server.extend(drops.iter().map(String::as_str).zip(&self.drops));
+        server.extend(PortCounter::ALL.iter().map(|counter| counter.name()).zip(&self.ports));
         server.sort_unstable_by_key(|(name, _)| *name);
         // "subnet[" sorts between the names that begin with "r" and those that begin with "v".
         let split = server.partition_point(|(name, _)| *name < "subnet[");
@@ -694,6 +756,30 @@ mod tests {
         assert!(statistics.find("pkt4-received").is_none());
         statistics.observe(snapshot(12, &[]), 5);
         assert_eq!(values(&mut statistics, "pkt4-received"), [2]);
+    }
+
+    #[test]
+    fn counters_that_kea_has_not_are_shown_from_when_they_move() {
+        let mut statistics = Statistics::new();
+        let mut snapshot = Snapshot::default();
+        statistics.observe(snapshot.clone(), 1);
+        let all = |statistics: &Statistics| {
+            let mut out = Vec::new();
+            statistics.print_all(false, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert!(!all(&statistics).contains("drop-") && !all(&statistics).contains("port-"));
+        snapshot.drops[DropReason::ShedDiscover.index()] = 7;
+        snapshot.ports[PortCounter::DiscoverRingFull.index()] = 9;
+        statistics.observe(snapshot.clone(), 2);
+        let text = all(&statistics);
+        assert!(text.contains("\"drop-shed-discover\": [ [ 7,"), "{text}");
+        assert!(text.contains("\"port-discover-ring-full\": [ [ 9,"), "{text}");
+        let (series, raw) = statistics.find("port-discover-ring-full").expect("by its name");
+        series.reset(raw, 3);
+        snapshot.ports[PortCounter::DiscoverRingFull.index()] = 12;
+        statistics.observe(snapshot, 4);
+        assert!(all(&statistics).contains("\"port-discover-ring-full\": [ [ 3,"));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::wire::drop::DropReason;
 /// Most message types counted by number.
 const TYPES: usize = 20;
 
+/// Most counters of ports.
+const PORT_COUNTERS: usize = 16;
+
 /// A counter that one thread writes and others read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -27,6 +30,11 @@ impl Counter {
     /// `count` more. Only the owning thread may call it.
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// The count is this now. Only the owning thread may call it.
+    fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
     }
 
     /// The count so far.
@@ -51,6 +59,7 @@ struct Inner {
     batches: Counter,
     handed_over: Counter,
     options_left_out: Counter,
+    ports: [Counter; PORT_COUNTERS],
 }
 
 impl Default for ShardCounters {
@@ -65,6 +74,7 @@ impl Default for ShardCounters {
             batches: Counter::default(),
             handed_over: Counter::default(),
             options_left_out: Counter::default(),
+            ports: std::array::from_fn(|_| Counter::default()),
         }))
     }
 }
@@ -115,6 +125,19 @@ impl ShardCounters {
     /// Configured options found no room in an answer.
     pub fn options_left_out(&self, count: u64) {
         self.0.options_left_out.add(count);
+    }
+
+    /// What the shard's ports have counted so far, in an order of the caller's.
+    pub fn ports_counted(&self, counts: &[u64]) {
+        for (counter, count) in self.0.ports.iter().zip(counts) {
+            counter.set(*count);
+        }
+    }
+
+    /// What the ports had counted when the shard last told, by position.
+    #[must_use]
+    pub fn port_count(&self, position: usize) -> u64 {
+        self.0.ports.get(position).map_or(0, Counter::read)
     }
 
     /// Datagrams received.

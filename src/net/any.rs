@@ -71,6 +71,10 @@ impl Port for AnyPort {
         each!(self, port => port.is_ready())
     }
 
+    fn is_crowded(&self) -> bool {
+        each!(self, port => port.is_crowded())
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         each!(self, port => port.send_batch(batch, slab))
     }
@@ -83,8 +87,8 @@ impl Port for AnyPort {
         each!(self, port => port.stats())
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        each!(self, port => port.fd())
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        each!(self, port => port.fds())
     }
 
     fn take_error(&mut self) -> Option<io::Error> {

@@ -168,6 +168,10 @@ impl<P: Port> Port for Faulty<P> {
         !self.held.is_empty() || self.inner.is_ready()
     }
 
+    fn is_crowded(&self) -> bool {
+        self.inner.is_crowded()
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         self.inner.send_batch(batch, slab)
     }
@@ -180,8 +184,8 @@ impl<P: Port> Port for Faulty<P> {
         self.inner.stats()
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.fd()
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.inner.fds()
     }
 
     fn take_error(&mut self) -> Option<io::Error> {

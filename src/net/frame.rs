@@ -5,7 +5,7 @@
 
 use crate::ids::InterfaceId;
 
-use super::{BATCH_MAX, FRAME_BYTES};
+use super::{BATCH_MAX, FRAME_BYTES, WINDOW_MAX};
 
 /// What is known about a received frame beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +60,10 @@ pub struct RxFrame {
     pub(super) port: u8,
 }
 
-/// Up to [`BATCH_MAX`] received frames, of one turn.
+/// Up to [`BATCH_MAX`] received frames, of one turn; up to [`WINDOW_MAX`] while a batch is chosen among more.
 #[derive(Clone, Debug)]
 pub struct RxBatch {
-    frames: [RxFrame; BATCH_MAX],
+    frames: [RxFrame; WINDOW_MAX],
     len: usize,
     limit: usize,
 }
@@ -78,7 +78,7 @@ impl RxBatch {
     /// An empty batch for [`BATCH_MAX`] frames.
     #[must_use]
     pub fn new() -> Self {
-        Self { frames: [RxFrame::default(); BATCH_MAX], len: 0, limit: BATCH_MAX }
+        Self { frames: [RxFrame::default(); WINDOW_MAX], len: 0, limit: BATCH_MAX }
     }
 
     /// The frames, in order of arrival per interface.
@@ -115,9 +115,21 @@ impl RxBatch {
         self.len += 1;
     }
 
-    /// Lets at most `more` frames in beside those that are there, and never more than [`BATCH_MAX`] in all.
+    /// Lets at most `more` frames in beside those that are there, and never more than [`WINDOW_MAX`] in all.
     pub(super) fn admit(&mut self, more: usize) {
-        self.limit = (self.len + more).min(BATCH_MAX);
+        self.limit = (self.len + more).min(WINDOW_MAX);
+    }
+
+    /// Keeps those frames whose positions are set, in their order. The others' slots go back with the batch.
+    pub fn keep(&mut self, chosen: &[bool; WINDOW_MAX]) {
+        let mut kept = 0;
+        for index in 0..self.len {
+            if chosen[index] {
+                self.frames[kept] = self.frames[index];
+                kept += 1;
+            }
+        }
+        self.len = kept;
     }
 
     /// Marks the frames from `start` on as coming from the port at this position of the set.
@@ -338,7 +350,12 @@ mod tests {
         batch.push(RxFrame::default());
         assert_eq!(batch.room(), 1);
         batch.admit(1000);
-        assert_eq!(batch.room(), BATCH_MAX - 1);
+        assert_eq!(batch.room(), WINDOW_MAX - 1);
+        batch.push(RxFrame { len: 7, ..RxFrame::default() });
+        let mut chosen = [false; WINDOW_MAX];
+        chosen[1] = true;
+        batch.keep(&chosen);
+        assert_eq!(batch.frames(), [RxFrame { len: 7, ..RxFrame::default() }]);
         batch.clear();
         assert_eq!((batch.len(), batch.room()), (0, BATCH_MAX));
     }

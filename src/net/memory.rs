@@ -12,8 +12,8 @@ use crossbeam::queue::ArrayQueue;
 use crate::ids::InterfaceId;
 
 use super::{
-    BATCH_MAX, Doorbell, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport,
-    TxBatch,
+    Doorbell, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch,
+    WINDOW_MAX,
 };
 
 /// A frame between two ends.
@@ -69,7 +69,7 @@ impl MemoryPort {
             interface,
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
-            lent: Vec::with_capacity(BATCH_MAX),
+            lent: Vec::with_capacity(WINDOW_MAX),
             far_bell: None,
             wall_ns: 0,
             stats: PortStats::default(),
@@ -130,7 +130,7 @@ impl Port for MemoryPort {
     }
 
     fn recv_batch(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
-        let room = batch.room().min(BATCH_MAX - self.lent.len());
+        let room = batch.room().min(WINDOW_MAX - self.lent.len());
         let mut count = 0;
         while count < room
             && let Some(parcel) = self.incoming.filled.pop()
@@ -166,6 +166,10 @@ impl Port for MemoryPort {
         !self.incoming.filled.is_empty()
     }
 
+    fn is_crowded(&self) -> bool {
+        2 * self.incoming.filled.len() >= self.incoming.filled.capacity()
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let mut report = SendReport::default();
         for sent in batch.frames().iter().filter(|sent| sent.interface == self.interface) {
@@ -191,7 +195,7 @@ impl Port for MemoryPort {
         self.stats
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 }

@@ -54,6 +54,8 @@ use crate::ids::InterfaceId;
 
 /// Most frames in one batch, received or sent.
 pub const BATCH_MAX: usize = 64;
+/// Most frames that a shard with more to do than it can looks at to choose a batch from.
+pub const WINDOW_MAX: usize = 256;
 /// Bytes of one frame of a slab and of one ring slot: an Ethernet frame of 1500 bytes of payload and its descriptor fit.
 pub const FRAME_BYTES: usize = 2048;
 /// Most ports (one per served interface) in one shard.
@@ -85,6 +87,9 @@ pub trait Port {
     /// Whether `recv_batch` would find something now, as far as can be known without a system call.
     fn is_ready(&self) -> bool;
 
+    /// Whether at least half of what can wait does, as far as can be known without a system call.
+    fn is_crowded(&self) -> bool;
+
     /// Sends those frames of `batch` that go out of this port's interface, in order. Does not block and does not free
     /// frames: [`PortSet::send`] does.
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport;
@@ -97,9 +102,9 @@ pub trait Port {
     fn stats(&mut self) -> PortStats;
 
     /// What to poll for arrivals; nothing for a port that rings the shard's [`Doorbell`] instead.
-    fn fd(&self) -> Option<BorrowedFd<'_>>;
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2];
 
-    /// The error that made `fd` readable with an error condition, and clears it (a link that went down reports it once).
+    /// The error that made one of `fds` readable with an error condition, and clears it (a link that went down reports it once).
     fn take_error(&mut self) -> Option<io::Error> {
         None
     }
@@ -160,6 +165,8 @@ pub struct PortStats {
     pub rx_frames: u64,
     /// Dropped by the kernel because the ring or the socket's queue was full.
     pub rx_kernel_dropped: u64,
+    /// DISCOVERs dropped by the kernel because their own ring was full.
+    pub rx_discover_dropped: u64,
     /// Longer than a slot: dropped.
     pub rx_truncated: u64,
     /// With the tag of a VLAN that this interface does not stand for: dropped.
@@ -187,6 +194,7 @@ impl PortStats {
     pub const fn add(&mut self, other: &Self) {
         self.rx_frames += other.rx_frames;
         self.rx_kernel_dropped += other.rx_kernel_dropped;
+        self.rx_discover_dropped += other.rx_discover_dropped;
         self.rx_truncated += other.rx_truncated;
         self.rx_vlan += other.rx_vlan;
         self.rx_fragment += other.rx_fragment;
@@ -197,6 +205,29 @@ impl PortStats {
         self.tx_full += other.tx_full;
         self.tx_failed += other.tx_failed;
         self.errors += other.errors;
+    }
+
+    /// How many counters there are.
+    pub const COUNT: usize = 13;
+
+    /// All counters, in the order of their fields.
+    #[must_use]
+    pub const fn values(&self) -> [u64; Self::COUNT] {
+        [
+            self.rx_frames,
+            self.rx_kernel_dropped,
+            self.rx_discover_dropped,
+            self.rx_truncated,
+            self.rx_vlan,
+            self.rx_fragment,
+            self.rx_not_ours,
+            self.rx_own,
+            self.rx_malformed,
+            self.tx_frames,
+            self.tx_full,
+            self.tx_failed,
+            self.errors,
+        ]
     }
 
     /// Counts a report of the sending side.

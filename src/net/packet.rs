@@ -3,6 +3,10 @@
 //! All shards' ports of one interface are opened together and form one fan-out group, whose program steers by `chaddr`.
 //! The order in which that is done loses and misplaces nothing: sockets are deaf until the group and its program stand.
 //!
+//! A server's port has two rings, because a full ring drops whatever comes next: DISCOVERs have one of their own, and everything
+//! else the other, which is read first. So a flood of DISCOVERs costs no client its lease, and what is too much of it is
+//! dropped by the kernel before it costs the shard anything.
+//!
 //! TPACKET_V2, because a block of V3 arrives when it is full or when a timer says so. Bound to IPv4 alone, so that nothing
 //! else is copied. What the filter cannot know, the addresses that we serve, is compared here.
 
@@ -32,6 +36,10 @@ const _: () = assert!(SLOTS_PER_TURN_MAX as usize >= BATCH_MAX, "a turn can fill
 const SEND_BUFFER_BYTES: i32 = 4 << 20;
 /// Ethernet and the shortest IP and UDP headers.
 const HEADERS_BYTES: usize = 42;
+/// Of each batch, one part in so many is for DISCOVERs when there are any, however much else there is.
+const DISCOVER_PART: usize = 8;
+/// Set in a frame's offset when it lies in the ring of DISCOVERs: rings are smaller, and the bit above is a wrapper's (`fault`).
+const OF_DISCOVERS: u32 = 1 << 30;
 
 /// Which destination addresses are heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,11 +62,13 @@ pub struct PacketOptions {
     pub hear: Hear,
     /// Whether frames leave without the interface's queueing discipline.
     pub bypass_queue: bool,
+    /// Whether DISCOVERs have a ring of their own.
+    pub discovers_apart: bool,
 }
 
 impl Default for PacketOptions {
     fn default() -> Self {
-        Self { ring_slots: 2048, udp_port: 67, hear: Hear::Own, bypass_queue: false }
+        Self { ring_slots: 2048, udp_port: 67, hear: Hear::Own, bypass_queue: false, discovers_apart: true }
     }
 }
 
@@ -70,12 +80,32 @@ pub struct PacketPort {
     hear: Hear,
     /// As they stand in an IP header; room for [`ADDRESSES_MAX`] from the start.
     addresses: Vec<[u8; 4]>,
-    // Before its socket, so that it is unmapped first; either order would be sound.
-    ring: RxRing,
-    receiver: Socket,
+    queue: Queue,
+    discovers: Option<Queue>,
     transmitter: Socket,
     sender: Sender,
     stats: PortStats,
+}
+
+/// A ring and the socket that fills it.
+#[derive(Debug)]
+struct Queue {
+    // Before its socket, so that it is unmapped first; either order would be sound.
+    ring: RxRing,
+    receiver: Socket,
+}
+
+impl Queue {
+    /// A queue that hears nothing yet.
+    fn open(slots: u32) -> Result<Self, (&'static str, io::Error)> {
+        let at = |step| move |error| (step, error);
+        let receiver = packet_socket().map_err(at("open a packet socket"))?;
+        attach_filter(&receiver, &steer::deaf()).map_err(at("attach a socket filter"))?;
+        // Older kernels do not know it; then the filter's look at the packet type does the same.
+        let _ = set_int(&receiver, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1);
+        let ring = RxRing::new(&receiver, slots).map_err(at("make a receiving ring"))?;
+        Ok(Self { ring, receiver })
+    }
 }
 
 /// Opens one port per shard on an interface, steered by `keys` (those of `classify::steer`).
@@ -92,11 +122,8 @@ pub fn open(
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
     let mut ports = Vec::with_capacity(usize::from(shards));
     for _ in 0..shards {
-        let receiver = packet_socket().map_err(failed("open a packet socket"))?;
-        attach_filter(&receiver, &steer::deaf()).map_err(failed("attach a socket filter"))?;
-        // Older kernels do not know it; then the filter's look at the packet type does the same.
-        let _ = set_int(&receiver, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1);
-        let ring = RxRing::new(&receiver, options.ring_slots).map_err(failed("make a receiving ring"))?;
+        let queue = || Queue::open(options.ring_slots).map_err(|(step, source)| failed(step)(source));
+        let (queue, discovers) = (queue()?, options.discovers_apart.then(queue).transpose()?);
         let transmitter = packet_socket().map_err(failed("open a packet socket"))?;
         bind_packet(&transmitter, link.index, false).map_err(failed("bind a packet socket"))?;
         if options.bypass_queue {
@@ -109,8 +136,8 @@ pub fn open(
             mac: link.mac,
             hear: options.hear,
             addresses: Vec::with_capacity(ADDRESSES_MAX),
-            ring,
-            receiver,
+            queue,
+            discovers,
             transmitter,
             sender: Sender::new(),
             stats: PortStats::default(),
@@ -118,21 +145,28 @@ pub fn open(
         port.set_addresses(&link.addresses);
         ports.push(port);
     }
-    for port in &ports {
-        bind_packet(&port.receiver, link.index, true).map_err(failed("bind a packet socket"))?;
+    let apart = ports.iter().filter_map(|port| port.discovers.as_ref());
+    let receivers: Vec<&Socket> =
+        ports.iter().map(|port| &port.queue).chain(apart).map(|queue| &queue.receiver).collect();
+    for receiver in &receivers {
+        bind_packet(receiver, link.index, true).map_err(failed("bind a packet socket"))?;
     }
-    if let [first, others @ ..] = ports.as_slice()
+    if let [first, others @ ..] = receivers.as_slice()
         && !others.is_empty()
     {
-        let group = join_fanout(&first.receiver, None).map_err(failed("make a fan-out group"))?;
-        set_fanout_program(&first.receiver, &steer::fan_out(keys, shards))
-            .map_err(failed("set the steering program"))?;
-        for port in others {
-            join_fanout(&port.receiver, Some(group)).map_err(failed("join a fan-out group"))?;
+        let group = join_fanout(first, None).map_err(failed("make a fan-out group"))?;
+        let program: &[steer::Instruction] = if options.discovers_apart {
+            &steer::fan_out_apart(keys, shards)
+        } else {
+            &steer::fan_out(keys, shards)
+        };
+        set_fanout_program(first, program).map_err(failed("set the steering program"))?;
+        for receiver in others {
+            join_fanout(receiver, Some(group)).map_err(failed("join a fan-out group"))?;
         }
     }
-    for port in &ports {
-        attach_filter(&port.receiver, &steer::hear(link.index, options.udp_port))
+    for receiver in &receivers {
+        attach_filter(receiver, &steer::hear(link.index, options.udp_port))
             .map_err(failed("attach a socket filter"))?;
     }
     Ok(ports)
@@ -169,6 +203,55 @@ fn judge(bytes: &[u8], mac: [u8; 6], addresses: Option<&[[u8; 4]]>) -> Verdict {
     }
 }
 
+/// Moves what waits in a ring into the batch until only `kept` places of it are left.
+fn take(
+    ring: &mut RxRing,
+    batch: &mut RxBatch,
+    kept: usize,
+    (interface, mark): (InterfaceId, u32),
+    judge: impl Fn(&[u8]) -> Verdict,
+    stats: &mut PortStats,
+) {
+    while batch.room() > kept && ring.lent() < SLOTS_PER_TURN_MAX {
+        let Some(slot) = ring.take() else { break };
+        if slot.truncated {
+            stats.rx_truncated += 1;
+            continue;
+        }
+        let mut flags = RxFlags::default();
+        let mut vlan_tci = 0;
+        if slot.status & libc::TP_STATUS_VLAN_VALID != 0 {
+            if slot.vlan_tci & 0x0fff != 0 {
+                stats.rx_vlan += 1;
+                continue;
+            }
+            flags = flags.with(RxFlags::PRIORITY_TAG);
+            vlan_tci = slot.vlan_tci;
+        }
+        if slot.status & libc::TP_STATUS_CSUMNOTREADY != 0 {
+            flags = flags.with(RxFlags::CSUM_NOT_READY);
+        }
+        if slot.status & libc::TP_STATUS_CSUM_VALID != 0 {
+            flags = flags.with(RxFlags::CSUM_VALID);
+        }
+        match judge(ring.bytes(slot.offset, slot.len)) {
+            Verdict::Ours => batch.push(RxFrame {
+                wall_ns: slot.wall_ns,
+                offset: slot.offset | mark,
+                len: slot.len,
+                interface,
+                vlan_tci,
+                flags,
+                ..RxFrame::default()
+            }),
+            Verdict::Malformed => stats.rx_malformed += 1,
+            Verdict::Fragment => stats.rx_fragment += 1,
+            Verdict::Own => stats.rx_own += 1,
+            Verdict::NotOurs => stats.rx_not_ours += 1,
+        }
+    }
+}
+
 impl Port for PacketPort {
     fn interface(&self) -> InterfaceId {
         self.interface
@@ -176,47 +259,20 @@ impl Port for PacketPort {
 
     fn recv_batch(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
         let start = batch.len();
-        while batch.room() > 0 && self.ring.lent() < SLOTS_PER_TURN_MAX {
-            let Some(slot) = self.ring.take() else { break };
-            if slot.truncated {
-                self.stats.rx_truncated += 1;
-                continue;
-            }
-            let mut flags = RxFlags::default();
-            let mut vlan_tci = 0;
-            if slot.status & libc::TP_STATUS_VLAN_VALID != 0 {
-                if slot.vlan_tci & 0x0fff != 0 {
-                    self.stats.rx_vlan += 1;
-                    continue;
-                }
-                flags = flags.with(RxFlags::PRIORITY_TAG);
-                vlan_tci = slot.vlan_tci;
-            }
-            if slot.status & libc::TP_STATUS_CSUMNOTREADY != 0 {
-                flags = flags.with(RxFlags::CSUM_NOT_READY);
-            }
-            if slot.status & libc::TP_STATUS_CSUM_VALID != 0 {
-                flags = flags.with(RxFlags::CSUM_VALID);
-            }
-            let addresses = match self.hear {
-                Hear::Own => Some(self.addresses.as_slice()),
-                Hear::All => None,
-            };
-            match judge(self.ring.bytes(slot.offset, slot.len), self.mac, addresses) {
-                Verdict::Ours => batch.push(RxFrame {
-                    wall_ns: slot.wall_ns,
-                    offset: slot.offset,
-                    len: slot.len,
-                    interface: self.interface,
-                    vlan_tci,
-                    flags,
-                    ..RxFrame::default()
-                }),
-                Verdict::Malformed => self.stats.rx_malformed += 1,
-                Verdict::Fragment => self.stats.rx_fragment += 1,
-                Verdict::Own => self.stats.rx_own += 1,
-                Verdict::NotOurs => self.stats.rx_not_ours += 1,
-            }
+        let Self { interface, mac, hear, addresses, queue, discovers, stats, .. } = self;
+        let addresses = match hear {
+            Hear::Own => Some(addresses.as_slice()),
+            Hear::All => None,
+        };
+        let judge = |bytes: &[u8]| judge(bytes, *mac, addresses);
+        let kept = match discovers {
+            Some(discovers) if discovers.ring.is_ready() => batch.room() / DISCOVER_PART,
+            _ => 0,
+        };
+        take(&mut queue.ring, batch, kept, (*interface, 0), judge, stats);
+        if let Some(discovers) = discovers {
+            take(&mut discovers.ring, batch, 0, (*interface, OF_DISCOVERS), judge, stats);
+            take(&mut queue.ring, batch, 0, (*interface, 0), judge, stats);
         }
         let count = batch.len() - start;
         self.stats.rx_frames += u64::try_from(count).expect("a batch is small");
@@ -224,15 +280,28 @@ impl Port for PacketPort {
     }
 
     fn bytes(&self, frame: &RxFrame) -> &[u8] {
-        self.ring.bytes(frame.offset, frame.len)
+        match &self.discovers {
+            Some(discovers) if frame.offset & OF_DISCOVERS != 0 => {
+                discovers.ring.bytes(frame.offset & !OF_DISCOVERS, frame.len)
+            }
+            _ => self.queue.ring.bytes(frame.offset, frame.len),
+        }
     }
 
     fn recycle(&mut self) {
-        self.ring.recycle();
+        self.queue.ring.recycle();
+        if let Some(discovers) = &mut self.discovers {
+            discovers.ring.recycle();
+        }
     }
 
     fn is_ready(&self) -> bool {
-        self.ring.is_ready()
+        self.queue.ring.is_ready() || self.discovers.as_ref().is_some_and(|queue| queue.ring.is_ready())
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.queue.ring.is_half_full()
+            || self.discovers.as_ref().is_some_and(|queue| queue.ring.is_half_full())
     }
 
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
@@ -253,19 +322,24 @@ impl Port for PacketPort {
     }
 
     fn stats(&mut self) -> PortStats {
-        // The kernel's counter starts again with each reading.
-        if let Ok(drops) = packet_drops(&self.receiver) {
+        // The kernel's counters start again with each reading.
+        if let Ok(drops) = packet_drops(&self.queue.receiver) {
             self.stats.rx_kernel_dropped += u64::from(drops);
+        }
+        if let Some(Ok(drops)) = self.discovers.as_ref().map(|queue| packet_drops(&queue.receiver)) {
+            self.stats.rx_discover_dropped += u64::from(drops);
         }
         self.stats
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.receiver.as_fd())
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        let discovers = self.discovers.as_ref().map(|queue| queue.receiver.as_fd());
+        [Some(self.queue.receiver.as_fd()), discovers]
     }
 
     fn take_error(&mut self) -> Option<io::Error> {
-        let error = self.receiver.take_error().ok().flatten();
+        let discovers = self.discovers.as_ref().and_then(|queue| queue.receiver.take_error().ok().flatten());
+        let error = self.queue.receiver.take_error().ok().flatten().or(discovers);
         if error.is_some() {
             self.stats.errors += 1;
         }

@@ -116,6 +116,10 @@ impl<P: Port, W: Write> Port for Recorded<P, W> {
         self.inner.is_ready()
     }
 
+    fn is_crowded(&self) -> bool {
+        self.inner.is_crowded()
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let own = self.inner.interface();
         for sent in batch.frames().iter().filter(|sent| sent.interface == own) {
@@ -135,8 +139,8 @@ impl<P: Port, W: Write> Port for Recorded<P, W> {
         self.inner.stats()
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.fd()
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.inner.fds()
     }
 
     fn take_error(&mut self) -> Option<io::Error> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::ids::InterfaceId;
 
 use super::sys::PollSet;
-use super::{Doorbell, FrameSlab, PORTS_MAX, Port, RxBatch, RxFrame, SendReport, TxBatch};
+use super::{Doorbell, FrameSlab, PORTS_MAX, Port, RxBatch, RxFrame, SendReport, TxBatch, WINDOW_MAX};
 
 /// The ports of one shard. Belongs to the shard's thread; allocates in `new` alone.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl<P: Port> PortSet<P> {
             ports: Vec::with_capacity(PORTS_MAX),
             first: 0,
             doorbell,
-            poll: PollSet::with_capacity(PORTS_MAX + 1),
+            poll: PollSet::with_capacity(2 * PORTS_MAX + 1),
         }
     }
 
@@ -82,20 +82,38 @@ impl<P: Port> PortSet<P> {
         }
         self.first = (self.first + 1) % count;
         if count == 1 {
-            batch.admit(super::BATCH_MAX);
+            batch.admit(super::BATCH_MAX - batch.len());
             self.recv_from(0, batch);
             return batch.len();
         }
         for round in 0..2 {
             for turn in 0..count {
                 let position = (self.first + turn) % count;
-                batch.admit(super::BATCH_MAX);
+                batch.admit(super::BATCH_MAX - batch.len());
                 let share = if round == 0 { batch.room().div_ceil(count - turn) } else { batch.room() };
                 if share == 0 {
                     return batch.len();
                 }
                 batch.admit(share);
                 self.recv_from(position, batch);
+            }
+        }
+        batch.len()
+    }
+
+    /// Whether a port holds at least half of what it can.
+    pub fn is_crowded(&self) -> bool {
+        self.ports.iter().any(Port::is_crowded)
+    }
+
+    /// Adds to a full batch what else waits in crowded ports, an equal share of [`WINDOW_MAX`] frames from each.
+    pub fn widen(&mut self, batch: &mut RxBatch) -> usize {
+        let mut left = self.ports.iter().filter(|port| port.is_crowded()).count();
+        for position in 0..self.ports.len() {
+            if left > 0 && self.ports[position].is_crowded() {
+                batch.admit((WINDOW_MAX - batch.len()) / left);
+                self.recv_from(position, batch);
+                left -= 1;
             }
         }
         batch.len()
@@ -163,13 +181,15 @@ impl<P: Port> PortSet<P> {
         self.poll.clear();
         self.poll.push(Some(self.doorbell.fd()));
         for port in &self.ports {
-            self.poll.push(port.fd());
+            for fd in port.fds() {
+                self.poll.push(fd);
+            }
         }
         let slept = self.poll.wait(timeout);
         self.doorbell.get_up(self.poll.is_readable(0));
         slept?;
         for (position, port) in self.ports.iter_mut().enumerate() {
-            if self.poll.is_in_error(position + 1) {
+            if self.poll.is_in_error(2 * position + 1) || self.poll.is_in_error(2 * position + 2) {
                 // Reading the error clears it; without that every later sleep would end at once.
                 port.take_error();
             }

@@ -24,10 +24,13 @@ mod op {
     pub(super) const LD_B_ABS: u16 = 0x30;
     pub(super) const LD_W_IND: u16 = 0x40;
     pub(super) const LD_H_IND: u16 = 0x48;
+    pub(super) const LD_B_IND: u16 = 0x50;
     /// X := 4 × the low four bits of a byte: the length of an IP header.
     pub(super) const LDX_MSH: u16 = 0xb1;
+    pub(super) const LD_MEM: u16 = 0x60;
     pub(super) const LDX_MEM: u16 = 0x61;
     pub(super) const ST: u16 = 0x02;
+    pub(super) const ADD_K: u16 = 0x04;
     pub(super) const ADD_X: u16 = 0x0c;
     pub(super) const MUL_K: u16 = 0x24;
     pub(super) const RSH_K: u16 = 0x74;
@@ -55,6 +58,11 @@ const UDP_HEADER_LEN: u32 = 8;
 const WHOLE_PACKET: u32 = 0x4_0000;
 /// Where `chaddr` begins in a DHCPv4 message (RFC 2131 figure 1).
 const CHADDR_OFFSET: u32 = 28;
+/// Where the first option begins: after the fixed part and the cookie.
+const OPTIONS_OFFSET: u32 = 240;
+/// Option 53 of one octet, and its content in a DISCOVER (RFC 2132 9.6).
+const MESSAGE_TYPE_HEAD: u32 = 0x3501;
+const DISCOVER: u32 = 1;
 
 const fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
@@ -102,6 +110,40 @@ pub const fn hear(interface_index: u32, udp_port: u16) -> [Instruction; 15] {
 pub const fn fan_out(keys: (u32, u32), shards: u8) -> [Instruction; 12] {
     let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
     [plain(op::LDX_MSH, 0), s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
+}
+
+/// The fan-out program of a group of twice `shards` packet sockets: the first `shards` of them get everything but DISCOVERs, the
+/// others, in the same order, the DISCOVERs. Those are known by option 53 being the first, as all clients seen send it; others
+/// count as "everything". A packet too short to say goes to the first socket.
+#[must_use]
+pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
+    let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
+    let options = UDP_HEADER_LEN + OPTIONS_OFFSET;
+    [
+        plain(op::LDX_MSH, 0),
+        s[0],
+        s[1],
+        s[2],
+        s[3],
+        s[4],
+        s[5],
+        s[6],
+        s[7],
+        s[8],
+        s[9],
+        plain(op::ST, 0),
+        // The program for the shard needs X itself.
+        plain(op::LDX_MSH, 0),
+        plain(op::LD_H_IND, options),
+        jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
+        plain(op::LD_B_IND, options + 2),
+        jump(op::JEQ_K, DISCOVER, 0, 3),
+        plain(op::LD_MEM, 0),
+        plain(op::ADD_K, shards as u32),
+        plain(op::RET_A, 0),
+        plain(op::LD_MEM, 0),
+        plain(op::RET_A, 0),
+    ]
 }
 
 /// The program of a group of `shards` UDP sockets on one port, in the order in which they were bound. It sees the payload.
@@ -171,6 +213,7 @@ mod tests {
                 op::LD_B_ABS => load(k, 1),
                 op::LD_W_IND => load(x + k, 4),
                 op::LD_H_IND => load(x + k, 2),
+                op::LD_B_IND => load(x + k, 1),
                 op::LDX_MSH => match load(k, 1) {
                     Some(octet) => {
                         x = 4 * (octet & 0xf);
@@ -186,6 +229,8 @@ mod tests {
                     memory[usize::try_from(k).expect("small")] = a;
                     Some(a)
                 }
+                op::LD_MEM => Some(memory[usize::try_from(k).expect("small")]),
+                op::ADD_K => Some(a.wrapping_add(k)),
                 op::ADD_X => Some(a.wrapping_add(x)),
                 op::MUL_K => Some(a.wrapping_mul(k)),
                 op::RSH_K => Some(a >> k),
@@ -241,6 +286,21 @@ mod tests {
         }
 
         #[test]
+        fn discovers_go_to_the_second_half_of_the_group(
+            chaddr: [u8; 6], seed: u64, shards in 1..=64_u8, ip_words in 5..=15_u8, kind in 0..=18_u8, first in 50..=54_u8
+        ) {
+            let mut payload = vec![0; 244];
+            payload[28..34].copy_from_slice(&chaddr);
+            payload[240..243].copy_from_slice(&[first, 1, kind]);
+            let steering = Steering::new(seed, usize::from(shards));
+            let owner = u32::from(steering.owner_of_six(chaddr).0);
+            let expected = if (first, kind) == (53, 1) { owner + u32::from(shards) } else { owner };
+            let bytes = frame(ip_words, 67, &payload);
+            let program = fan_out_apart(steering.multipliers(), shards);
+            prop_assert_eq!(run(&program, &bytes[14..], FROM_A_CLIENT), expected);
+        }
+
+        #[test]
         fn filter_hears_its_port_whatever_the_ip_options(port: u16, ip_words in 5..=15_u8) {
             prop_assert_eq!(hears(&frame(ip_words, port, &[0; 240]), FROM_A_CLIENT), port == 67);
         }
@@ -249,6 +309,7 @@ mod tests {
         fn programs_end_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80), keys: (u32, u32)) {
             run(&hear(7, 67), &bytes, FROM_A_CLIENT);
             prop_assert!(run(&fan_out(keys, 4), &bytes, FROM_A_CLIENT) < 4);
+            prop_assert!(run(&fan_out_apart(keys, 4), &bytes, FROM_A_CLIENT) < 8);
             prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 4);
         }
     }

@@ -241,6 +241,11 @@ impl Port for UdpPort {
         false
     }
 
+    /// Nor how much waits.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let mut report = SendReport::default();
         let (interface, index, outbound) = (self.interface, self.interface_index, self.outbound);
@@ -276,8 +281,8 @@ impl Port for UdpPort {
         self.stats
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.readable.fd())
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.readable.fd()), None]
     }
 }
 

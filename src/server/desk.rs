@@ -22,7 +22,9 @@ use crate::control::backend::{
 use crate::control::command::Answer;
 use crate::control::disabling::Disabling;
 use crate::control::log::Severity;
-use crate::control::statistics::{PoolCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
+use crate::control::statistics::{
+    PoolCounter, PortCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample,
+};
 use crate::exchange::stats::LeaseStats;
 use crate::ha::backlog::Operation;
 use crate::ha::command::bulk::{BulkFailure, BulkItems};
@@ -745,6 +747,8 @@ impl Backend for Desk {
         let serving = self.engine.serving();
         let server = &mut into.server;
         *server = [0; ServerCounter::COUNT];
+        into.drops = [0; DropReason::COUNT];
+        into.ports = [0; PortCounter::COUNT];
         for shard in &self.engine.shards {
             let counters = &shard.counters;
             let mut add = |counter: ServerCounter, value: u64| server[counter.index()] += value;
@@ -773,6 +777,7 @@ impl Backend for Desk {
             }
             for &reason in DropReason::ALL {
                 let count = counters.drop_count(reason);
+                into.drops[reason.index()] += count;
                 if reason.kind() == DropKind::Refused {
                     add(ServerCounter::ReceiveDrop, count);
                 }
@@ -782,6 +787,11 @@ impl Backend for Desk {
                 if let Some(counter) = known {
                     add(counter, count);
                 }
+            }
+        }
+        for shard in &self.engine.shards {
+            for (position, value) in into.ports.iter_mut().enumerate() {
+                *value += shard.counters.port_count(position);
             }
         }
         let totals = subnet_values(&self.engine.book.totals, 0);
@@ -848,6 +858,9 @@ impl Backend for Desk {
         self.errands.push(Errand::Shutdown(exit_value));
     }
 }
+
+const _: () =
+    assert!(PortCounter::COUNT == crate::net::PortStats::COUNT, "every counter of a port has a name");
 
 /// Why a configuration is not taken, for the one who sent it.
 #[must_use]

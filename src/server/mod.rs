@@ -9,6 +9,7 @@
 //! Promises: a shard thread neither allocates nor frees for a packet, takes no lock, and makes no system call but those of
 //! its ports. What shards and control say to each other goes through bounded queues and published words.
 
+pub mod admission;
 pub mod clock;
 pub mod control_loop;
 pub mod desk;

@@ -76,6 +76,7 @@ const fn importance(reason: DropReason) -> (Severity, &'static str) {
             DropReason::QueueFull
             | DropReason::ShedStale
             | DropReason::ShedUnfair
+            | DropReason::ShedDiscover
             | DropReason::HandOverFull
             | DropReason::LimitExceeded,
             _,

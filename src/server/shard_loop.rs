@@ -2,7 +2,7 @@
 //! time, and what the control thread asks of it.
 //!
 //! ```text
-//! recv -> parse, prefetch bucket -> prefetch record -> decide -> send | park | hand over
+//! recv (choose, when overloaded) -> parse, prefetch bucket -> prefetch record -> decide -> send | park | hand over
 //! marks -> release parked -> one step of time -> one step of a command -> sleep when there is nothing
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 
+use super::admission::{Admission, Glance, PATIENCE_NS, Shed};
 use super::ha::links::Refusal;
 use super::pairs::{HaPart, Pairs, classes_of};
 use super::sampler::Sampler;
@@ -29,7 +30,10 @@ use crate::ids::{InterfaceId, Lsn, PeerId, ShardId};
 use crate::lease::address::Owner;
 use crate::lease::request::{LeaseReply, LeaseRequest};
 use crate::lease::table::{KeyHash, Part, Want};
-use crate::net::{BATCH_MAX, FRAME_BYTES, Frame, FrameSlab, Port, PortSet, RxBatch, RxFlags, TxBatch};
+use crate::net::{
+    BATCH_MAX, FRAME_BYTES, Frame, FrameSlab, Port, PortSet, PortStats, RxBatch, RxFlags, RxFrame, TxBatch,
+    WINDOW_MAX,
+};
 use crate::park::{Gate, Marks, Park};
 use crate::sync::{PlanCell, Watermark};
 use crate::time::Now;
@@ -193,6 +197,8 @@ pub struct ShardLoop<P> {
     acked: Vec<(PeerId, Arc<Watermark>)>,
     pairs: Pairs,
     rx: RxBatch,
+    admission: Admission,
+    glances: Box<[Glance; WINDOW_MAX]>,
     tx: TxBatch,
     tx_kinds: [MessageType; BATCH_MAX],
     slab: FrameSlab,
@@ -204,6 +210,9 @@ pub struct ShardLoop<P> {
     wanted: bool,
     logged: Lsn,
     sampler: Sampler,
+    /// When the counters of the ports were last told, and those of ports that are gone.
+    ports_told_s: u64,
+    gone: PortStats,
     stopping: bool,
 }
 
@@ -241,6 +250,8 @@ impl<P: Port> ShardLoop<P> {
             acked: parts.acked,
             pairs: Pairs::new(parts.pairs),
             rx: RxBatch::new(),
+            admission: Admission::new(),
+            glances: Box::new([Glance::default(); WINDOW_MAX]),
             tx: TxBatch::new(),
             tx_kinds: [MessageType::Offer; BATCH_MAX],
             slab: FrameSlab::new(u32::try_from(frames).unwrap_or(u32::MAX)),
@@ -252,6 +263,8 @@ impl<P: Port> ShardLoop<P> {
             wanted: false,
             logged: Lsn(0),
             sampler,
+            ports_told_s: 0,
+            gone: PortStats::default(),
             stopping: false,
         }
     }
@@ -286,7 +299,26 @@ impl<P: Port> ShardLoop<P> {
         busy |= self.mind_memory();
         self.flush();
         self.ring_log();
+        if now.wall_s != self.ports_told_s {
+            self.ports_told_s = now.wall_s;
+            self.tell_ports();
+        }
         busy
+    }
+
+    /// Shows the control thread what the ports have counted: once a second, for it costs a system call each.
+    fn tell_ports(&mut self) {
+        let mut all = self.gone;
+        for port in self.ports.ports_mut() {
+            all.add(&port.stats());
+        }
+        self.shard.counters.ports_counted(&all.values());
+    }
+
+    /// A port leaves; its counts stay.
+    fn let_go(&mut self, mut port: P) {
+        self.gone.add(&port.stats());
+        self.tell(Event::Port(port));
     }
 
     /// Sleeps until something arrives, somebody rings, or `timeout` is over.
@@ -333,17 +365,24 @@ impl<P: Port> ShardLoop<P> {
 
     /// Receives one batch and does everything for it.
     fn receive(&mut self, now: Now, wall_ns: u64) -> bool {
-        let count = self.ports.recv(&mut self.rx);
+        let mut count = self.ports.recv(&mut self.rx);
         if count == 0 {
             return false;
         }
         self.shard.counters.batch();
+        let is_full = count == BATCH_MAX;
+        let arrivals = self.rx.frames().iter().map(|frame| frame.wall_ns).filter(|wall_ns| *wall_ns != 0);
+        let oldest_age_ns = arrivals.min().map_or(0, |oldest_ns| wall_ns.saturating_sub(oldest_ns));
+        let is_behind = self.admission.is_behind(is_full, oldest_age_ns, wall_ns);
+        if self.admission.is_overloaded(is_full && self.ports.is_crowded()) {
+            count = self.choose();
+        }
         let serving = Arc::clone(&self.serving);
         let enabled = self.shared.enabled.load(Ordering::Relaxed);
         for index in 0..count {
-            self.parse(index, wall_ns, enabled);
+            self.parse(index, wall_ns, enabled, is_behind);
         }
-        if count == BATCH_MAX {
+        if is_full {
             self.shed_duplicates(count);
         }
         for index in 0..count {
@@ -360,15 +399,47 @@ impl<P: Port> ShardLoop<P> {
         true
     }
 
+    /// Chooses the batch among all that waits, if that makes a difference; how many frames it has.
+    fn choose(&mut self) -> usize {
+        let Self { ports, rx, admission, glances, shard, .. } = self;
+        if !admission.is_mixed(rx.frames().iter().map(|frame| glance(ports, frame))) {
+            return rx.len();
+        }
+        let count = ports.widen(rx);
+        for (place, frame) in glances.iter_mut().zip(rx.frames()) {
+            *place = glance(ports, frame);
+        }
+        let mut chosen = [false; WINDOW_MAX];
+        admission.choose(&glances[..count], &mut chosen, |_, shed| {
+            shard.counters.received();
+            shard.counters.dropped(match shed {
+                Shed::Discover => DropReason::ShedDiscover,
+                Shed::Share => DropReason::ShedUnfair,
+            });
+        });
+        rx.keep(&chosen);
+        rx.len()
+    }
+
     /// Parses frame `index` of the batch and starts loading its client's bucket.
-    fn parse(&mut self, index: usize, wall_ns: u64, enabled: bool) {
+    fn parse(&mut self, index: usize, wall_ns: u64, enabled: bool, is_behind: bool) {
         let rx = self.rx.frames()[index];
         let bytes = self.ports.bytes(&rx);
         let parsed = &mut self.parsed[index];
         parsed.state = Stage::Dropped;
+        let counters = &self.shard.counters;
+        let age_ns = if rx.wall_ns == 0 { 0 } else { wall_ns.saturating_sub(rx.wall_ns) };
+        // Before anything is spent on it.
+        if age_ns > STALE_NS {
+            counters.received();
+            return counters.dropped(DropReason::ShedStale);
+        }
+        if is_behind && age_ns >= PATIENCE_NS && Glance::at(bytes, 0).is_discover {
+            counters.received();
+            return counters.dropped(DropReason::ShedDiscover);
+        }
         let arrival =
             FrameArrival { tag_stripped: false, checksum_not_ready: !rx.flags.checksum_is_unverified() };
-        let counters = &self.shard.counters;
         match frame::parse(bytes, arrival) {
             Ok(datagram) => parsed.datagram = datagram,
             Err(reason) => return counters.dropped(reason),
@@ -376,9 +447,6 @@ impl<P: Port> ShardLoop<P> {
         counters.received();
         if !enabled {
             return counters.dropped(DropReason::ServiceDisabled);
-        }
-        if rx.wall_ns != 0 && wall_ns.saturating_sub(rx.wall_ns) > STALE_NS {
-            return counters.dropped(DropReason::ShedStale);
         }
         let payload = parsed.datagram.payload(bytes);
         let lenient = self.serving.plan.globals.lenient_option_parsing;
@@ -656,7 +724,7 @@ impl<P: Port> ShardLoop<P> {
             Order::Leases(number, request) => self.work(now, number, Job::new(request)),
             Order::AddPort(port) => {
                 if let Some(old) = self.ports.remove(port.interface()) {
-                    self.tell(Event::Port(old));
+                    self.let_go(old);
                 }
                 if let Err(port) = self.ports.add(port) {
                     self.tell(Event::Port(port));
@@ -669,7 +737,7 @@ impl<P: Port> ShardLoop<P> {
             }
             Order::RemovePort(interface) => {
                 if let Some(port) = self.ports.remove(interface) {
-                    self.tell(Event::Port(port));
+                    self.let_go(port);
                 }
             }
             Order::Memory(part) => {
@@ -777,6 +845,11 @@ impl<P: Port> ShardLoop<P> {
             table.mark_uncacheable(lease);
         }
     }
+}
+
+/// What is seen of a frame before it is parsed.
+fn glance<P: Port>(ports: &PortSet<P>, frame: &RxFrame) -> Glance {
+    Glance::at(ports.bytes(frame), frame.interface.0)
 }
 
 /// Whether what a query may lead to would find room; only a REQUEST is answered by something that waits.

@@ -100,6 +100,7 @@ drop_reasons! {
     ShedStale, Refused, "shed-stale", FULL, "APLOMADO_SHED_STALE", "The packet waited longer than a second: its client has asked again or soon will.";
     ShedDuplicate, Refused, "shed-duplicate", Some("pkt4-duplicate"), "DHCP4_PACKET_DROP_0012", "The same client sent a newer packet while this one waited.";
     ShedUnfair, Refused, "shed-unfair", FULL, "APLOMADO_SHED_UNFAIR", "One relay or interface sent more than its share of an overloaded server.";
+    ShedDiscover, Refused, "shed-discover", FULL, "APLOMADO_SHED_DISCOVER", "The server is overloaded, and clients with an offer or a lease come before those that ask for an offer.";
     HandOverFull, Refused, "hand-over-full", FULL, "APLOMADO_HAND_OVER_FULL", "The packet belongs to another shard, whose ring is full.";
     LimitExceeded, Refused, "limit-exceeded", Some("pkt4-limit-exceeded"), "APLOMADO_LIMIT_EXCEEDED", "A configured rate or lease limit is exceeded.";
     HaNotForUs, Refused, "ha-not-for-us", NOT_US, "HA_BUFFER4_RECEIVE_NOT_FOR_US", "The client belongs to a scope that this server does not serve.";

@@ -53,7 +53,12 @@ impl Wire {
             let index = snapshot.link(name).map_or(0, |link| link.index);
             let addresses = vec![CLIENTS[number]];
             let selected = Selected { name: name.to_owned(), index, mac: ENDS.clients_mac, addresses };
-            let options = PacketOptions { udp_port: 68, hear: Hear::All, ..PacketOptions::default() };
+            let options = PacketOptions {
+                udp_port: 68,
+                hear: Hear::All,
+                discovers_apart: false,
+                ..PacketOptions::default()
+            };
             let ports = packet::open(&selected, interface, 1, (1, 1), &options)
                 .map_err(|error| io::Error::new(error.source.kind(), format!("{error}: {}", error.source)))?;
             for port in ports {

@@ -30,7 +30,8 @@ const SLOTS_MAX: u32 = 1 << 17;
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(FRAME_BYTES), "slots follow each other without gaps");
 const _: () = assert!(FRAME_BYTES.is_multiple_of(libc::TPACKET_ALIGNMENT), "the kernel aligns slots");
 const _: () = assert!(SLOTS_MIN as usize >= SLOTS_PER_BLOCK, "a ring is whole blocks");
-const _: () = assert!(SLOTS_MAX as usize * FRAME_BYTES <= u32::MAX as usize, "offsets fit 32 bits");
+const _: () =
+    assert!(SLOTS_MAX as usize * FRAME_BYTES <= 1 << 30, "offsets fit 30 bits: a port may mark the others");
 
 /// A filled slot that was just taken.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +128,12 @@ impl RxRing {
     /// Whether the next slot is filled.
     pub(in crate::net) fn is_ready(&self) -> bool {
         self.status(self.head).load(Ordering::Relaxed) & libc::TP_STATUS_USER != 0
+    }
+
+    /// Whether at least half of the slots are filled and not taken.
+    pub(in crate::net) fn is_half_full(&self) -> bool {
+        let middle = self.head.wrapping_add(self.slots.get() / 2 - 1);
+        self.status(middle).load(Ordering::Relaxed) & libc::TP_STATUS_USER != 0
     }
 
     /// How many slots are lent out.
