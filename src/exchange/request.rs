@@ -103,6 +103,20 @@ impl Shard {
                 });
                 Progress::Done(reply, Lsn(0))
             }
+            LeaseRequest::GetAll(addresses) => {
+                let done = usize::try_from(job.count).unwrap_or(usize::MAX);
+                let step = addresses.iter().skip(done).take(LEASES_PER_STEP_MAX);
+                let held = step.filter_map(|&address| self.lookup(&LeaseKey::Address(address)));
+                job.found.extend(held.map(|lease| self.leases.table.view(lease).to_owned()));
+                job.count += LEASES_PER_STEP_MAX as u64;
+                if done.saturating_add(LEASES_PER_STEP_MAX) >= addresses.len() {
+                    Progress::Done(LeaseReply::Leases(job.found), Lsn(0))
+                } else {
+                    job.request = LeaseRequest::GetAll(addresses);
+                    Progress::More(job)
+                }
+            }
+            LeaseRequest::Mark => Progress::Done(LeaseReply::Marked, self.leases.log.appended()),
             LeaseRequest::List { from, limit, filter } => {
                 if self.list_step(&mut job, limit, &filter) {
                     Progress::Done(LeaseReply::Leases(job.found), Lsn(0))

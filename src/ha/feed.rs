@@ -39,6 +39,15 @@ struct Session {
     used: Mono,
 }
 
+impl Session {
+    /// Nothing that is kept is of use any more.
+    fn overflow(&mut self) {
+        self.overflown = true;
+        self.queue = VecDeque::new();
+        self.queued = HashSet::new();
+    }
+}
+
 /// What is to be answered: read these leases now; those that are absent are deletions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
@@ -79,6 +88,12 @@ impl ChangesRequest {
 }
 
 impl ChangeFeed {
+    /// A feed whose sessions have numbers above `last`: after a restart none is taken for one of before.
+    #[must_use]
+    pub fn new(last: u64) -> Self {
+        Self { session: None, sessions: last }
+    }
+
     /// Begins a session: from now on [`ChangeFeed::note`] must be called for every change. Returns its number.
     pub fn begin(&mut self, now: Now) -> u64 {
         self.sessions += 1;
@@ -100,14 +115,18 @@ impl ChangeFeed {
         self.session.is_some()
     }
 
+    /// Changes were lost before they came here: the copy must begin anew.
+    pub fn overflow(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.overflow();
+        }
+    }
+
     /// The lease of `address` was created, changed or removed.
     pub fn note(&mut self, address: Ipv4Addr) {
         let Some(session) = &mut self.session else { return };
         if session.queue.len() >= CHANGES_MAX {
-            // Nothing that is kept is of use any more.
-            session.overflown = true;
-            session.queue = VecDeque::new();
-            session.queued = HashSet::new();
+            session.overflow();
         }
         if !session.overflown && session.queued.insert(address) {
             session.queue.push_back(address);

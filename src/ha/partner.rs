@@ -2,10 +2,19 @@
 
 use std::fmt;
 
+use super::settings::SETTINGS_COMMAND;
+
 /// The command of many lease changes at once between two Aplomados.
 pub const BULK_COMMAND: &str = "aplomado-bulk-apply";
 /// The command that opens a synchronisation in service between two Aplomados.
 pub const SYNC_BEGIN_COMMAND: &str = "aplomado-sync-begin";
+/// The command that asks what has changed since it was opened.
+pub const SYNC_CHANGES_COMMAND: &str = "aplomado-sync-changes";
+/// The command that closes it.
+pub const SYNC_END_COMMAND: &str = "aplomado-sync-end";
+/// The commands that only two Aplomados have.
+pub const OWN_COMMANDS: [&str; 5] =
+    [BULK_COMMAND, SETTINGS_COMMAND, SYNC_BEGIN_COMMAND, SYNC_CHANGES_COMMAND, SYNC_END_COMMAND];
 
 /// A version of Kea, major and minor: enough to tell behaviours apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

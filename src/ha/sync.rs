@@ -88,6 +88,9 @@ pub struct SyncParams {
     pub pages: bool,
     /// Whether the source can stay in service.
     pub in_service: bool,
+    /// Whether this server serves clients meanwhile. Then the source does not stay in service: what it deletes could be a lease
+    /// that this server has given anew before it hears of that.
+    pub serves: bool,
     /// Whether that is not known yet: then `list-commands` comes first.
     pub ask: bool,
 }
@@ -105,6 +108,7 @@ impl SyncParams {
             timeouts: config.timeouts(),
             pages: source.gives_pages(),
             in_service: source.syncs_in_service(),
+            serves: false,
             ask: source.is_unasked(),
         }
     }
@@ -162,7 +166,7 @@ pub enum SyncAction {
     },
     /// Apply the oldest page that was answered and is not yet applied; then call [`Sync::applied`].
     Apply {
-        /// Changes instead of a page: they overwrite what is here, and `deleted` is removed.
+        /// Changes instead of a page: of what is as new as what is here they go first, and `deleted` is removed.
         changes: bool,
     },
     /// The source does not know this command: [`Partner::learn`].
@@ -241,8 +245,8 @@ impl Sync {
         };
         sync.send(match (sync.params.ask, sync.params.in_service) {
             (true, _) => Step::Ask,
-            (false, true) => Step::Begin,
-            (false, false) => Step::Disable,
+            (false, true) if !sync.params.serves => Step::Begin,
+            (false, _) => Step::Disable,
         });
         sync
     }
@@ -379,8 +383,10 @@ impl Sync {
                         .collect();
                     Some::<Vec<String>>(list)
                 });
-                let in_service =
-                    names.as_ref().is_some_and(|names| names.iter().any(|name| name == SYNC_BEGIN_COMMAND));
+                let in_service = !self.params.serves
+                    && names
+                        .as_ref()
+                        .is_some_and(|names| names.iter().any(|name| name == SYNC_BEGIN_COMMAND));
                 self.actions.push_back(SyncAction::Commands(names));
                 self.send(if in_service { Step::Begin } else { Step::Disable });
             }
@@ -501,13 +507,13 @@ impl Sync {
         self.rounds += 1;
         self.sequence += 1;
         let remaining = page.remaining.unwrap_or(0);
-        let nothing = page.count == 0 && page.deleted.is_empty() && remaining == 0;
         self.next = if self.tail {
             if self.rounds > TAIL_ROUNDS_MAX {
                 return self
                     .fail("the source goes on changing leases while its service is disabled".to_owned());
             }
-            if nothing { Step::Notify } else { Step::Changes }
+            // Asked for while its service was off: what comes after these is none of its clients' doing.
+            if remaining == 0 { Step::Notify } else { Step::Changes }
         } else if remaining <= TAIL_CHANGES || self.rounds >= CHANGES_ROUNDS_MAX {
             Step::TailDisable
         } else {

@@ -4,6 +4,7 @@
 //! change is durable: `server/` holds it back until the shard's watermark covers its log position.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::{Lease4Buf, LeaseState};
 use crate::ids::{HwAddr, SubnetId};
@@ -101,6 +102,10 @@ pub enum LeaseRequest {
     },
     /// Find one lease.
     Get(LeaseKey),
+    /// Find the leases of these addresses that the shard holds: answered with [`LeaseReply::Leases`], in any order.
+    GetAll(Arc<[Ipv4Addr]>),
+    /// Nothing but an answer: with the position of the last change that the shard has made.
+    Mark,
     /// List leases with an address strictly above `from`, ascending, at most `limit`.
     List {
         /// The address below the first; 0.0.0.0 to start.
@@ -146,4 +151,6 @@ pub enum LeaseReply {
     Count(u64),
     /// What became of each change of [`LeaseRequest::Apply`], in their order. They are durable when the last of them is.
     Applied(Vec<LeaseReply>),
+    /// [`LeaseRequest::Mark`] has come by.
+    Marked,
 }

@@ -113,7 +113,7 @@ fn start_and_serve(
     for name in crate::ha::command::request::HA_COMMANDS {
         commands.register_elsewhere(name, Presence::Ha);
     }
-    for name in [crate::ha::partner::BULK_COMMAND, crate::ha::settings::SETTINGS_COMMAND] {
+    for name in crate::ha::partner::OWN_COMMANDS {
         commands.register_elsewhere(name, Presence::Ha);
     }
     let mut api = ControlLoop::new([commands, CommandTable::agent()]).map_err(refused)?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -45,6 +46,7 @@ use super::clock::Clock;
 use super::engine::Engine;
 use super::ha::bulk::{BULK_NUMBERS, BulkCommands, Item};
 use super::ha::copy::COPY_NUMBERS;
+use super::ha::source::{SOURCE_NUMBERS, SyncSource};
 use super::ha::{self, Ha};
 use super::lease_writer::LeaseWriter;
 use super::shard_loop::{Event, Order};
@@ -98,6 +100,7 @@ pub struct Desk {
     /// The pair that this server is half of.
     pub ha: Option<Ha>,
     bulk: BulkCommands,
+    source: SyncSource,
     /// What is to be done.
     pub errands: Vec<Errand>,
     /// Finished work, for the control loop to hand out.
@@ -132,6 +135,8 @@ impl Desk {
     ) -> Self {
         let now = clock.now();
         let (written_tx, written) = unbounded();
+        // Numbers that a session of an earlier life cannot have.
+        let source = SyncSource::new(Arc::clone(&engine.changed), now.wall_s << 20);
         Self {
             engine,
             clock,
@@ -141,6 +146,7 @@ impl Desk {
             disabling: Disabling::default(),
             ha: None,
             bulk: BulkCommands::default(),
+            source,
             errands: Vec::new(),
             done: Vec::new(),
             started: now,
@@ -272,6 +278,8 @@ impl Desk {
             }
         } else if number >= BULK_NUMBERS {
             self.bulk.answered(number, &reply, shard, lsn);
+        } else if number >= SOURCE_NUMBERS {
+            self.source.answered(number, reply, shard, lsn);
         } else if let Some(pending) = self.pending.get_mut(&number) {
             pending.replies.push(reply);
             pending.gates.push((shard, lsn));
@@ -361,6 +369,8 @@ impl Desk {
         if done.service_changed {
             self.errands.push(Errand::Service);
         }
+        let answers = self.source.step(now, &self.engine).into_iter();
+        self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
         for (ticket, answer) in self.bulk.step(&self.engine) {
             self.done.push((ticket, Completion::Answer(ha::api_answer(answer))));
         }
@@ -379,8 +389,25 @@ impl Desk {
             }
             Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
         };
+        if let Some(ha) = &mut self.ha {
+            for (_, lease) in items.iter().flatten() {
+                ha.touch(lease.view().address);
+            }
+        }
         let partner_wins = self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
         self.bulk.begin(ticket, items, self.engine.shards.len(), partner_wins);
+    }
+
+    /// A change that a command makes while leases are copied is newer than what the source has been asked for.
+    fn tell_copy(&mut self, request: &LeaseRequest) {
+        let address = match request {
+            LeaseRequest::Put { lease, .. } => lease.view().address,
+            LeaseRequest::Delete { key: LeaseKey::Address(address), .. } => *address,
+            _ => return,
+        };
+        if let Some(ha) = &mut self.ha {
+            ha.touch(address);
+        }
     }
 
     /// One change of a bulk command, checked against the subnets.
@@ -595,7 +622,10 @@ impl Backend for Desk {
 
     fn submit(&mut self, ticket: Ticket, order: Asked) {
         match order {
-            Asked::Lease(request) => self.ask_shards(ticket, request),
+            Asked::Lease(request) => {
+                self.tell_copy(&request);
+                self.ask_shards(ticket, request);
+            }
             Asked::Config(ConfigOrder { daemon, action: ConfigAction::Write(file) }) => {
                 let written = self.write_config(daemon, file);
                 self.done.push((ticket, Completion::Written(written)));
@@ -612,8 +642,19 @@ impl Backend for Desk {
                 };
                 self.done.push((ticket, Completion::Answer(answer)));
             }
+            Asked::Command(command) if self.ha.is_some() && SyncSource::answers(&command.name) => {
+                let is_peer = |name: &str| self.ha.as_ref().is_some_and(|ha| ha.has_peer(name));
+                let answers = self.source.command(self.clock.now(), ticket, &command, is_peer).into_iter();
+                self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
+            }
             Asked::Command(command) => {
                 let now = self.clock.now();
+                if command.name == "ha-sync-complete-notify"
+                    && let Some(name) =
+                        command.arguments().as_ref().and_then(|map| map.get("server-name")?.as_str())
+                {
+                    self.source.completed(name);
+                }
                 let answer = match &mut self.ha {
                     Some(ha) => ha.command(now, ticket, &command),
                     None => Some(Answer::unsupported(&command.name)),
@@ -839,7 +880,9 @@ impl Backend for Desk {
     fn dhcp_disable(&mut self, origin: u32, max_period_s: Option<u64>) {
         let now = self.clock.now();
         if let Some(ha) = &mut self.ha {
-            return ha.disable(now, origin, max_period_s);
+            ha.disable(now, origin, max_period_s);
+            // At once: a peer that copies asks for the last changes next, and no client may be served after them.
+            return self.engine.enable(self.is_enabled());
         }
         self.disabling.disable(origin, max_period_s, now.mono);
         self.errands.push(Errand::Service);

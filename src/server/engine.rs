@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::clock::Clock;
 use super::ha::links::{Links, Territory, UpdateTap};
+use super::ha::source::{Changed, ChangedTap};
 use super::pairs::HaPart;
 use super::sampler::SAMPLES_MAX;
 use super::shard_loop::{
@@ -234,6 +235,8 @@ pub struct Engine {
     pub samples: Arc<SampleQueue>,
     /// The log thread's state.
     pub log: Arc<LogStatus>,
+    /// What changes while a peer copies the leases.
+    pub changed: Arc<Changed>,
     /// The names of the lease file's companions; nothing without a file.
     pub files: Option<LeaseFiles>,
     log_bell: store::Doorbell,
@@ -339,6 +342,10 @@ impl Engine {
             let territory = (start.pairs.len() > 1).then(|| Territory::new(index, Arc::clone(&shared)));
             group.add_tap(Box::new(UpdateTap::new(Arc::clone(links), territory)));
         }
+        let changed = Arc::new(Changed::default());
+        if !start.pairs.is_empty() {
+            group.add_tap(Box::new(ChangedTap::new(Arc::clone(&changed))));
+        }
         let log_work = LogWork {
             group,
             status: Arc::clone(&log),
@@ -408,6 +415,7 @@ impl Engine {
             steering,
             book: start.book,
             log,
+            changed,
             files,
             log_bell,
             log_thread: None,

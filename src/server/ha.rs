@@ -7,9 +7,10 @@
 pub mod bulk;
 pub mod copy;
 pub mod links;
+pub mod source;
 pub mod workers;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -442,6 +443,14 @@ impl Ha {
         member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
+    /// Whether another server of this name is a peer.
+    #[must_use]
+    pub fn has_peer(&self, name: &str) -> bool {
+        self.members
+            .iter()
+            .any(|member| member.config.peer(name).is_some_and(|position| position != member.config.this))
+    }
+
     /// Whether `tree` says of HA what this was started with.
     #[must_use]
     pub fn is_same(&self, parsed: Option<&Parsed>) -> bool {
@@ -520,6 +529,13 @@ impl Ha {
         let index = usize::try_from((number & !COPY_NUMBERS) >> COPY_INDEX_SHIFT).unwrap_or(usize::MAX);
         if let Some(copy) = self.members.get_mut(index).and_then(|member| member.copy.as_mut()) {
             copy.put(reply, shard, lsn);
+        }
+    }
+
+    /// A peer's update changes the lease of `address`: what a copy has asked for may be older.
+    pub fn touch(&mut self, address: Ipv4Addr) {
+        for copy in self.members.iter_mut().filter_map(|member| member.copy.as_mut()) {
+            copy.touch(address);
         }
     }
 
@@ -836,9 +852,11 @@ impl Member {
             }
             Action::Publish(word) => self.links.publish(word),
             Action::StartSync { ticket, source, max_period_s } => {
-                let params = SyncParams::new(&self.config, &self.partners[source], max_period_s);
+                let mut params = SyncParams::new(&self.config, &self.partners[source], max_period_s);
+                let relationship = &relationships.list()[self.index];
+                params.serves = relationship.state().behaviour().serves;
                 let filter = self.filter(engine);
-                let goes_first = relationships.list()[self.index].source_goes_first(source);
+                let goes_first = relationship.source_goes_first(source);
                 self.copy = Some(Copy::new(ticket, source, Sync::new(params), filter, goes_first));
             }
             Action::CancelSync(ticket) => {

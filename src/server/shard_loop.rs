@@ -633,6 +633,10 @@ impl<P: Port> ShardLoop<P> {
     }
 
     fn serve_carrier(&mut self, serving: &Serving, now: Now, carrier: &HandOver) {
+        // Passed on before the service went off: a peer that copies our leases must have seen the last change by now.
+        if !self.shared.enabled.load(Ordering::Relaxed) {
+            return self.shard.counters.dropped(DropReason::ServiceDisabled);
+        }
         let bytes = &carrier.bytes[..carrier.len];
         let arrival =
             FrameArrival { tag_stripped: false, checksum_not_ready: !carrier.flags.checksum_is_unverified() };

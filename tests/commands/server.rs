@@ -144,6 +144,11 @@ impl FakeServer {
             }
             LeaseRequest::Reclaim { .. } => LeaseReply::Count(0),
             LeaseRequest::Apply { .. } => panic!("no command of the control API makes many changes at once"),
+            LeaseRequest::GetAll(addresses) => {
+                let held = addresses.iter().filter_map(|address| self.leases.get(address));
+                LeaseReply::Leases(held.cloned().collect())
+            }
+            LeaseRequest::Mark => LeaseReply::Marked,
         }
     }
 

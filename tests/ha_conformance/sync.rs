@@ -434,8 +434,8 @@ fn source_that_is_an_aplomado_stays_in_service_but_for_the_tail() {
     copy.changes(&["10.0.0.1"], 5000).applied();
     copy.changes(&["10.0.0.2"], 10).applied();
     copy.ok();
-    copy.changes(&["10.0.0.3"], 0).applied();
-    copy.changes(&[], 0).applied();
+    copy.changes(&["10.0.0.3"], 1).applied();
+    copy.changes(&["10.0.0.1"], 0).applied();
     copy.ok();
     assert_eq!(
         copy.commands(),
@@ -456,6 +456,16 @@ fn source_that_is_an_aplomado_stays_in_service_but_for_the_tail() {
     assert_eq!(sequences, [1, 2, 3, 4]);
     assert_eq!(copy.applies, [false, false, true, true, true, true]);
     assert!(copy.finished.expect("an end").is_ok());
+}
+
+#[test]
+fn source_of_a_copy_beside_clients_of_our_own_is_disabled() {
+    let mut copy = Copy::new(SyncParams { serves: true, ..params(&aplomado(), None) });
+    copy.ok().page(&[]).applied().ok();
+    assert_eq!(copy.commands(), ["dhcp-disable", "lease4-get-page", "ha-sync-complete-notify"]);
+    let mut copy = Copy::new(SyncParams { serves: true, ..params(&Partner::new(None), None) });
+    copy.answer(0, Some(json!(["ha-heartbeat", SYNC_BEGIN_COMMAND])));
+    assert_eq!(copy.commands(), ["list-commands", "dhcp-disable"]);
 }
 
 #[test]

@@ -727,7 +727,13 @@ impl Node {
                     changes.addresses.iter().partition(|address| self.leases.contains_key(address));
                 let mut out = Vec::new();
                 let leases = present.iter().map(|address| self.leases[address].view());
-                write_changes(&mut out, leases, &deleted, changes.remaining, changes.overflown);
+                write_changes(
+                    &mut out,
+                    leases,
+                    deleted.iter().copied(),
+                    changes.remaining,
+                    changes.overflown,
+                );
                 Ok(out)
             }
             _ => Err(Answer {

@@ -16,7 +16,7 @@ use aplomado::control::table::{CommandTable, Presence};
 use aplomado::exchange::request::{Job, Progress};
 use aplomado::exchange::serving::{Serving, StatsBook};
 use aplomado::ha::command::request::HA_COMMANDS;
-use aplomado::ha::partner::BULK_COMMAND;
+use aplomado::ha::partner::OWN_COMMANDS;
 use aplomado::ha::view::ScopeParts;
 use aplomado::ids::{InterfaceId, Lsn};
 use aplomado::journal::replay::SanityMode;
@@ -141,7 +141,9 @@ impl Server {
         for name in HA_COMMANDS {
             commands.register_elsewhere(name, Presence::Ha);
         }
-        commands.register_elsewhere(BULK_COMMAND, Presence::Ha);
+        for name in OWN_COMMANDS {
+            commands.register_elsewhere(name, Presence::Ha);
+        }
         let mut wires = Vec::new();
         for shard in &desk.engine.shards {
             let (far, near) = MemoryPort::pair(InterfaceId(0), InterfaceId(0), SLOTS);

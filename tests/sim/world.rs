@@ -644,6 +644,8 @@ impl World {
             let mut owners = BTreeSet::new();
             for node in &mut self.nodes[..2] {
                 let lease = node.server.as_mut().and_then(|server| server.lease(address));
+                // One that is released or over here may be given away, whatever the other has promised its client alone.
+                let lease = lease.filter(|lease| lease.view().state == LeaseState::Assigned);
                 owners.insert(lease.and_then(|lease| lease.view().hw_addr.as_bytes().last().copied()));
             }
             let Some(Some(owner)) = owners.first().copied().filter(|_| owners.len() == 1) else { continue };

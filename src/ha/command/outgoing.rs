@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::json::write_value;
-use crate::ha::partner::SYNC_BEGIN_COMMAND;
+use crate::ha::partner::{SYNC_BEGIN_COMMAND, SYNC_CHANGES_COMMAND, SYNC_END_COMMAND};
 use crate::ha::states::State;
 
 /// The address family of a server: which `service` it names.
@@ -137,7 +137,7 @@ pub fn sync_begin(family: Family, server_name: &str) -> Vec<u8> {
 pub fn sync_changes(family: Family, server_name: &str, session: u64, sequence: u64, limit: u32) -> Vec<u8> {
     body(
         family,
-        "aplomado-sync-changes",
+        SYNC_CHANGES_COMMAND,
         Some(json!({ "server-name": server_name, "session": session, "sequence": sequence, "limit": limit })),
     )
 }
@@ -145,5 +145,5 @@ pub fn sync_changes(family: Family, server_name: &str, session: u64, sequence: u
 /// `aplomado-sync-end`: the source may forget the session.
 #[must_use]
 pub fn sync_end(family: Family, server_name: &str, session: u64) -> Vec<u8> {
-    body(family, "aplomado-sync-end", Some(json!({ "server-name": server_name, "session": session })))
+    body(family, SYNC_END_COMMAND, Some(json!({ "server-name": server_name, "session": session })))
 }

@@ -290,12 +290,30 @@ impl<'b> PageLeases<'b> {
 pub fn write_changes<'l>(
     out: &mut Vec<u8>,
     leases: impl Iterator<Item = Lease4<'l>>,
-    deleted: &[Ipv4Addr],
+    deleted: impl Iterator<Item = Ipv4Addr>,
     remaining: u64,
     overflown: bool,
 ) {
-    out.extend_from_slice(b"[ { \"arguments\": { \"deleted\": [ ");
-    for (position, &address) in deleted.iter().enumerate() {
+    out.extend_from_slice(b"[ { \"arguments\": ");
+    write_changes_arguments(out, leases, deleted, remaining, overflown);
+    out.extend_from_slice(b", \"result\": 0, \"text\": \"");
+    out.extend_from_slice(CHANGES_TEXT.as_bytes());
+    out.extend_from_slice(b"\" } ]");
+}
+
+/// The text of an answer to `aplomado-sync-changes`.
+pub const CHANGES_TEXT: &str = "Changes since the beginning of the synchronization.";
+
+/// Writes the `arguments` of an answer to `aplomado-sync-changes`.
+pub fn write_changes_arguments<'l>(
+    out: &mut Vec<u8>,
+    leases: impl Iterator<Item = Lease4<'l>>,
+    deleted: impl Iterator<Item = Ipv4Addr>,
+    remaining: u64,
+    overflown: bool,
+) {
+    out.extend_from_slice(b"{ \"deleted\": [ ");
+    for (position, address) in deleted.enumerate() {
         if position > 0 {
             out.extend_from_slice(b", ");
         }
@@ -311,7 +329,5 @@ pub fn write_changes<'l>(
     out.extend_from_slice(if overflown { b"true" } else { b"false" });
     out.extend_from_slice(b", \"remaining\": ");
     super::json::push_number(out, remaining);
-    out.extend_from_slice(
-        b" }, \"result\": 0, \"text\": \"Changes since the beginning of the synchronization.\" } ]",
-    );
+    out.extend_from_slice(b" }");
 }

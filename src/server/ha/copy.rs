@@ -1,7 +1,8 @@
 //! A synchronisation at work: pages that came are put into the shards lease by lease, so many at a time that clients do not
 //! notice, and the sub-machine is told when a page is safe.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::net::Ipv4Addr;
 
 use crate::ha::command::page::{PageAnswer, PageLeases};
 use crate::ha::command::{PeerAnswer, PeerError};
@@ -18,6 +19,9 @@ use crate::server::shard_loop::Order;
 pub const COPY_NUMBERS: u64 = 1 << 63;
 /// Leases that may be on their way to the shards at once.
 const WINDOW: usize = 512;
+
+/// Addresses that peers may change while the source is asked for changes; with more the copy begins anew.
+const TOUCHED_MAX: usize = 1 << 20;
 
 /// What a copy wants of its owner.
 pub enum Wish {
@@ -69,18 +73,14 @@ pub struct Copy {
     pub is_from_ours: bool,
     waiting: VecDeque<(PageAnswer, Vec<u8>)>,
     page: Option<Page>,
+    /// Addresses that a peer has changed here since the source was asked: what it will answer may be older.
+    touched: HashSet<Ipv4Addr>,
 }
 
 impl Copy {
     /// A copy that begins.
     #[must_use]
-    pub const fn new(
-        ticket: Ticket,
-        source: usize,
-        sync: Sync,
-        filter: SubnetFilter,
-        goes_first: bool,
-    ) -> Self {
+    pub fn new(ticket: Ticket, source: usize, sync: Sync, filter: SubnetFilter, goes_first: bool) -> Self {
         Self {
             ticket,
             source,
@@ -90,6 +90,7 @@ impl Copy {
             is_from_ours: false,
             waiting: VecDeque::new(),
             page: None,
+            touched: HashSet::new(),
         }
     }
 
@@ -108,6 +109,15 @@ impl Copy {
                 self.sync.answered(Reply::Page(Ok(page)));
             }
             Err(error) => self.sync.answered(Reply::Page(Err(error))),
+        }
+    }
+
+    /// A peer's update changes the lease of `address` here.
+    pub fn touch(&mut self, address: Ipv4Addr) {
+        if self.touched.len() < TOUCHED_MAX {
+            self.touched.insert(address);
+        } else {
+            self.sync.cancel();
         }
     }
 
@@ -139,6 +149,7 @@ impl Copy {
                 moved = true;
                 match action {
                     SyncAction::Send { body, timeout_ms, expect } => {
+                        self.touched.clear();
                         wishes.push(Wish::Send { body, timeout_ms, page: expect == Expect::Page });
                     }
                     SyncAction::Apply { changes } => self.begin_page(engine, changes),
@@ -149,7 +160,7 @@ impl Copy {
             }
             if let Some(page) = &mut self.page {
                 page.origin = Origin::Partner { partner_wins: self.goes_first && self.is_from_ours };
-                page.feed(engine, &self.filter, number);
+                page.feed(engine, &self.filter, &self.touched, number);
                 if page.is_done(engine) {
                     let applied = page.applied;
                     self.page = None;
@@ -169,12 +180,12 @@ impl Copy {
         };
         self.page = Some(Page {
             offset: page.leases_at,
+            deleted: 0,
             page,
             body,
             first: true,
             changes,
             origin: Origin::Partner { partner_wins: false },
-            deleted: 0,
             held: None,
             outstanding: 0,
             gates: vec![Lsn(0); engine.shards.len()],
@@ -185,9 +196,15 @@ impl Copy {
 
 impl Page {
     /// Gives the shards as much as they take.
-    fn feed(&mut self, engine: &Engine, filter: &SubnetFilter, number: &mut u64) {
+    fn feed(
+        &mut self,
+        engine: &Engine,
+        filter: &SubnetFilter,
+        touched: &HashSet<Ipv4Addr>,
+        number: &mut u64,
+    ) {
         while self.outstanding < WINDOW {
-            let next = self.held.take().or_else(|| self.next(engine, filter));
+            let next = self.held.take().or_else(|| self.next(engine, filter, touched));
             let Some((shard, request)) = next else { return };
             *number = number.wrapping_add(1);
             let Some(handle) = engine.shards.get(usize::from(shard.0)) else { return };
@@ -200,13 +217,21 @@ impl Page {
         }
     }
 
-    fn next(&mut self, engine: &Engine, filter: &SubnetFilter) -> Option<(ShardId, LeaseRequest)> {
-        let origin = self.origin;
+    fn next(
+        &mut self,
+        engine: &Engine,
+        filter: &SubnetFilter,
+        touched: &HashSet<Ipv4Addr>,
+    ) -> Option<(ShardId, LeaseRequest)> {
+        // The source has served while this server did not: of one second its changes are the later ones.
+        let origin = if self.changes { Origin::Partner { partner_wins: true } } else { self.origin };
+        let changes = self.changes;
+        let is_older = |address: &Ipv4Addr| changes && touched.contains(address);
         while self.offset.is_some() {
             let mut leases = PageLeases::resume(&self.body, self.offset, self.first);
             self.first = false;
             let lease: Option<Lease4Buf> = match leases.next() {
-                Some(Ok(lease)) if !filter.keeps(lease.subnet_id) => {
+                Some(Ok(lease)) if !filter.keeps(lease.subnet_id) || is_older(&lease.address) => {
                     self.applied.kept += 1;
                     None
                 }
@@ -228,11 +253,13 @@ impl Page {
                 Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
                 Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),
             };
-            let mode = if self.changes { PutMode::Upsert } else { PutMode::Newer };
-            return Some((shard, LeaseRequest::Put { lease, mode, origin }));
+            return Some((shard, LeaseRequest::Put { lease, mode: PutMode::Newer, origin }));
         }
         while let Some(&address) = self.page.deleted.get(self.deleted) {
             self.deleted += 1;
+            if is_older(&address) {
+                continue;
+            }
             if let Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } = engine.space.owner(address) {
                 return Some((shard, LeaseRequest::Delete { key: LeaseKey::Address(address), origin }));
             }

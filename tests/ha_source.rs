@@ -1,0 +1,217 @@
+//! The asked side of a synchronisation in service, in a whole server that is turned by hand.
+
+#[path = "sim/server.rs"]
+#[expect(dead_code, reason = "the simulator uses all of it")]
+mod server;
+
+use std::net::Ipv4Addr;
+
+use aplomado::ids::{HwAddr, Lsn, ShardId, SubnetId};
+use aplomado::journal::{Change, ChangeOrigin, Tap as _};
+use aplomado::lease::{Lease4, LeaseState};
+use aplomado::server::clock::Clock;
+use aplomado::server::ha::source::ChangedTap;
+use aplomado::store::CrashDisk;
+use aplomado::time::Mono;
+use serde_json::{Value, json};
+use server::{Server, Setting};
+
+struct Source {
+    server: Server,
+    clock: Clock,
+    calls: u64,
+}
+
+impl Source {
+    fn new(shard_count: usize) -> Self {
+        let peers = json!([
+            { "name": "one", "url": "http://192.0.2.1:8000/", "role": "primary" },
+            { "name": "two", "url": "http://192.0.2.2:8000/", "role": "standby" },
+            { "name": "three", "url": "http://192.0.2.3:8000/", "role": "backup" },
+        ]);
+        let text = json!({ "Dhcp4": {
+            "interfaces-config": { "interfaces": ["v0"] },
+            "lease-database": { "type": "memfile", "name": server::LEASE_FILE, "lfc-interval": 0 },
+            "hooks-libraries": [
+                { "library": "/usr/lib/kea/hooks/libdhcp_lease_cmds.so" },
+                { "library": "/usr/lib/kea/hooks/libdhcp_ha.so", "parameters": { "high-availability": [
+                    { "this-server-name": "one", "mode": "hot-standby", "peers": peers }] } } ],
+            "subnet4": [ { "id": 1, "subnet": "192.0.0.0/16", "pools": [ { "pool": "192.0.3.1 - 192.0.9.254" } ] } ],
+        } });
+        let setting = Setting {
+            text: text.to_string(),
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            mac: [2, 0, 0, 0, 1, 1],
+            shard_count,
+            seed: 7,
+        };
+        let clock = Clock::by_hand(Mono(1_000_000_000), 1_795_000_000_000_000);
+        let server = Server::start(&setting, &CrashDisk::new(), &clock).expect("a server");
+        Self { server, clock, calls: 0 }
+    }
+
+    fn turn(&mut self) -> Vec<Value> {
+        for shard in 0..self.server.work.shards.len() {
+            self.server.turn_shard(shard);
+        }
+        self.server.turn_log().expect("a disk");
+        let answers = self.server.turn_control();
+        answers
+            .iter()
+            .map(|answer| serde_json::from_slice::<Value>(&answer.body).expect("JSON")[0].clone())
+            .collect()
+    }
+
+    fn ask(&mut self, command: &str, arguments: &Value) -> Value {
+        self.calls += 1;
+        let body = json!({ "command": command, "service": ["dhcp4"], "arguments": arguments }).to_string();
+        assert!(self.server.command(self.calls, body.as_bytes()).is_none(), "{body}");
+        for _ in 0..1000 {
+            if let Some(answer) = self.turn().pop() {
+                return answer;
+            }
+        }
+        panic!("no answer to {body}");
+    }
+
+    fn begin(&mut self, peer: &str) -> u64 {
+        let answer = self.ask("aplomado-sync-begin", &json!({ "server-name": peer }));
+        answer["arguments"]["session"].as_u64().expect("a session")
+    }
+
+    fn changes(&mut self, peer: &str, session: u64, sequence: u64, limit: u64) -> Value {
+        self.ask(
+            "aplomado-sync-changes",
+            &json!({ "server-name": peer, "session": session, "sequence": sequence, "limit": limit }),
+        )
+    }
+
+    fn add(&mut self, last: u8) {
+        let lease = json!({ "ip-address": format!("192.0.3.{last}"), "hw-address": format!("02:00:00:00:09:{last:02x}"),
+            "subnet-id": 1 });
+        assert_eq!(self.ask("lease4-add", &lease)["result"], 0);
+    }
+
+    fn delete(&mut self, last: u8) {
+        let lease = json!({ "ip-address": format!("192.0.3.{last}") });
+        assert_eq!(self.ask("lease4-del", &lease)["result"], 0);
+    }
+}
+
+/// The last octets of what an answer says is there, is gone, and how much is left.
+fn told(answer: &Value) -> (Vec<u8>, Vec<u8>, u64) {
+    assert_eq!(answer["result"], 0, "{answer}");
+    let last = |address: &Value| {
+        address.as_str().expect("a text").rsplit('.').next().expect("one").parse().expect("a number")
+    };
+    let arguments = &answer["arguments"];
+    let mut there: Vec<u8> = arguments["leases"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|lease| last(&lease["ip-address"]))
+        .collect();
+    there.sort_unstable();
+    let gone = arguments["deleted"].as_array().expect("a list").iter().map(last).collect();
+    (there, gone, arguments["remaining"].as_u64().expect("a number"))
+}
+
+#[test]
+fn a_session_tells_what_has_changed_since_it_began() {
+    for shard_count in [1, 2] {
+        let mut source = Source::new(shard_count);
+        source.add(1);
+        source.add(2);
+        let session = source.begin("two");
+        source.add(3);
+        source.delete(2);
+        source.add(4);
+        let first = source.changes("two", session, 1, 2);
+        assert_eq!(told(&first), (vec![3], vec![2], 1));
+        // The answer was lost; meanwhile one of its leases went.
+        source.delete(3);
+        assert_eq!(told(&source.changes("two", session, 1, 2)), (vec![], vec![3, 2], 2));
+        assert_eq!(told(&source.changes("two", session, 2, 10)), (vec![4], vec![3], 0));
+        assert_eq!(told(&source.changes("two", session, 3, 10)), (vec![], vec![], 0));
+        // Of another session, out of order, of nobody.
+        assert_eq!(source.changes("two", session + 1, 4, 10)["result"], 1);
+        assert_eq!(source.changes("two", session, 9, 10)["result"], 1);
+        assert_eq!(source.changes("three", session, 4, 10)["result"], 1);
+        assert_eq!(source.changes("one", session, 4, 10)["result"], 1);
+        assert_eq!(source.changes("nobody", session, 4, 10)["result"], 1);
+    }
+}
+
+#[test]
+fn each_peer_has_a_session_of_its_own_until_it_ends() {
+    let mut source = Source::new(2);
+    let two = source.begin("two");
+    source.add(1);
+    let three = source.begin("three");
+    source.add(2);
+    assert_ne!(two, three);
+    assert_eq!(told(&source.changes("three", three, 1, 10)), (vec![2], vec![], 0));
+    assert_eq!(told(&source.changes("two", two, 1, 10)), (vec![1, 2], vec![], 0));
+    // One that begins again forgets the old session.
+    let again = source.begin("two");
+    assert_eq!(source.changes("two", two, 2, 10)["result"], 1);
+    source.add(3);
+    assert_eq!(told(&source.changes("two", again, 1, 10)), (vec![3], vec![], 0));
+    source.ask("aplomado-sync-end", &json!({ "server-name": "two", "session": again }));
+    assert_eq!(source.changes("two", again, 2, 10)["result"], 1);
+    source.ask(
+        "ha-sync-complete-notify",
+        &json!({ "server-name": "three", "origin-id": 2000, "origin": 2000 }),
+    );
+    assert_eq!(source.changes("three", three, 2, 10)["result"], 1);
+}
+
+#[test]
+fn a_session_of_a_silent_peer_is_forgotten() {
+    let mut source = Source::new(1);
+    let session = source.begin("two");
+    source.clock.set(Mono(200_000_000_000), 1_795_000_199_000_000);
+    source.turn();
+    assert_eq!(source.changes("two", session, 1, 10)["result"], 1);
+}
+
+#[test]
+fn a_peer_is_told_when_changes_were_lost() {
+    let mut source = Source::new(1);
+    let session = source.begin("two");
+    let mut tap = ChangedTap::new(std::sync::Arc::clone(&source.server.desk.engine.changed));
+    let lease = Lease4 {
+        address: Ipv4Addr::new(192, 0, 3, 1),
+        hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, 1]),
+        client_id: b"",
+        cltt: 1,
+        valid_lft: 2,
+        subnet_id: SubnetId(1),
+        pool_id: 0,
+        state: LeaseState::Assigned,
+        fqdn_fwd: false,
+        fqdn_rev: false,
+        hostname: b"",
+        user_context: b"",
+    };
+    for _ in 0..200 {
+        for _ in 0..8192 {
+            tap.offer(ShardId(0), Lsn(1), ChangeOrigin::Client, &Change::Put(lease));
+        }
+        tap.group_end();
+    }
+    let answer = source.changes("two", session, 1, 10);
+    assert_eq!((answer["result"].as_u64(), &answer["arguments"]["overflown"]), (Some(0), &json!(true)));
+    assert_eq!(source.changes("two", session, 2, 10)["result"], 1, "the session is over");
+}
+
+#[test]
+fn the_service_is_off_for_every_query_after_the_last_changes() {
+    let mut source = Source::new(2);
+    source.begin("two");
+    source.server.desk.engine.enable(true);
+    let body = json!({ "command": "dhcp-disable", "service": ["dhcp4"], "arguments": { "origin-id": 2000, "max-period": 60 } });
+    // Before any turn of the control thread: the next command may follow in the same one.
+    assert!(source.server.command(1, body.to_string().as_bytes()).is_none());
+    assert!(!source.server.desk.engine.shared.enabled.load(std::sync::atomic::Ordering::Relaxed));
+}
