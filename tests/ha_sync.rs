@@ -34,6 +34,7 @@ fn full(name: &'static str, page_limit: u32) -> Option<Lab> {
         { "id": 2, "subnet": "10.88.0.0/16", "pools": [{ "pool": "10.88.0.1 - 10.88.255.254" }] },
     ]));
     let lab = Lab::new(setup)?;
+    #[expect(clippy::disallowed_methods, reason = "leases of real servers end in real time")]
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let mut rows = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id\n".to_owned();
     for number in 1..=OLD {
