@@ -12,6 +12,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::net::UnixStream;
@@ -48,15 +49,21 @@ const EVENTS_PER_TURN: usize = 256;
 const WAKER: Token = Token(0);
 const LOGGER: &str = "kea-dhcp4.commands";
 
-/// Wakes the loop from any thread.
+/// Wakes the loop from any thread: a system call for the first, nothing for those that follow before the loop has turned.
 #[derive(Clone, Debug)]
-pub struct ControlWaker(Arc<Waker>);
+pub struct ControlWaker {
+    waker: Arc<Waker>,
+    is_rung: Arc<AtomicBool>,
+}
 
 impl ControlWaker {
     /// Makes [`ControlLoop::poll`] return soon.
     pub fn wake(&self) {
-        // It can only fail when the loop is gone.
-        let _ = self.0.wake();
+        // Whoever finds it rung has filled its queue before the loop takes this back, and so before the loop looks.
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            // It can only fail when the loop is gone.
+            let _ = self.waker.wake();
+        }
     }
 }
 
@@ -86,7 +93,7 @@ struct Forward {
 pub struct ControlLoop {
     poll: Poll,
     events: Events,
-    waker: Arc<Waker>,
+    waker: ControlWaker,
     dispatcher: Dispatcher,
     listeners: HashMap<Token, OpenListener>,
     clients: HashMap<Token, Client>,
@@ -107,6 +114,7 @@ impl ControlLoop {
     pub fn new(tables: impl IntoIterator<Item = CommandTable>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let waker = ControlWaker { waker, is_rung: Arc::default() };
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -126,7 +134,7 @@ impl ControlLoop {
     /// What wakes this loop.
     #[must_use]
     pub fn waker(&self) -> ControlWaker {
-        ControlWaker(Arc::clone(&self.waker))
+        self.waker.clone()
     }
 
     /// The commands at work, and the statistics.
@@ -245,6 +253,8 @@ impl ControlLoop {
         let timeout = self.timeout(timeout, backend.now().mono);
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let polled = self.poll.poll(&mut events, timeout);
+        // Before anything is looked at: what comes from now on rings again.
+        self.waker.is_rung.swap(false, Ordering::AcqRel);
         if let Err(error) = polled {
             self.events = events;
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
