@@ -30,6 +30,9 @@ const OPERATOR: usize = usize::MAX;
 /// Most turns at one moment: a server that is busy for ever is a bug.
 const ROUNDS_MAX: u32 = 200_000;
 
+/// Addresses of the smaller of the pools that all clients share.
+const POOL_ADDRESSES_MIN: usize = 21;
+
 /// Small, seeded, and the same everywhere.
 pub(crate) struct Random(u64);
 
@@ -120,6 +123,8 @@ pub(crate) struct World {
     now: u64,
     nodes: Vec<Node>,
     clients: Vec<Client>,
+    /// Addresses that clients have declined.
+    declined: BTreeSet<Ipv4Addr>,
     holdings: BTreeMap<Ipv4Addr, Vec<Holding>>,
     /// What was promised by a server alone and the other does not know: a repeated answer that changes nothing does not wait for it.
     alone: BTreeMap<(Ipv4Addr, usize), u64>,
@@ -187,6 +192,7 @@ impl World {
             nodes,
             clients: (0..client_count).map(Client::new).collect(),
             holdings: BTreeMap::new(),
+            declined: BTreeSet::new(),
             alone: BTreeMap::new(),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -385,7 +391,10 @@ impl World {
     }
 
     fn wake(&mut self, client: usize) {
-        let said = self.clients[client].wake(self.now, &mut self.random, self.calm);
+        // A declined address is out of use for a day: some are left for every client.
+        let may_decline = self.declined.len() + self.clients.len() < POOL_ADDRESSES_MIN;
+        let said = self.clients[client].wake(self.now, &mut self.random, self.calm, may_decline);
+        self.declined.extend(self.clients[client].declined.take());
         // One timer at a time: what was asked for before is forgotten.
         self.events.retain(|_, event| !matches!(event, Event::Client(other) if *other == client));
         self.schedule(said.next, Event::Client(client));
