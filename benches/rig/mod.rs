@@ -60,8 +60,8 @@ pub(crate) struct Rig<P> {
     others: Vec<Leases>,
     log: LogRx,
     durable: Arc<Watermark>,
-    orders: Sender<Order<P>>,
-    events: Receiver<Event<P>>,
+    pub(crate) orders: Sender<Order<P>>,
+    pub(crate) events: Receiver<Event<P>>,
     /// Keeps the log's bell alive; nobody sleeps on it.
     _sleeper: store::Sleeper,
 }

@@ -28,7 +28,7 @@ use crate::control::statistics::{
 };
 use crate::exchange::stats::LeaseStats;
 use crate::ha::backlog::Operation;
-use crate::ha::command::bulk::{BulkFailure, BulkItems};
+use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
 use crate::ha::partner::BULK_COMMAND;
 use crate::ha::settings::SETTINGS_COMMAND;
@@ -277,7 +277,7 @@ impl Desk {
                 ha.copied(number, &reply, shard, lsn);
             }
         } else if number >= BULK_NUMBERS {
-            self.bulk.answered(number, &reply, shard, lsn);
+            self.bulk.answered(number, reply, shard, lsn);
         } else if number >= SOURCE_NUMBERS {
             self.source.answered(number, reply, shard, lsn);
         } else if let Some(pending) = self.pending.get_mut(&number) {
@@ -357,8 +357,9 @@ impl Desk {
 
     /// One turn of the pair.
     pub fn mind_pair(&mut self) {
-        if self.ha.is_some() {
-            // Bulk updates and pages are answered when their rows are durable: before looking, ask to be woken.
+        let is_copying = self.ha.as_ref().is_some_and(Ha::is_copying) || self.source.is_asked();
+        if is_copying || self.bulk.await_disk() {
+            // Bulk updates, pages and changes are answered when rows are durable: before looking, ask to be woken.
             self.engine.await_durability();
         }
         let now = self.clock.now();
@@ -378,15 +379,13 @@ impl Desk {
 
     /// Begins a bulk command of the partner.
     fn apply_bulk(&mut self, ticket: Ticket, command: &crate::control::command::Command) {
+        let (serving, wall_s) = (self.engine.serving(), self.clock.now().wall_s);
         let mut items: Vec<Item> = Vec::new();
-        let sender = match BulkItems::open(&command.text) {
-            Ok((mut list, sender)) => {
-                while let Some(item) = list.next() {
-                    let index = items.len();
-                    items.push(self.bulk_item(index, item));
-                }
-                sender
-            }
+        let read = read_bulk(&command.text, |item| {
+            items.push(bulk_item(&serving.plan, wall_s, items.len(), item));
+        });
+        let sender = match read {
+            Ok(sender) => sender,
             Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
         };
         if let Some(ha) = &mut self.ha {
@@ -395,7 +394,7 @@ impl Desk {
             }
         }
         let partner_wins = self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
-        self.bulk.begin(ticket, items, self.engine.shards.len(), partner_wins);
+        self.bulk.begin(ticket, items, &self.engine, partner_wins);
     }
 
     /// A change that a command makes while leases are copied is newer than what the source has been asked for.
@@ -407,29 +406,6 @@ impl Desk {
         };
         if let Some(ha) = &mut self.ha {
             ha.touch(address);
-        }
-    }
-
-    /// One change of a bulk command, checked against the subnets.
-    fn bulk_item(&self, index: usize, item: Result<(Operation, Update4<'_>), BadLease>) -> Item {
-        let refuse = |result, text: String| Err(BulkFailure { index, result, text });
-        let (operation, update) = match item {
-            Ok(item) => item,
-            Err(bad) => {
-                return refuse(1, format!("lease {}: expected {}", bad.field, bad.expected));
-            }
-        };
-        let (address, id) = (update.lease.address, update.lease.subnet_id);
-        if operation == Operation::Delete {
-            return Ok((operation, update.complete(0, id, 0).to_owned()));
-        }
-        let subnet = if id == SubnetId(0) { self.subnet_of(address) } else { self.subnet(id) };
-        match subnet.filter(|subnet| subnet.contains(address)) {
-            Some(subnet) => {
-                let wall_s = self.clock.now().wall_s;
-                Ok((operation, update.complete(wall_s, subnet.id, subnet.valid_lft_s).to_owned()))
-            }
-            None => refuse(4, format!("no subnet {} holds the address {address}", id.0)),
         }
     }
 
@@ -531,6 +507,36 @@ impl Desk {
             format!("Error during config-write: Unable to open file {file} for writing: {error}")
         })?;
         Ok(WrittenFile { file, bytes: text.len() as u64 })
+    }
+}
+
+/// One change of a bulk command, checked against the subnets.
+fn bulk_item(
+    plan: &Plan,
+    wall_s: u64,
+    index: usize,
+    item: Result<(Operation, Update4<'_>), BadLease>,
+) -> Item {
+    let refuse = |result, text: String| Err(BulkFailure { index, result, text });
+    let (operation, update) = match item {
+        Ok(item) => item,
+        Err(bad) => return refuse(1, format!("lease {}: expected {}", bad.field, bad.expected)),
+    };
+    let (address, id) = (update.lease.address, update.lease.subnet_id);
+    if operation == Operation::Delete {
+        return Ok((operation, update.complete(0, id, 0).to_owned()));
+    }
+    let subnet = match id {
+        SubnetId(0) => plan.lookup.by_address(address, |_| true),
+        id => plan.subnet_by_id(id),
+    };
+    let subnet = subnet.map(|index| plan.subnet(index));
+    match subnet.filter(|subnet| subnet.contains(address)) {
+        Some(subnet) => {
+            let lease = update.complete(wall_s, subnet.id, subnet.lifetimes.default_s);
+            Ok((operation, lease.to_owned()))
+        }
+        None => refuse(4, format!("no subnet {} holds the address {address}", id.0)),
     }
 }
 

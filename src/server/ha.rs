@@ -7,6 +7,7 @@
 pub mod bulk;
 pub mod copy;
 pub mod links;
+pub mod queue;
 pub mod source;
 pub mod workers;
 
@@ -53,7 +54,8 @@ use crate::log;
 use crate::park::PEERS_MAX;
 use crate::time::{Mono, Now};
 use copy::{COPY_NUMBERS, Copy, Wish};
-use links::{Links, Update};
+use links::Links;
+use queue::UpdateQueue;
 use workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
 
 const HA: &str = "kea-dhcp4.ha-hooks";
@@ -266,7 +268,7 @@ pub struct Prepared {
 struct PreparedMember {
     config: RelationshipConfig,
     links: Arc<Links>,
-    queues: Vec<Vec<Receiver<Update>>>,
+    queues: Vec<Vec<UpdateQueue>>,
 }
 
 /// Which half of the pools that both servers of a pair allocate from this one begins in.
@@ -522,6 +524,12 @@ impl Ha {
                 None
             }
         }
+    }
+
+    /// Whether leases are copied from a peer.
+    #[must_use]
+    pub fn is_copying(&self) -> bool {
+        self.members.iter().any(|member| member.copy.is_some())
     }
 
     /// A shard's answer to an order of the synchronisation.

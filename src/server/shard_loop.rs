@@ -50,6 +50,8 @@ const STALE_NS: u64 = 1_000_000_000;
 pub const HAND_OVER_SLOTS: usize = 256;
 /// Queries taken from other shards in one turn.
 const HAND_OVER_PER_TURN: usize = 32;
+/// Orders about one lease each that a turn takes: a partner's updates come so when it has no bulk command.
+const ORDERS_PER_TURN: usize = 16;
 /// Orders that may wait for a shard.
 pub const ORDERS_MAX: usize = 1024;
 
@@ -717,13 +719,30 @@ impl<P: Port> ShardLoop<P> {
         true
     }
 
-    /// Takes orders, and goes on with the command that is under way: one step per turn.
+    /// Takes a few short orders or one long, or goes on with the command that is under way: one step per turn.
     fn obey(&mut self, now: Now) -> bool {
         if let Some((number, job)) = self.job.take() {
             self.work(now, number, job);
             return true;
         }
-        let Ok(order) = self.orders.try_recv() else { return false };
+        for taken in 0..ORDERS_PER_TURN {
+            let Ok(order) = self.orders.try_recv() else { return taken > 0 };
+            let is_short = matches!(
+                order,
+                Order::Leases(
+                    _,
+                    LeaseRequest::Put { .. } | LeaseRequest::Delete { .. } | LeaseRequest::Get(_)
+                )
+            );
+            self.follow(now, order);
+            if !is_short {
+                break;
+            }
+        }
+        true
+    }
+
+    fn follow(&mut self, now: Now, order: Order<P>) {
         match order {
             Order::Leases(number, request) => self.work(now, number, Job::new(request)),
             Order::AddPort(port) => {
@@ -752,7 +771,6 @@ impl<P: Port> ShardLoop<P> {
             }
             Order::Stop => self.stopping = true,
         }
-        true
     }
 
     /// The position up to which every peer that replies wait for has answered.

@@ -1,7 +1,7 @@
 //! Behaviours 62 to 77, as far as the machine and the commands show them.
 
 use aplomado::ha::backlog::Operation;
-use aplomado::ha::command::bulk::{BulkFailure, BulkItems, BulkWriter, bulk_answer, bulk_verdicts};
+use aplomado::ha::command::bulk::{BulkFailure, BulkWriter, bulk_answer, bulk_verdicts, read_bulk};
 use aplomado::ha::command::json::Scanner;
 use aplomado::ha::command::lease::{FORM_MODERN, LeaseReader, UpdateForm, write_update4};
 use aplomado::ha::command::{PeerAnswer, PeerError, Verdict, verdict, verdict_bulk6};
@@ -299,15 +299,15 @@ fn bulk_command_carries_changes_in_order_with_a_verdict_each() {
         serde_json::from_slice::<Value>(&body).expect("JSON")["command"],
         json!("aplomado-bulk-apply")
     );
-    let (mut items, sender) = BulkItems::open(&body).expect("a command");
-    assert_eq!(sender.as_deref(), Some("alpha"));
-    for (operation, expected) in
-        [(Operation::Update, hostile), (Operation::Delete, declined), (Operation::Update, lease())]
-    {
-        let (found, update) = items.next().expect("an item").expect("a lease");
-        assert_eq!((found, update.complete(0, SubnetId(5), 0)), (operation, expected));
-    }
-    assert!(items.next().is_none() && items.next().is_none());
+    let expected =
+        [(Operation::Update, hostile), (Operation::Delete, declined), (Operation::Update, lease())];
+    let mut count = 0;
+    let sender = read_bulk(&body, |item| {
+        let (operation, update) = item.expect("a lease");
+        assert_eq!((operation, update.complete(0, SubnetId(5), 0)), expected[count]);
+        count += 1;
+    });
+    assert_eq!((sender.expect("a command").as_deref(), count), (Some("alpha"), 3));
 
     let failed = [
         BulkFailure { index: 1, result: 4, text: "busy".to_owned() },
@@ -333,9 +333,10 @@ fn bulk_command_that_does_not_read_changes_nothing() {
         br#"{"arguments":{}}"#,
         br#"{"arguments":{"leases":{}}}"#,
         br#"{"arguments":{"leases":[{"#,
+        br#"{"arguments":{"leases":[{"ip-address":"10.0.0.1","delete":true}],"origin":}}"#,
     ] {
         assert_eq!(
-            BulkItems::open(body).expect_err("refused").result,
+            read_bulk(body, |_| ()).expect_err("refused").result,
             1,
             "{}",
             String::from_utf8_lossy(body)
@@ -343,10 +344,8 @@ fn bulk_command_that_does_not_read_changes_nothing() {
     }
     let body =
         br#"{"arguments":{"leases":[{"ip-address":"10.0.0.1"},{"ip-address":"10.0.0.2","delete":true},7]}}"#;
-    let (mut items, sender) = BulkItems::open(body).expect("a command");
-    assert_eq!(sender, None);
-    assert!(items.next().expect("an item").is_err());
-    assert!(items.next().expect("an item").is_ok_and(|(operation, _)| operation == Operation::Delete));
-    assert!(items.next().expect("an item").is_err());
-    assert!(items.next().is_none());
+    let mut found = Vec::new();
+    let sender = read_bulk(body, |item| found.push(item.ok().map(|(operation, _)| operation)));
+    assert_eq!(sender.expect("a command"), None);
+    assert_eq!(found, [None, Some(Operation::Delete), None]);
 }

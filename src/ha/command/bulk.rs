@@ -4,7 +4,8 @@
 //! { "arguments": { "leases": [ ITEM, ... ], "origin": "ha-partner", "server-name": NAME },
 //!   "command": "aplomado-bulk-apply", "service": [ "dhcp4" ] }
 //! ```
-//! An ITEM is the update encoding of a lease; `"delete": true` removes it instead. Items are applied in order, absent leases
+//! An ITEM is the update encoding of a lease, without what is usual: names that are not to be updated in the DNS, an empty host name, state
+//! 0. `"delete": true` removes the lease instead. Items are applied in order, absent leases
 //! are created, each item stands for itself. The answer comes when everything applied is durable, and names what was not:
 //!
 //! ```text
@@ -80,97 +81,83 @@ impl BulkWriter {
     }
 }
 
-/// Reads the items of a command that reached us.
-#[derive(Debug)]
-pub struct BulkItems<'b> {
-    scanner: Scanner<'b>,
-    first: bool,
-    done: bool,
-    reader: LeaseReader,
+/// Reads a command that reached us, in one pass: each item goes to `take`, in order. Gives the sender's name.
+///
+/// # Errors
+/// The answer (result 1) to give. Nothing is to be changed, whatever was taken before.
+pub fn read_bulk(
+    body: &[u8],
+    take: impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
+) -> Result<Option<String>, Answer> {
+    let (name, count) = read_command(body, take).map_err(|error| {
+        Answer::error(format!("expected JSON, found something else at octet {}", error.offset))
+    })?;
+    match count {
+        None => Err(Answer::error("expected a list \"leases\" in the arguments, found none")),
+        Some(count) if count > BULK_ITEMS_ACCEPTED_MAX => {
+            Err(Answer::error(format!("expected at most {BULK_ITEMS_ACCEPTED_MAX} leases, found {count}")))
+        }
+        Some(_) => Ok(name),
+    }
 }
 
-impl<'b> BulkItems<'b> {
-    /// Looks over the whole `body` of the request and finds its items. Also returns the sender's name.
-    ///
-    /// # Errors
-    /// The answer (result 1) to give: nothing is to be changed.
-    pub fn open(body: &'b [u8]) -> Result<(Self, Option<String>), Answer> {
-        let (items, name, count) = Self::find(body).map_err(|error| {
-            Answer::error(format!("expected JSON, found something else at octet {}", error.offset))
-        })?;
-        if count > BULK_ITEMS_ACCEPTED_MAX {
-            return Err(Answer::error(format!(
-                "expected at most {BULK_ITEMS_ACCEPTED_MAX} leases, found {count}"
-            )));
+/// The sender's name and how many items there are, if there is a list of them.
+fn read_command(
+    body: &[u8],
+    mut take: impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
+) -> Result<(Option<String>, Option<usize>), Malformed> {
+    let (mut name, mut count) = (None, None);
+    let mut scanner = Scanner::new(body);
+    scanner.expect(b'{')?;
+    let mut first = true;
+    while let Some(key) = scanner.next_key(first)? {
+        first = false;
+        if key != b"arguments" || scanner.kind()? != Kind::Map {
+            scanner.skip()?;
+            continue;
         }
-        let scanner =
-            items.ok_or_else(|| Answer::error("expected a list \"leases\" in the arguments, found none"))?;
-        Ok((Self { scanner, first: true, done: false, reader: LeaseReader::default() }, name))
-    }
-
-    fn find(body: &'b [u8]) -> Result<(Option<Scanner<'b>>, Option<String>, usize), Malformed> {
-        let (mut items, mut name, mut count) = (None, None, 0);
-        let mut scanner = Scanner::new(body);
         scanner.expect(b'{')?;
         let mut first = true;
         while let Some(key) = scanner.next_key(first)? {
             first = false;
-            if key != b"arguments" || scanner.kind()? != Kind::Map {
-                scanner.skip()?;
-                continue;
-            }
-            scanner.expect(b'{')?;
-            let mut first = true;
-            while let Some(key) = scanner.next_key(first)? {
-                first = false;
-                match (key, scanner.kind()?) {
-                    (b"leases", Kind::List) => {
-                        scanner.expect(b'[')?;
-                        items = Some(scanner.clone());
-                        count = 0;
-                        while scanner.next_element(count == 0)? {
-                            scanner.skip()?;
-                            count += 1;
-                        }
-                    }
-                    (b"server-name", Kind::Text) => {
-                        let mut text = Vec::new();
-                        scanner.string(&mut text)?;
-                        name = String::from_utf8(text).ok();
-                    }
-                    _ => {
-                        scanner.skip()?;
-                    }
+            match (key, scanner.kind()?) {
+                (b"leases", Kind::List) if count.is_none() => {
+                    count = Some(read_items(&mut scanner, &mut take)?);
+                }
+                (b"server-name", Kind::Text) => {
+                    let mut text = Vec::new();
+                    scanner.string(&mut text)?;
+                    name = String::from_utf8(text).ok();
+                }
+                _ => {
+                    scanner.skip()?;
                 }
             }
         }
-        Ok((items, name, count))
     }
+    Ok((name, count))
+}
 
-    /// The next item, valid until the next call; nothing at the end.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    pub fn next(&mut self) -> Option<Result<(Operation, Update4<'_>), BadLease>> {
-        if self.done {
-            return None;
+fn read_items(
+    scanner: &mut Scanner<'_>,
+    take: &mut impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
+) -> Result<usize, Malformed> {
+    let mut reader = LeaseReader::default();
+    let mut count = 0;
+    scanner.expect(b'[')?;
+    while scanner.next_element(count == 0)? {
+        count += 1;
+        // More than are accepted are only counted.
+        if count > BULK_ITEMS_ACCEPTED_MAX {
+            scanner.skip()?;
+            continue;
         }
-        if let Ok(true) = self.scanner.next_element(self.first) {
-            self.first = false;
-        } else {
-            self.done = true;
-            return None;
-        }
-        match self.reader.update4(&mut self.scanner) {
-            Ok(Ok(update)) => {
-                let operation = if update.delete { Operation::Delete } else { Operation::Update };
-                Some(Ok((operation, update)))
-            }
-            Ok(Err(bad)) => Some(Err(bad)),
-            Err(Malformed { .. }) => {
-                self.done = true;
-                Some(Err(BadLease { address: None, field: "lease", expected: "a string as JSON writes it" }))
-            }
-        }
+        take(reader.update4(scanner)?.map(|update| {
+            let operation = if update.delete { Operation::Delete } else { Operation::Update };
+            (operation, update)
+        }));
     }
+    Ok(count)
 }
 
 /// An item that was not applied.

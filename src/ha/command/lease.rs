@@ -1,6 +1,5 @@
 //! A lease as JSON. Two forms exist and are never mixed: updates carry `expire`, dumps carry `cltt`.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
@@ -88,10 +87,14 @@ fn write_fields(out: &mut Vec<u8>, lease: &Lease4<'_>, form: &Form) {
             }
         }
     }
-    push_flag(out, b", \"fqdn-fwd\": ", lease.fqdn_fwd);
-    push_flag(out, b", \"fqdn-rev\": ", lease.fqdn_rev);
-    out.extend_from_slice(b", \"hostname\": ");
-    json::write_string(out, lease.hostname);
+    let is_item = matches!(form, Form::Update { single: false, .. });
+    // A reader takes what an item does not say as false, empty, 0.
+    if !is_item || lease.fqdn_fwd || lease.fqdn_rev || !lease.hostname.is_empty() {
+        push_flag(out, b", \"fqdn-fwd\": ", lease.fqdn_fwd);
+        push_flag(out, b", \"fqdn-rev\": ", lease.fqdn_rev);
+        out.extend_from_slice(b", \"hostname\": ");
+        json::write_string(out, lease.hostname);
+    }
     out.extend_from_slice(b", \"hw-address\": \"");
     push_colon_hex(out, lease.hw_addr.as_bytes());
     out.extend_from_slice(b"\", \"ip-address\": \"");
@@ -104,8 +107,10 @@ fn write_fields(out: &mut Vec<u8>, lease: &Lease4<'_>, form: &Form) {
         out.extend_from_slice(b", \"pool-id\": ");
         json::push_number(out, u64::from(lease.pool_id));
     }
-    out.extend_from_slice(b", \"state\": ");
-    json::push_number(out, u64::from(lease.state.number()));
+    if !is_item || lease.state.number() != 0 {
+        out.extend_from_slice(b", \"state\": ");
+        json::push_number(out, u64::from(lease.state.number()));
+    }
     out.extend_from_slice(b", \"subnet-id\": ");
     json::push_number(out, u64::from(lease.subnet_id.0));
     // What does not read as a map any more (a damaged file) is left out: a peer would refuse the whole lease.
@@ -139,8 +144,12 @@ pub fn push_colon_hex(out: &mut Vec<u8>, octets: &[u8]) {
 
 /// Appends an address.
 pub fn push_address(out: &mut Vec<u8>, address: Ipv4Addr) {
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{address}");
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        json::push_number(out, u64::from(octet));
+    }
 }
 
 /// Why an element is no lease.

@@ -5,20 +5,22 @@
 //!   ^                                                  |
 //!   +---- refusal, then watermark, then bell ----------+
 //! ```
-//! A change goes to the worker that its address names, so that two changes of one address never overtake each other. What a peer has
-//! answered is kept as one contiguous position per shard and peer (`Progress`); a refusal reaches the shard before the
+//! The changes of a group of the log go on together: to one worker when the peer takes many in one command, else each to the
+//! worker that its address names, so that two changes of one address never overtake each other. What a peer has
+//! answered is kept as one contiguous position per shard and peer; a refusal reaches the shard before the
 //! position passes it.
 //!
 //! Promises: shards read words and positions, and take refusals from a ring of fixed size. The log thread never waits for a peer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
+use super::queue::{Progress, QueueEntrance, Update, UpdateQueue, queue};
 use crate::classify::bucket::bucket;
 use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
@@ -28,14 +30,12 @@ use crate::ha::unacked::{ClientFingerprint, Traffic, UnackedClients, UnackedCoun
 use crate::ha::view::{ScopeView, ScopeWord};
 use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId, SubnetId};
 use crate::journal::{Change, ChangeOrigin, Tap};
-use crate::lease::{Lease4, Lease4Buf};
+use crate::lease::Lease4;
 use crate::net::Doorbell;
 use crate::server::pairs::peer_id;
 use crate::server::shard_loop::Shared;
 use crate::sync::Watermark;
 
-/// Changes that may wait for one worker.
-pub const QUEUE_MAX: usize = 8192;
 /// Refusals that may wait for one shard.
 const REFUSED_MAX: usize = 65_536;
 /// Changes that may wait for the backlog, at most.
@@ -55,31 +55,6 @@ pub struct Refusal {
     pub address: Ipv4Addr,
 }
 
-/// A change on its way to a peer.
-pub struct Update {
-    /// The shard that made it.
-    pub shard: ShardId,
-    /// Its position there; 0 for one that nobody waits for.
-    pub lsn: Lsn,
-    /// What happened.
-    pub operation: Operation,
-    /// To which lease.
-    pub lease: Lease4Buf,
-}
-
-/// What a peer has answered of one shard's changes.
-#[derive(Debug, Default)]
-struct Progress {
-    offered: Lsn,
-    outstanding: BTreeSet<Lsn>,
-}
-
-impl Progress {
-    fn mark(&self) -> Lsn {
-        self.outstanding.first().map_or(self.offered, |first| Lsn(first.0 - 1))
-    }
-}
-
 /// One peer.
 pub struct PeerLink {
     /// Its position in the relationship.
@@ -94,7 +69,12 @@ pub struct PeerLink {
     pub lost: AtomicU64,
     progress: Vec<Mutex<Progress>>,
     marks: Vec<Arc<Watermark>>,
-    queues: Vec<Sender<Update>>,
+    queues: Vec<QueueEntrance>,
+    /// Updates in the queues, or sent and not answered.
+    under_way: AtomicUsize,
+    /// Whether all updates go by the first queue: one connection carries many changes in a POST better than several do. It
+    /// changes only while nothing is under way, so that two changes of an address never take different ways.
+    is_single: Mutex<bool>,
 }
 
 impl PeerLink {
@@ -112,6 +92,32 @@ impl PeerLink {
 
     const fn bit(&self) -> u16 {
         1 << self.position
+    }
+
+    /// Puts updates into the queues; those that find no room come back.
+    fn enqueue(&self, updates: Vec<Update>) -> Vec<Update> {
+        let mut is_single = self.is_single.lock();
+        if self.under_way.load(Ordering::Acquire) == 0 {
+            *is_single = self.bulk.load(Ordering::Relaxed);
+        }
+        let count = updates.len();
+        self.under_way.fetch_add(count, Ordering::AcqRel);
+        let refused = if *is_single || self.queues.len() == 1 {
+            self.queues[0].push(updates)
+        } else {
+            let mut parts: Vec<Vec<Update>> = self.queues.iter().map(|_| Vec::new()).collect();
+            for update in updates {
+                parts[worker_of(update.lease.view().address, self.queues.len())].push(update);
+            }
+            self.queues.iter().zip(parts).flat_map(|(queue, part)| queue.push(part)).collect()
+        };
+        self.under_way.fetch_sub(refused.len(), Ordering::AcqRel);
+        refused
+    }
+
+    /// So many updates are not under way any more, whatever has become of them.
+    pub fn settled(&self, count: usize) {
+        self.under_way.fetch_sub(count, Ordering::AcqRel);
     }
 }
 
@@ -158,13 +164,13 @@ impl Links {
         worker_count: usize,
         seed: u64,
         wake_control: Arc<dyn Fn() + Send + Sync>,
-    ) -> (Arc<Self>, Vec<Vec<Receiver<Update>>>) {
+    ) -> (Arc<Self>, Vec<Vec<UpdateQueue>>) {
         let shard_count = shard_count.clamp(1, SHARDS_MAX);
         let mut ends = Vec::new();
         let peers = (0..config.peers.len())
             .filter(|&position| position != config.this)
             .map(|position| {
-                let (queues, receivers) = (0..worker_count.max(1)).map(|_| bounded(QUEUE_MAX)).unzip();
+                let (queues, receivers) = (0..worker_count.max(1)).map(|_| queue()).unzip();
                 ends.push(receivers);
                 PeerLink {
                     position,
@@ -175,6 +181,8 @@ impl Links {
                     progress: (0..shard_count).map(|_| Mutex::default()).collect(),
                     marks: (0..shard_count).map(|_| Arc::default()).collect(),
                     queues,
+                    under_way: AtomicUsize::new(0),
+                    is_single: Mutex::new(false),
                 }
             })
             .collect();
@@ -264,33 +272,39 @@ impl Links {
 
     /// A peer has answered changes: `refused` says which of them it did not take.
     pub fn answered(&self, peer: &PeerLink, updates: &[Update], refused: impl Fn(usize) -> bool) {
-        for (index, update) in updates.iter().enumerate().filter(|(_, update)| update.lsn != Lsn(0)) {
+        for (index, update) in updates.iter().enumerate() {
+            if update.lsn == Lsn(0) || !refused(index) {
+                continue;
+            }
             let shard = usize::from(update.shard.0);
-            if refused(index) {
-                self.ring(shard);
+            let address = update.lease.view().address;
+            let refusal = Refusal { lsn: update.lsn, peer: peer.id(), address };
+            if let Err(TrySendError::Full(refusal)) = self.shards[shard].refuse.try_send(refusal) {
                 // A shard turns at least every 100 ms; its ring has room again then. Gone shards need nothing.
-                let address = update.lease.view().address;
-                let _ = self.shards[shard].refuse.send(Refusal { lsn: update.lsn, peer: peer.id(), address });
+                self.ring(shard);
+                let _ = self.shards[shard].refuse.send(refusal);
             }
-            let mut progress = peer.progress[shard].lock();
-            progress.outstanding.remove(&update.lsn);
-            peer.marks[shard].publish(progress.mark());
         }
-        let mut told = 0u64;
-        for update in updates {
-            if told & (1 << update.shard.0) == 0 {
-                told |= 1 << update.shard.0;
-                self.ring(usize::from(update.shard.0));
+        for (shard, (progress, mark)) in (0u8..).zip(peer.progress.iter().zip(&peer.marks)) {
+            let is_awaited = |update: &&Update| update.shard == ShardId(shard) && update.lsn != Lsn(0);
+            let mut of_shard = updates.iter().filter(is_awaited).peekable();
+            if of_shard.peek().is_none() {
+                continue;
             }
+            let mut progress = progress.lock();
+            of_shard.for_each(|update| progress.answer(update.lsn));
+            mark.publish(progress.mark());
+            drop(progress);
+            self.ring(usize::from(shard));
         }
     }
 
     /// The partner has not answered `batch`, nor will it answer what waits in `queue`, which joins the batch. Of each address the last
     /// change is kept until [`Self::send_owed`], or until another change of it is on its way.
-    pub fn owe(&self, peer: &PeerLink, queue: &Receiver<Update>, batch: &mut Vec<Update>) {
+    pub fn owe(&self, peer: &PeerLink, queue: &mut UpdateQueue, batch: &mut Vec<Update>) {
         let mut owed = self.owed.lock();
         // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
-        batch.extend(queue.try_iter());
+        queue.take(usize::MAX, batch);
         for Update { operation, lease, .. } in &*batch {
             let address = lease.view().address;
             if owed.len() >= OWED_MAX && !owed.contains_key(&address) {
@@ -306,8 +320,8 @@ impl Links {
         let mut owed = self.owed.lock();
         let changes = std::mem::take(&mut *owed);
         let count = changes.len();
-        for change in changes.into_values() {
-            self.send_unawaited(position, change);
+        if let Some(peer) = self.peer(position) {
+            Self::send_unawaited_to(peer, changes.into_values());
         }
         count
     }
@@ -325,39 +339,64 @@ impl Links {
 
     /// Sends a change of which nobody waits for the answer; lost when there is no room.
     pub fn send_unawaited(&self, position: usize, delayed: Delayed) {
-        let Some(peer) = self.peer(position) else { return };
-        let Delayed { operation, lease } = delayed;
-        let queue = &peer.queues[worker_of(&lease.view(), peer.queues.len())];
-        if queue.try_send(Update { shard: ShardId(0), lsn: Lsn(0), operation, lease }).is_err() {
-            peer.lost.fetch_add(1, Ordering::Relaxed);
+        if let Some(peer) = self.peer(position) {
+            Self::send_unawaited_to(peer, std::iter::once(delayed));
         }
     }
 
-    fn offer(&self, peer: &PeerLink, shard: ShardId, lsn: Lsn, operation: Operation, lease: &Lease4<'_>) {
-        {
-            let mut progress = peer.progress[usize::from(shard.0)].lock();
-            progress.offered = lsn;
-            progress.outstanding.insert(lsn);
-        }
-        let queue = &peer.queues[worker_of(lease, peer.queues.len())];
-        let update = Update { shard, lsn, operation, lease: lease.to_owned() };
-        let sent = {
-            let mut owed = self.owed.lock();
-            if self.partner == Some(peer.position) {
-                owed.remove(&lease.address);
+    fn send_unawaited_to(peer: &PeerLink, changes: impl Iterator<Item = Delayed>) {
+        let updates = changes
+            .map(|Delayed { operation, lease }| Update { shard: ShardId(0), lsn: Lsn(0), operation, lease })
+            .collect();
+        let lost = peer.enqueue(updates).len();
+        peer.lost.fetch_add(lost as u64, Ordering::Relaxed);
+    }
+
+    /// Sends what the log has taken in for a peer since this was called last.
+    fn send_group(&self, peer: &PeerLink, group: &mut Group) {
+        for (passed, (progress, mark)) in group.passed.iter_mut().zip(peer.progress.iter().zip(&peer.marks)) {
+            if passed.is_empty() {
+                continue;
             }
-            queue.try_send(update)
+            let mut progress = progress.lock();
+            for (lsn, is_sent) in passed.drain(..) {
+                progress.pass(lsn, is_sent);
+            }
+            mark.publish(progress.mark());
+        }
+        if group.updates.is_empty() {
+            return;
+        }
+        // As much room as this group needed the next may need.
+        let room = group.updates.len();
+        let updates = std::mem::replace(&mut group.updates, Vec::with_capacity(room));
+        let refused = {
+            let mut owed = self.owed.lock();
+            if self.partner == Some(peer.position) && !owed.is_empty() {
+                for update in &updates {
+                    owed.remove(&update.lease.view().address);
+                }
+            }
+            peer.enqueue(updates)
         };
-        if let Err(full) = sent {
-            peer.lost.fetch_add(1, Ordering::Relaxed);
-            self.answered(peer, &[full.into_inner()], |_| true);
+        if !refused.is_empty() {
+            peer.lost.fetch_add(refused.len() as u64, Ordering::Relaxed);
+            self.answered(peer, &refused, |_| true);
         }
     }
 }
 
+/// What the log has taken in for one peer and not handed on yet.
+#[derive(Default)]
+struct Group {
+    /// The positions of each shard that went by, and whether they are among the updates.
+    passed: Vec<Vec<(Lsn, bool)>>,
+    updates: Vec<Update>,
+}
+
 /// The worker for an address.
-fn worker_of(lease: &Lease4<'_>, count: usize) -> usize {
-    usize::from(bucket(&lease.address.octets())) % count.max(1)
+fn worker_of(address: Ipv4Addr, count: usize) -> usize {
+    usize::from(bucket(&address.octets())) % count.max(1)
 }
 
 /// Which leases belong to one of several relationships: those of its subnets, by the plan in force.
@@ -390,6 +429,8 @@ pub struct UpdateTap {
     links: Arc<Links>,
     /// Of which leases its peers are told; nothing with one relationship, which tells of all.
     territory: Option<Territory>,
+    /// What is on its way, by peer.
+    groups: Vec<Group>,
     /// The last change of each shard when it was the deletion of a client's lease: its position, and whose it was.
     deleted: Vec<Option<(Lsn, ClientFingerprint)>>,
 }
@@ -398,7 +439,10 @@ impl UpdateTap {
     /// A tap for these.
     #[must_use]
     pub fn new(links: Arc<Links>, territory: Option<Territory>) -> Self {
-        Self { deleted: vec![None; links.shards.len()], territory, links }
+        let shard_count = links.shards.len();
+        let group = || Group { passed: vec![Vec::new(); shard_count], updates: Vec::new() };
+        let groups = links.peers.iter().map(|_| group()).collect();
+        Self { deleted: vec![None; shard_count], territory, groups, links }
     }
 
     /// Whether a change begins a transaction of a client. One that moves to another address deletes its lease and takes the other in one.
@@ -417,8 +461,7 @@ impl UpdateTap {
 
 impl Tap for UpdateTap {
     fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
-        let links = Arc::clone(&self.links);
-        let word = links.scope.read().parts();
+        let word = self.links.scope.read().parts();
         let (operation, lease) = match change {
             Change::Put(lease) => (Operation::Update, lease),
             Change::Delete(lease) => (Operation::Delete, lease),
@@ -426,28 +469,26 @@ impl Tap for UpdateTap {
         // What a command, the partner or time has done is not told: the others do it themselves, or know.
         let is_ours = self.territory.as_mut().is_none_or(|territory| territory.holds(lease.subnet_id));
         let by_client = is_ours && origin == ChangeOrigin::Client;
-        for peer in &links.peers {
-            if by_client && word.sent & peer.bit() != 0 {
-                links.offer(peer, shard, lsn, operation, lease);
-            } else {
-                peer.progress[usize::from(shard.0)].lock().offered = lsn;
+        for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
+            let is_sent = by_client && word.sent & peer.bit() != 0;
+            group.passed[usize::from(shard.0)].push((lsn, is_sent));
+            if is_sent {
+                group.updates.push(Update { shard, lsn, operation, lease: lease.to_owned() });
             }
         }
         if by_client && word.queue {
             // More than fit overflow the backlog anyway.
-            let _ = links.delayed_tx.try_send(Delayed { operation, lease: lease.to_owned() });
-            links.wake_control();
+            let _ = self.links.delayed_tx.try_send(Delayed { operation, lease: lease.to_owned() });
+            self.links.wake_control();
         }
         if by_client && word.count_unsent && self.begins(shard, lsn, operation, lease) {
-            links.unsent.fetch_add(1, Ordering::Relaxed);
+            self.links.unsent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn group_end(&mut self) {
-        for peer in &self.links.peers {
-            for (progress, mark) in peer.progress.iter().zip(&peer.marks) {
-                mark.publish(progress.lock().mark());
-            }
+        for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
+            self.links.send_group(peer, group);
         }
     }
 }

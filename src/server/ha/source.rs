@@ -239,6 +239,12 @@ impl SyncSource {
         }
     }
 
+    /// Whether a command is at work.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Goes on; the commands that are done, with their answers. Before it the control thread must have asked to be woken when something
     /// becomes durable.
     pub fn step(&mut self, now: Now, engine: &Engine) -> Vec<(Ticket, Answer)> {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 
-use super::links::{Links, Update};
+use super::links::Links;
+use super::queue::{Update, UpdateQueue};
 use crate::control::peer::{PeerConnection, PeerTarget};
 use crate::ha::command::bulk::{BULK_ITEMS_MAX, BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
@@ -141,8 +142,7 @@ impl PeerWork {
                 if std::mem::take(&mut updates.again) {
                     return Some(updates.post_one(&self.reporter.links));
                 }
-                let first = updates.queue.try_recv().ok()?;
-                Some(updates.begin(first, &self.reporter.links))
+                updates.begin(&self.reporter.links)
             }
         }
     }
@@ -155,8 +155,10 @@ impl PeerWork {
                 if std::mem::take(&mut updates.again) {
                     return Some(updates.post_one(&self.reporter.links));
                 }
-                let first = updates.queue.recv().ok()?;
-                Some(updates.begin(first, &self.reporter.links))
+                if !updates.queue.wait() {
+                    return None;
+                }
+                updates.begin(&self.reporter.links)
             }
         }
     }
@@ -207,7 +209,7 @@ pub struct Updates {
     peer: usize,
     /// How long each step of an update may take.
     timeout: Duration,
-    queue: Receiver<Update>,
+    queue: UpdateQueue,
     bulk: BulkWriter,
     batch: Vec<Update>,
     /// Whether what was sent is a bulk command.
@@ -221,7 +223,7 @@ pub struct Updates {
 impl Updates {
     /// The updates of `queue` for the peer at this place of [`Links::peers`], from the server of this name.
     #[must_use]
-    pub fn new(peer: usize, server_name: &str, timeout: Duration, queue: Receiver<Update>) -> Self {
+    pub fn new(peer: usize, server_name: &str, timeout: Duration, queue: UpdateQueue) -> Self {
         let bulk = BulkWriter::new(server_name);
         Self {
             peer,
@@ -235,19 +237,22 @@ impl Updates {
         }
     }
 
-    fn begin(&mut self, first: Update, links: &Links) -> Post {
-        self.batch.clear();
-        self.batch.push(first);
+    /// Takes what there is, as much as one command carries.
+    fn begin(&mut self, links: &Links) -> Option<Post> {
         let peer = &links.peers[self.peer];
         self.is_bulk = peer.bulk.load(Ordering::Relaxed);
-        if !self.is_bulk {
-            return self.post_one(links);
+        self.batch.clear();
+        self.queue.take(if self.is_bulk { BULK_ITEMS_MAX } else { 1 }, &mut self.batch);
+        if self.batch.is_empty() {
+            return None;
         }
-        self.batch.extend(self.queue.try_iter().take(BULK_ITEMS_MAX - 1));
+        if !self.is_bulk {
+            return Some(self.post_one(links));
+        }
         for update in &self.batch {
             self.bulk.push(update.operation, &update.lease.view());
         }
-        Post { body: self.bulk.finish().to_vec(), timeout: self.timeout }
+        Some(Post { body: self.bulk.finish().to_vec(), timeout: self.timeout })
     }
 
     /// The first update of the batch, in Kea's form.
@@ -278,7 +283,6 @@ impl Updates {
             return;
         }
         let is_silent = matches!(answer, Err(PeerError::Io(_)));
-        let text = describe(answer);
         let batch = &mut self.batch;
         let mut verdicts =
             if self.is_bulk { bulk_verdicts(batch.len(), answer) } else { vec![verdict(answer)] };
@@ -286,9 +290,9 @@ impl Updates {
         if verdicts.contains(&Verdict::Error) {
             // A peer that does not answer would let everything that waits run into its timeout, one after the other.
             if is_silent && links.partner == Some(peer.position) {
-                links.owe(peer, &self.queue, batch);
+                links.owe(peer, &mut self.queue, batch);
             } else {
-                batch.extend(self.queue.try_iter());
+                self.queue.take(usize::MAX, batch);
             }
             verdicts.resize(batch.len(), Verdict::Error);
         }
@@ -312,9 +316,10 @@ impl Updates {
                 position: peer.position,
                 verdict,
                 client: Some(client),
-                text: if verdict == Verdict::Success { String::new() } else { text.clone() },
+                text: if verdict == Verdict::Success { String::new() } else { describe(answer) },
             });
         }
+        peer.settled(batch.len());
     }
 }
 
