@@ -11,14 +11,16 @@ use crate::ha::sync::{Applied, Expect, Reply, SubnetFilter, Sync, SyncAction, Sy
 use crate::ids::{Lsn, ShardId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
-use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
+use crate::lease::request::{LeaseChange, LeaseReply, LeaseRequest, Origin, PutMode};
 use crate::server::engine::Engine;
 use crate::server::shard_loop::Order;
 
 /// Orders with a number from here on are those of a synchronisation.
 pub const COPY_NUMBERS: u64 = 1 << 63;
-/// Leases that may be on their way to the shards at once.
-const WINDOW: usize = 512;
+/// Changes of one order to a shard.
+const CHANGES_PER_ORDER: usize = 256;
+/// Orders that one shard may have at once.
+const ORDERS_PER_SHARD: usize = 4;
 
 /// Addresses that peers may change while the source is asked for changes; with more the copy begins anew.
 const TOUCHED_MAX: usize = 1 << 20;
@@ -52,10 +54,10 @@ struct Page {
     changes: bool,
     origin: Origin,
     deleted: usize,
-    /// Read, but its shard took no order.
-    held: Option<(ShardId, LeaseRequest)>,
-    outstanding: usize,
-    gates: Vec<Lsn>,
+    /// What each shard is to be given next.
+    batches: Vec<Vec<LeaseChange>>,
+    /// Orders that each shard has not answered.
+    outstanding: Vec<usize>,
     applied: Applied,
 }
 
@@ -73,6 +75,10 @@ pub struct Copy {
     pub is_from_ours: bool,
     waiting: VecDeque<(PageAnswer, Vec<u8>)>,
     page: Option<Page>,
+    /// What each shard must have made durable for all pages to be safe.
+    gates: Vec<Lsn>,
+    /// A command that waits for that.
+    held: Option<Wish>,
     /// Addresses that a peer has changed here since the source was asked: what it will answer may be older.
     touched: HashSet<Ipv4Addr>,
 }
@@ -90,6 +96,8 @@ impl Copy {
             is_from_ours: false,
             waiting: VecDeque::new(),
             page: None,
+            gates: Vec::new(),
+            held: None,
             touched: HashSet::new(),
         }
     }
@@ -126,31 +134,52 @@ impl Copy {
         self.sync.cancel();
     }
 
-    /// A shard has put a lease, or not.
+    /// A shard has made the changes of an order, each or not.
     pub fn put(&mut self, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
         let Some(page) = &mut self.page else { return };
-        page.outstanding = page.outstanding.saturating_sub(1);
-        if let Some(gate) = page.gates.get_mut(usize::from(shard.0)) {
+        let place = usize::from(shard.0);
+        if let Some(outstanding) = page.outstanding.get_mut(place) {
+            *outstanding = outstanding.saturating_sub(1);
+        }
+        if let Some(gate) = self.gates.get_mut(place) {
             *gate = lsn.max(*gate);
         }
-        match reply {
-            LeaseReply::Added | LeaseReply::Updated | LeaseReply::Deleted => page.applied.stored += 1,
-            LeaseReply::Kept | LeaseReply::Busy | LeaseReply::NotFound => page.applied.kept += 1,
-            _ => page.applied.bad += 1,
+        let LeaseReply::Applied(replies) = reply else { return };
+        for reply in replies {
+            match reply {
+                LeaseReply::Added | LeaseReply::Updated | LeaseReply::Deleted => page.applied.stored += 1,
+                LeaseReply::Kept | LeaseReply::Busy | LeaseReply::NotFound => page.applied.kept += 1,
+                _ => page.applied.bad += 1,
+            }
         }
+    }
+
+    fn is_durable(&self, engine: &Engine) -> bool {
+        (0u8..).zip(&self.gates).all(|(shard, &lsn)| lsn == Lsn(0) || engine.is_durable(ShardId(shard), lsn))
     }
 
     /// Goes on as far as possible. `number` numbers orders.
     pub fn step(&mut self, engine: &Engine, number: &mut u64) -> Vec<Wish> {
         let mut wishes = Vec::new();
+        self.gates.resize(engine.shards.len(), Lsn(0));
         loop {
             let mut moved = false;
+            if self.held.is_some() && self.is_durable(engine) {
+                wishes.extend(self.held.take());
+            }
             while let Some(action) = self.sync.poll_action() {
                 moved = true;
                 match action {
                     SyncAction::Send { body, timeout_ms, expect } => {
                         self.touched.clear();
-                        wishes.push(Wish::Send { body, timeout_ms, page: expect == Expect::Page });
+                        let page = expect == Expect::Page;
+                        let wish = Wish::Send { body, timeout_ms, page };
+                        // The source is told that a copy is complete, and disabled for the last of it, when all the rest is safe.
+                        if page || self.is_durable(engine) {
+                            wishes.push(wish);
+                        } else {
+                            self.held = Some(wish);
+                        }
                     }
                     SyncAction::Apply { changes } => self.begin_page(engine, changes),
                     SyncAction::Unsupported(command) => wishes.push(Wish::Unsupported(command)),
@@ -161,9 +190,9 @@ impl Copy {
             if let Some(page) = &mut self.page {
                 page.origin = Origin::Partner { partner_wins: self.goes_first && self.is_from_ours };
                 page.feed(engine, &self.filter, &self.touched, number);
-                if page.is_done(engine) {
-                    let applied = page.applied;
-                    self.page = None;
+                // An address that a change has freed can be taken by another one when that is durable.
+                if page.is_done() && (!page.changes || self.is_durable(engine)) {
+                    let applied = self.page.take().map(|page| page.applied).unwrap_or_default();
                     self.sync.applied(Ok(applied));
                     moved = true;
                 }
@@ -186,9 +215,8 @@ impl Copy {
             first: true,
             changes,
             origin: Origin::Partner { partner_wins: false },
-            held: None,
-            outstanding: 0,
-            gates: vec![Lsn(0); engine.shards.len()],
+            batches: vec![Vec::new(); engine.shards.len()],
+            outstanding: vec![0; engine.shards.len()],
             applied: Applied::default(),
         });
     }
@@ -203,18 +231,48 @@ impl Page {
         touched: &HashSet<Ipv4Addr>,
         number: &mut u64,
     ) {
-        while self.outstanding < WINDOW {
-            let next = self.held.take().or_else(|| self.next(engine, filter, touched));
-            let Some((shard, request)) = next else { return };
-            *number = number.wrapping_add(1);
-            let Some(handle) = engine.shards.get(usize::from(shard.0)) else { return };
-            if handle.order(Order::Leases(COPY_NUMBERS | *number, request.clone())).is_err() {
-                // As many orders wait as may: the next turn goes on here.
-                self.held = Some((shard, request));
-                return;
+        loop {
+            // A batch that is full and finds no room holds all up: what follows may be for the same shard.
+            for place in 0..self.batches.len() {
+                if self.batches[place].len() >= CHANGES_PER_ORDER && !self.give(engine, place, number) {
+                    return;
+                }
             }
-            self.outstanding += 1;
+            let Some((shard, change)) = self.next(engine, filter, touched) else { break };
+            if let Some(batch) = self.batches.get_mut(usize::from(shard.0)) {
+                batch.push(change);
+            }
         }
+        for place in 0..self.batches.len() {
+            self.give(engine, place, number);
+        }
+    }
+
+    /// Gives a shard its batch; false when it has enough to do.
+    fn give(&mut self, engine: &Engine, place: usize, number: &mut u64) -> bool {
+        let Some(handle) = engine.shards.get(place) else { return false };
+        if self.batches[place].is_empty() {
+            return true;
+        }
+        if self.outstanding[place] >= ORDERS_PER_SHARD || handle.orders.is_full() {
+            return false;
+        }
+        *number = number.wrapping_add(1);
+        let request = LeaseRequest::Apply {
+            changes: std::mem::take(&mut self.batches[place]),
+            mode: PutMode::Newer,
+            origin: self.origin(),
+        };
+        // Nobody else gives orders, so there is room; a shard that has ended takes the process with it.
+        if handle.order(Order::Leases(COPY_NUMBERS | *number, request)).is_ok() {
+            self.outstanding[place] += 1;
+        }
+        true
+    }
+
+    /// The source has served while this server did not: of one second its changes are the later ones.
+    const fn origin(&self) -> Origin {
+        if self.changes { Origin::Partner { partner_wins: true } } else { self.origin }
     }
 
     fn next(
@@ -222,9 +280,7 @@ impl Page {
         engine: &Engine,
         filter: &SubnetFilter,
         touched: &HashSet<Ipv4Addr>,
-    ) -> Option<(ShardId, LeaseRequest)> {
-        // The source has served while this server did not: of one second its changes are the later ones.
-        let origin = if self.changes { Origin::Partner { partner_wins: true } } else { self.origin };
+    ) -> Option<(ShardId, LeaseChange)> {
         let changes = self.changes;
         let is_older = |address: &Ipv4Addr| changes && touched.contains(address);
         while self.offset.is_some() {
@@ -253,7 +309,7 @@ impl Page {
                 Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
                 Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),
             };
-            return Some((shard, LeaseRequest::Put { lease, mode: PutMode::Newer, origin }));
+            return Some((shard, LeaseChange::Put(lease)));
         }
         while let Some(&address) = self.page.deleted.get(self.deleted) {
             self.deleted += 1;
@@ -261,19 +317,16 @@ impl Page {
                 continue;
             }
             if let Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } = engine.space.owner(address) {
-                return Some((shard, LeaseRequest::Delete { key: LeaseKey::Address(address), origin }));
+                return Some((shard, LeaseChange::Delete(address)));
             }
         }
         None
     }
 
-    fn is_done(&self, engine: &Engine) -> bool {
-        self.outstanding == 0
-            && self.offset.is_none()
-            && self.held.is_none()
+    fn is_done(&self) -> bool {
+        self.offset.is_none()
             && self.deleted >= self.page.deleted.len()
-            && (0u8..)
-                .zip(&self.gates)
-                .all(|(shard, &lsn)| lsn == Lsn(0) || engine.is_durable(ShardId(shard), lsn))
+            && self.batches.iter().all(Vec::is_empty)
+            && self.outstanding.iter().all(|&outstanding| outstanding == 0)
     }
 }
