@@ -1,4 +1,4 @@
-//! The asked side of a synchronisation in service, in a whole server that is turned by hand.
+//! A synchronisation in service in a whole server that is turned by hand: the asked side, and what the asking side makes of answers.
 
 #[path = "sim/server.rs"]
 #[expect(dead_code, reason = "the simulator uses all of it")]
@@ -24,6 +24,10 @@ struct Source {
 
 impl Source {
     fn new(shard_count: usize) -> Self {
+        Self::called("one", shard_count)
+    }
+
+    fn called(name: &str, shard_count: usize) -> Self {
         let peers = json!([
             { "name": "one", "url": "http://192.0.2.1:8000/", "role": "primary" },
             { "name": "two", "url": "http://192.0.2.2:8000/", "role": "standby" },
@@ -35,7 +39,7 @@ impl Source {
             "hooks-libraries": [
                 { "library": "/usr/lib/kea/hooks/libdhcp_lease_cmds.so" },
                 { "library": "/usr/lib/kea/hooks/libdhcp_ha.so", "parameters": { "high-availability": [
-                    { "this-server-name": "one", "mode": "hot-standby", "peers": peers }] } } ],
+                    { "this-server-name": name, "mode": "hot-standby", "peers": peers }] } } ],
             "subnet4": [ { "id": 1, "subnet": "192.0.0.0/16", "pools": [ { "pool": "192.0.3.1 - 192.0.9.254" } ] } ],
         } });
         let setting = Setting {
@@ -214,4 +218,70 @@ fn the_service_is_off_for_every_query_after_the_last_changes() {
     // Before any turn of the control thread: the next command may follow in the same one.
     assert!(source.server.command(1, body.to_string().as_bytes()).is_none());
     assert!(!source.server.desk.engine.shared.enabled.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+/// A lease as pages show it: of an address, of a client, of some seconds ago.
+fn shown(last: u8, client: u8, age_s: u64) -> Value {
+    json!({ "cltt": 1_795_000_000 - age_s, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "",
+        "hw-address": format!("02:00:00:00:09:{client:02x}"), "ip-address": format!("192.0.3.{last}"), "state": 0,
+        "subnet-id": 1, "valid-lft": 4000 })
+}
+
+/// What a scripted peer answers; nothing for the changes of a session, which wait.
+fn scripted(body: &[u8]) -> Option<Value> {
+    let command: Value = serde_json::from_slice(body).expect("JSON");
+    let ok = |arguments: Value| Some(json!([{ "result": 0, "text": "", "arguments": arguments }]));
+    match command["command"].as_str().expect("a name") {
+        "ha-heartbeat" => ok(json!({ "state": "partner-down", "date-time": "Wed, 18 Nov 2026 11:06:40 GMT",
+            "scopes": ["one"], "unsent-update-count": 0 })),
+        "list-commands" => ok(json!(["ha-heartbeat", "aplomado-sync-begin"])),
+        "aplomado-sync-begin" => ok(json!({ "session": 5 })),
+        "lease4-get-page" => {
+            let leases = [shown(1, 1, 100), shown(2, 2, 100), shown(3, 3, 100)];
+            ok(json!({ "count": leases.len(), "leases": leases }))
+        }
+        "aplomado-sync-changes" => None,
+        _ => ok(json!({})),
+    }
+}
+
+#[test]
+fn what_a_peer_changes_while_the_source_is_asked_is_newer_than_its_answer() {
+    let mut asker = Source::called("two", 2);
+    let mut seconds = 0;
+    let mut turn_until_asked = |asker: &mut Source| {
+        for _ in 0..2000 {
+            seconds += 1;
+            // Leases are as old as they say: only the monotonic clock goes.
+            asker.clock.set(Mono(1_000_000_000 + seconds * 100_000_000), 1_795_000_000_000_000);
+            asker.turn();
+            for (place, connection) in asker.server.connections.iter_mut().enumerate() {
+                let Some(post) = connection.work.next_post() else { continue };
+                match scripted(&post.body) {
+                    Some(answer) => connection.work.answered(Ok(answer.to_string().into_bytes())),
+                    None => return place,
+                }
+            }
+        }
+        panic!("nobody asks for changes; the state is {}", asker.server.state());
+    };
+    let place = turn_until_asked(&mut asker);
+    let client = |asker: &mut Source, last: u8| {
+        let lease = asker.server.lease(Ipv4Addr::new(192, 0, 3, last))?;
+        lease.view().hw_addr.as_bytes().last().copied()
+    };
+    assert_eq!([1, 2, 3].map(|last| client(&mut asker, last)), [Some(1), Some(2), Some(3)]);
+    // The source has read its leases; before its answer comes, it changes two of them once more and says so.
+    let mut update = shown(1, 7, 0);
+    let map = update.as_object_mut().expect("a map");
+    map.remove("cltt");
+    map.insert("force-create".to_owned(), json!(true));
+    map.insert("origin".to_owned(), json!("ha-partner"));
+    assert_eq!(asker.ask("lease4-update", &update)["result"], 0);
+    assert_eq!(asker.ask("lease4-del", &json!({ "ip-address": "192.0.3.2" }))["result"], 0);
+    let changes = json!([{ "result": 0, "text": "", "arguments": {
+        "deleted": ["192.0.3.1", "192.0.3.3"], "leases": [shown(2, 2, 50), shown(4, 4, 50)], "overflown": false, "remaining": 0 } }]);
+    asker.server.connections[place].work.answered(Ok(changes.to_string().into_bytes()));
+    turn_until_asked(&mut asker);
+    assert_eq!([1, 2, 3, 4].map(|last| client(&mut asker, last)), [Some(7), None, None, Some(4)]);
 }
