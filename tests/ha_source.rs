@@ -174,9 +174,16 @@ fn each_peer_has_a_session_of_its_own_until_it_ends() {
 fn a_session_of_a_silent_peer_is_forgotten() {
     let mut source = Source::new(1);
     let session = source.begin("two");
-    source.clock.set(Mono(200_000_000_000), 1_795_000_199_000_000);
+    for second in [100, 200] {
+        source.clock.set(Mono(second * 1_000_000_000), 1_795_000_000_000_000 + second * 1_000_000);
+        source.turn();
+        // Its pages take their time.
+        assert_eq!(source.ask("lease4-get-page", &json!({ "from": "start", "limit": 5 }))["result"], 3);
+    }
+    assert_eq!(source.changes("two", session, 1, 10)["result"], 0);
+    source.clock.set(Mono(400_000_000_000), 1_795_000_400_000_000);
     source.turn();
-    assert_eq!(source.changes("two", session, 1, 10)["result"], 1);
+    assert_eq!(source.changes("two", session, 2, 10)["result"], 1);
 }
 
 #[test]

@@ -156,6 +156,13 @@ impl ChangeFeed {
         })
     }
 
+    /// Leases are being fetched: whoever copies is at it.
+    pub const fn refresh(&mut self, now: Now) {
+        if let Some(session) = &mut self.session {
+            session.used = now.mono;
+        }
+    }
+
     /// Ends the session `id`, if it is the one.
     pub fn end(&mut self, id: u64) {
         self.session.take_if(|session| session.id == id);

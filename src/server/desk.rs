@@ -629,6 +629,9 @@ impl Backend for Desk {
     fn submit(&mut self, ticket: Ticket, order: Asked) {
         match order {
             Asked::Lease(request) => {
+                if matches!(request, LeaseRequest::List { .. }) {
+                    self.source.listed(self.clock.now());
+                }
                 self.tell_copy(&request);
                 self.ask_shards(ticket, request);
             }

@@ -215,6 +215,13 @@ impl SyncSource {
         }
     }
 
+    /// Somebody lists leases. A page does not say whose it is, and all pages together can take longer than a session may be idle.
+    pub fn listed(&mut self, now: Now) {
+        for feed in self.feeds.values_mut() {
+            feed.refresh(now);
+        }
+    }
+
     /// A peer says that it has all leases.
     pub fn completed(&mut self, peer: &str) {
         if self.feeds.remove(peer).is_some() {
