@@ -39,6 +39,10 @@ fn b86_reset_leads_to_waiting() {
     }
     let mut backup = Server::new("load-balancing", "gamma", json!({}));
     assert_eq!((backup.result("ha-reset", None), backup.state()), (0, "backup"));
+    // No heartbeat would wake it: it serves again at once.
+    let mut single = Server::new("passive-backup", "alpha", json!({}));
+    assert_eq!((single.result("ha-reset", None), single.state()), (0, "passive-backup"));
+    assert_eq!((single.service, single.scopes()), (true, vec!["alpha".to_owned()]));
 }
 
 #[test]

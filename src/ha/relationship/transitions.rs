@@ -33,6 +33,10 @@ impl Relationship {
     pub(super) fn run_once(&mut self, now: Now, trigger: Trigger) {
         if let Some(next) = self.step(now, trigger) {
             self.transition(next);
+            // No heartbeat comes there, so that there is no next event.
+            if matches!(next, State::Backup | State::PassiveBackup) {
+                self.run(now);
+            }
         }
     }
 
