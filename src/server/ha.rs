@@ -624,7 +624,8 @@ impl Member {
         let Some(partner) = relationship.partner() else { return };
         match relationship.state() {
             State::CommunicationRecovery => {}
-            State::LoadBalancing | State::HotStandby | State::PartnerInMaintenance => {
+            // In maintenance too: the partner serves our clients now, and no copy need follow.
+            State::LoadBalancing | State::HotStandby | State::PartnerInMaintenance | State::InMaintenance => {
                 if relationship.partner_state().is_some_and(|state| state != State::Unavailable) {
                     let count = self.links.send_owed(partner);
                     if count > 0 {

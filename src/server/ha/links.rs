@@ -469,6 +469,10 @@ impl Tap for UpdateTap {
         // What a command, the partner or time has done is not told: the others do it themselves, or know.
         let is_ours = self.territory.as_mut().is_none_or(|territory| territory.holds(lease.subnet_id));
         let by_client = is_ours && origin == ChangeOrigin::Client;
+        if origin == ChangeOrigin::Partner {
+            // It knows better than what it did not answer.
+            self.links.owed.lock().remove(&lease.address);
+        }
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
             let is_sent = by_client && word.sent & peer.bit() != 0;
             group.passed[usize::from(shard.0)].push((lsn, is_sent));
