@@ -325,3 +325,58 @@ fn replies_of_every_lease_that_one_order_gives_away_are_taken_back() {
     let leases: std::collections::BTreeSet<_> = taken_back.map(|(lsn, _)| lsn).collect();
     assert_eq!(leases.len(), 31, "none of the first clients may be told that it has an address");
 }
+
+/// Leases that were given alone, or were on disk at the start, are not answered from the cache once replies wait for the partner.
+#[test]
+fn a_lease_that_the_partner_may_not_know_of_is_written_again_and_only_once() {
+    let mut ours = Server::new(1);
+    let alone = ours.lease_to(BEN);
+    let renew = |ours: &mut Server| {
+        ours.world.advance(2_000);
+        ours.lease_to(BEN).view().cltt
+    };
+    assert_eq!(renew(&mut ours), alone.view().cltt, "without a partner the cache answers");
+    // From now on replies wait for the partner.
+    let shard = &mut ours.world.shards[0];
+    shard.untold = Some(shard.leases.log.appended());
+    let told = renew(&mut ours);
+    assert_eq!(told, alone.view().cltt + 4, "a new row is what the partner is told");
+    assert_eq!(renew(&mut ours), told, "it knows now");
+    // A lease that the partner has sent since is known to it.
+    let of_ana = Server::new(1).lease_to(ANA);
+    ours.partner_has_answered();
+    assert_eq!(ours.command(&put(&of_ana, OF_THE_PRIMARY)), LeaseReply::Busy);
+    ours.world.advance(10_000);
+    assert_eq!(ours.command(&put(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated);
+    assert_eq!(ours.lease_to(ANA), of_ana);
+}
+
+/// The partner's lease for a client comes to the shard that had its address for somebody else, while the client's own shard has another.
+#[test]
+fn a_client_with_leases_at_two_shards_is_answered_wherever_its_query_comes_in() {
+    for arrival in [0, 1] {
+        let mut ours = Server::new(2);
+        let first = ours.lease_to(ANA);
+        let get = LeaseRequest::Get(LeaseKey::Address(ADDRESS));
+        let own = (0..2).find(|&shard| ours.serve_at(shard, get.clone()) != LeaseReply::NotFound);
+        let other = 1 - own.expect("a lease");
+        ours.partner_has_answered();
+        ours.world.advance(20_000);
+        let address = Ipv4Addr::new(192, 0, 2, 30);
+        let second = Lease4 { address, cltt: first.view().cltt + 10, ..first.view() };
+        let page =
+            LeaseRequest::Put { lease: second.to_owned(), mode: PutMode::Newer, origin: OF_THE_PARTNER };
+        assert_eq!(ours.serve_at(other, page), LeaseReply::Added);
+        for asked in [ADDRESS, address, ADDRESS] {
+            let query = packet::query(&format!("request {ANA} ciaddr={asked}"), 9);
+            let Fate::Answered(frame) = ours.world.put_to(ShardId(arrival), &query, "v0") else {
+                panic!("{asked} at shard {arrival}: no answer")
+            };
+            let answer = packet::Answer::read(&frame);
+            assert_eq!((answer.kind().as_str(), answer.yiaddr()), ("ack", asked), "at shard {arrival}");
+        }
+        // What ends a lease finds it by its address.
+        let query = packet::query(&format!("release {ANA} ciaddr={address}"), 10);
+        assert!(matches!(ours.world.put_to(ShardId(arrival), &query, "v0"), Fate::Served));
+    }
+}

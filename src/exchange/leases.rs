@@ -207,6 +207,12 @@ impl Leases {
         self.directory.as_ref()?.lookup(hash).without(self.shard).lowest()
     }
 
+    /// Whether this other shard holds a lease under `hash`, as far as the directory says.
+    pub(super) fn is_with(&self, hash: KeyHash, shard: ShardId) -> bool {
+        let Some(directory) = &self.directory else { return false };
+        shard != self.shard && directory.lookup(hash).contains(shard)
+    }
+
     /// Stores a lease on an address that nobody else holds; `replaces` is the client's lease on another address, which is
     /// deleted in the same breath. Gives back the lease and the log position of its row.
     ///

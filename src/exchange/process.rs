@@ -43,7 +43,7 @@ pub struct Given<'a> {
     pub scope_classes: &'a [ClassId],
     /// What judges the query by its subnet, with several HA relationships.
     pub by_subnet: Option<&'a dyn SubnetScope>,
-    /// Another shard has passed it on: it stays here whatever the directory says.
+    /// Another shard has passed it on.
     pub handed_over: bool,
     /// What [`Shard::prefetch`] said of the query; nothing when it was not asked.
     pub key_hash: Option<KeyHash>,
@@ -90,6 +90,9 @@ pub struct Shard {
     pub answered: Lsn,
     /// Which beginning of the counters of pools this shard has taken part in ([`Serving::renewal`]).
     pub(super) renewal: u64,
+    /// Of leases with no change since this position the partner that replies wait for may know otherwise: it was not waited for, or
+    /// served their clients, or the server has started. What it has copied meanwhile is not told apart. Nothing without a partner.
+    pub untold: Option<Lsn>,
     /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
     pub reclaims: Vec<Reclaims>,
     /// Changes of leases that have just been lost to another client, or with their lease: no reply may leave for them.
@@ -129,6 +132,7 @@ impl Shard {
             counters,
             answered: Lsn(u64::MAX),
             renewal: 1,
+            untold: None,
             reclaims: Vec::new(),
             displaced: Vec::new(),
             classifier: Some(Box::default()),
@@ -322,8 +326,9 @@ impl Shard {
         if client_id.len() == 1 {
             return Err(DropReason::ClientIdShort);
         }
-        if !given.handed_over
-            && let Some(shard) = self.elsewhere(query)
+        // What ends a lease finds it by its address.
+        if !matches!(kind, MessageType::Release | MessageType::Decline)
+            && let Some(shard) = self.elsewhere(query, kind, given.handed_over)
         {
             return Ok(Outcome::HandOver(shard));
         }
@@ -391,26 +396,53 @@ impl Shard {
         if ours { Ok(()) } else { Err(DropReason::ForeignServerId) }
     }
 
-    /// The other shard that holds this client's lease, if none of ours is its. Asked only with several shards.
-    fn elsewhere(&self, query: &Query<'_>) -> Option<ShardId> {
+    /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
+    /// the directory who has. A query goes at most to the owner, and from there to one that is not the owner, where it stays. Asked only
+    /// with several shards.
+    fn elsewhere(&self, query: &Query<'_>, kind: MessageType, handed_over: bool) -> Option<ShardId> {
         self.leases.directory.as_ref()?;
         let hw_addr = query.hw_addr();
+        let owner = self.leases.steering.owner(&hw_addr);
+        if owner != self.leases.shard {
+            return (!handed_over).then_some(owner);
+        }
         let table = &self.leases.table;
         if let Some(client_id) = query.client_id() {
             let hash = table.hash_client_id(client_id);
-            if table.with_client_id(hash, client_id).next().is_some() {
-                return None;
+            let found = table.with_client_id(hash, client_id);
+            if let Some(place) = self.place_of_wanted(query, kind, hash, found) {
+                return place;
             }
             if let Some(shard) = self.leases.elsewhere(hash) {
                 return Some(shard);
             }
         }
         let hash = table.hash_hw(&hw_addr);
-        if table.with_hw(hash, &hw_addr, query.client_id().unwrap_or(&[])).next().is_some() {
-            return None;
+        let found = table.with_hw(hash, &hw_addr, query.client_id().unwrap_or(&[]));
+        self.place_of_wanted(query, kind, hash, found).unwrap_or_else(|| self.leases.elsewhere(hash))
+    }
+
+    /// Where a client that has leases here, `found` under `hash`, is served; nothing when it has none here. A REQUEST for an address that
+    /// another shard holds for the client belongs there: a client can have leases with two shards, when one of them came from the partner
+    /// on an address that the shard had for somebody else before.
+    fn place_of_wanted(
+        &self,
+        query: &Query<'_>,
+        kind: MessageType,
+        hash: KeyHash,
+        mut found: impl Iterator<Item = LeaseRef>,
+    ) -> Option<Option<ShardId>> {
+        let first = found.next()?;
+        let wanted = query.requested_address().unwrap_or_else(|| query.packet.ciaddr());
+        let is_wanted = |lease| self.leases.table.record(lease).address() == wanted;
+        if kind != MessageType::Request || wanted.is_unspecified() || is_wanted(first) || found.any(is_wanted)
+        {
+            return Some(None);
         }
-        let owner = self.leases.steering.owner(&hw_addr);
-        self.leases.elsewhere(hash).or_else(|| (owner != self.leases.shard).then_some(owner))
+        Some(match self.leases.space.owner(wanted) {
+            Owner::InUse { shard, .. } if self.leases.is_with(hash, shard) => Some(shard),
+            _ => None,
+        })
     }
 
     /// KNOWN or UNKNOWN, the reservation's classes, the classes that depend on them.
@@ -728,7 +760,13 @@ impl Shard {
     /// The remaining lifetime of a lease that is answered from the cache; nothing when it must be written.
     fn cached(&self, serving: &Serving, client: &Client<'_>, lease: LeaseRef, valid_s: u32) -> Option<u32> {
         let record = self.leases.table.record(lease);
-        if record.is_uncacheable() || record.valid_lft() != valid_s || valid_s == LIFETIME_INFINITE_S {
+        // A reply that waits for a partner must not be about a lease that the partner has never heard of, or has ended.
+        let is_untold = self.untold.is_some_and(|untold| record.pending_lsn() <= untold);
+        if is_untold
+            || record.is_uncacheable()
+            || record.valid_lft() != valid_s
+            || valid_s == LIFETIME_INFINITE_S
+        {
             return None;
         }
         let age_s = client.now.wall_s.checked_sub(record.cltt())?;

@@ -211,6 +211,8 @@ pub struct Relationship {
     /// is missing in the copy that it may still finish.
     copy_spoiled: Option<u64>,
     epoch: u16,
+    /// How often answers have begun to wait for the partner, or to be about its clients (wrapping).
+    stretch: u8,
     /// For which moment of interruption the machine has run.
     interruption_seen: Option<Mono>,
     tickets: u64,
@@ -246,6 +248,7 @@ impl Relationship {
             sync_hold: None,
             copy_spoiled: None,
             epoch: 0,
+            stretch: 0,
             interruption_seen: None,
             tickets: 0,
             actions: VecDeque::new(),
@@ -597,7 +600,14 @@ impl Relationship {
     }
 
     fn publish(&mut self, now: Now) {
-        let word = self.word(now);
+        let mut word = self.word(now);
+        if self
+            .partner
+            .is_some_and(|partner| self.published.unwrap_or(word).begins_stretch(word, bit(partner)))
+        {
+            self.stretch = self.stretch.wrapping_add(1);
+            word = self.word(now);
+        }
         if self.published != Some(word) {
             self.published = Some(word);
             self.actions.push_back(Action::Publish(word));

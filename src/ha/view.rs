@@ -6,11 +6,11 @@
 //! ```text
 //!  63   57 56 55             40 39             24 23              8 7 6 5 4 3 2 1 0
 //! +-------+--+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
-//! | unused| G| peers sent to   | peers awaited   | contact epoch   |U|Q|V|A|S|P|B|H|
+//! |stretch| G| peers sent to   | peers awaited   | contact epoch   |U|Q|V|A|S|P|B|H|
 //! +-------+--+-----------------+-----------------+-----------------+-+-+-+-+-+-+-+-+
 //!  H relationship present   B balanced by hash   P, S primary's, secondary's scope served
 //!  A analyse what is out of scope   V service on   Q queue for the partner   U count as unsent
-//!  G reclaim only what is in scope
+//!  G reclaim only what is in scope   stretch: a number for what is known on both sides
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +32,7 @@ const GUARD_RECLAMATION: u64 = 1 << 56;
 const EPOCH_SHIFT: u32 = 8;
 const AWAITED_SHIFT: u32 = 24;
 const SENT_SHIFT: u32 = 40;
+const STRETCH_SHIFT: u32 = 57;
 
 /// Whose half of the clients a query belongs to: the `HA_` class that it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,9 @@ pub struct ScopeParts {
     pub count_unsent: bool,
     /// Expired leases out of scope are left alone: the pair has ended (`terminated`), and the other server serves them.
     pub guard_reclamation: bool,
+    /// Changes (wrapping, 7 bits) whenever answers begin to wait for the partner, as what was changed before may be unknown to it, and
+    /// whenever clients of the partner begin to be served, as what it has done for them may be unknown here.
+    pub stretch: u8,
     /// Changes (wrapping) with every contact: what shards know of unacked clients is void then.
     pub epoch: u16,
     /// Peers, by position, whose acknowledgement an answer waits for.
@@ -106,6 +110,7 @@ impl ScopeWord {
                 word |= bit;
             }
         }
+        word |= u64::from(parts.stretch) << STRETCH_SHIFT;
         word |= u64::from(parts.epoch) << EPOCH_SHIFT;
         word |= u64::from(parts.awaited) << AWAITED_SHIFT;
         word |= u64::from(parts.sent) << SENT_SHIFT;
@@ -124,6 +129,7 @@ impl ScopeWord {
             queue: self.0 & QUEUE != 0,
             count_unsent: self.0 & COUNT_UNSENT != 0,
             guard_reclamation: self.0 & GUARD_RECLAMATION != 0,
+            stretch: self.stretch(),
             epoch: field(self.0, EPOCH_SHIFT),
             awaited: self.awaited(),
             sent: field(self.0, SENT_SHIFT),
@@ -140,6 +146,21 @@ impl ScopeWord {
     #[must_use]
     pub const fn awaited(self) -> u16 {
         field(self.0, AWAITED_SHIFT)
+    }
+
+    /// Whether a new stretch begins with `next`: from then on answers wait for the peer of this bit, or more clients are served while they
+    /// wait for it.
+    #[must_use]
+    pub const fn begins_stretch(self, next: Self, partner: u16) -> bool {
+        const SERVED: u64 = SERVES_PRIMARY | SERVES_SECONDARY;
+        let more = next.0 & SERVED & !self.0 != 0;
+        next.awaited() & partner != 0 && (more || self.awaited() & partner == 0)
+    }
+
+    /// Which stretch this is: see [`ScopeParts::stretch`].
+    #[must_use]
+    pub const fn stretch(self) -> u8 {
+        (self.0 >> STRETCH_SHIFT) as u8
     }
 
     /// The contact epoch: see [`super::unacked::UnackedClients`].
@@ -251,6 +272,7 @@ mod tests {
             queue: true,
             count_unsent: false,
             guard_reclamation: true,
+            stretch: 0x55,
             epoch: 0xabcd,
             awaited: 0x8001,
             sent: 0x4002,

@@ -51,13 +51,17 @@ impl Pairs {
         Self { released: words.clone(), gates: vec![Gate::DISK; parts.len()], gate: Gate::DISK, words, parts }
     }
 
-    /// Reads the words: once per turn. When any has changed, `reclaims` takes in whose leases are reclaimed here.
-    pub fn refresh(&mut self, reclaims: &mut [Reclaims]) {
+    /// Reads the words: once per turn. When any has changed, `reclaims` takes in whose leases are reclaimed here. True when replies have
+    /// begun to wait for a partner since the last turn, even if they did not wait for it in between.
+    #[must_use]
+    pub fn refresh(&mut self, reclaims: &mut [Reclaims]) -> bool {
+        let mut begins = false;
         for (index, part) in self.parts.iter().enumerate() {
             let word = part.links.scope.read();
             if word == self.words[index] {
                 continue;
             }
+            begins |= word.stretch() != self.words[index].stretch();
             self.words[index] = word;
             self.gates[index] = part.links.peers_of(word.awaited()).fold(Gate::DISK, Gate::and_peer);
             self.gate = self.gates.iter().fold(Gate::DISK, |all, gate| all.and(*gate));
@@ -66,6 +70,7 @@ impl Pairs {
                 *reclaims = Reclaims { even, odd, nobody };
             }
         }
+        begins
     }
 
     /// Everything that any reply waits for.

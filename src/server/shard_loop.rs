@@ -290,7 +290,9 @@ impl<P: Port> ShardLoop<P> {
     /// One turn at `now`, `wall_ns` being the same time in nanoseconds of wall clock. True when there was something to do.
     pub fn turn(&mut self, now: Now, wall_ns: u64) -> bool {
         self.refresh();
-        self.pairs.refresh(&mut self.shard.reclaims);
+        if self.pairs.refresh(&mut self.shard.reclaims) {
+            self.shard.untold = Some(self.shard.leases.log.appended());
+        }
         self.shard.counters.turned();
         let mut busy = self.receive(now, wall_ns);
         busy |= self.take_over(now);
@@ -673,6 +675,14 @@ impl<P: Port> ShardLoop<P> {
         let outcome = self.shard.process(serving, &given, &query, self.slab.bytes_mut(&out));
         if let Outcome::Drop(reason) = outcome {
             self.sampler.query(reason, now.wall_s, &query);
+        }
+        if let Outcome::HandOver(shard) = outcome {
+            // Once more, from the owner of the client to who has its lease.
+            self.slab.put(out);
+            return match hand_over(&self.crossing, shard, bytes, carrier.interface, carrier.flags) {
+                Ok(()) => self.shard.counters.handed_over(),
+                Err(reason) => self.shard.counters.dropped(reason),
+            };
         }
         self.act(outcome, out, carrier.interface);
     }

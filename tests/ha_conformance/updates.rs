@@ -75,6 +75,23 @@ fn b64_the_partner_is_awaited_backups_are_not() {
 }
 
 #[test]
+fn b64_each_time_that_replies_begin_to_wait_for_the_partner_is_told_apart() {
+    let mut server = Server::reach("load-balancing", "alpha", "load-balancing", json!({}));
+    let first = server.word.stretch();
+    assert_ne!(first, 0, "0 is for the time before");
+    server.partner("load-balancing");
+    assert_eq!(server.word.stretch(), first, "still the same");
+    server.update(Verdict::Error, 1);
+    assert_eq!((server.state(), server.word.stretch()), ("communication-recovery", first));
+    server.partner("load-balancing");
+    assert_eq!(server.state(), "load-balancing");
+    assert_eq!(server.word.stretch(), first + 1, "what was changed meanwhile need not be known");
+    server.partner("in-maintenance");
+    assert_eq!(server.state(), "partner-in-maintenance");
+    assert_eq!(server.word.stretch(), first + 2, "what it did for its clients need not have arrived");
+}
+
+#[test]
 fn b65_failed_update_makes_the_partner_unavailable() {
     for answer in [
         no_answer(),

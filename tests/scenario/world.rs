@@ -184,7 +184,7 @@ impl World {
         *self = Self::with_leases(&self.members, self.shard_count, &self.disk, self.now);
     }
 
-    /// Puts a frame to the shard that would receive it, and to the one that it is handed to.
+    /// Puts a frame to the shard that would receive it, and to those that it is handed to.
     pub(crate) fn put(&mut self, bytes: &[u8], interface: &str) -> Fate {
         let arrival = FrameArrival::default();
         let first = frame::parse(bytes, arrival).ok().map_or(ShardId(0), |datagram| {
@@ -205,7 +205,10 @@ impl World {
         let position = INTERFACES.iter().position(|(name, _)| *name == interface).expect("an interface");
         let id = InterfaceId(u16::try_from(position).expect("few interfaces"));
         let fate = match self.step(first, bytes, id, false) {
-            Err(next) => self.step(next, bytes, id, true).unwrap_or(Fate::Dropped(DropReason::HandOverFull)),
+            Err(next) => match self.step(next, bytes, id, true) {
+                Err(last) => self.step(last, bytes, id, true).expect("a query is handed over twice at most"),
+                Ok(fate) => fate,
+            },
             Ok(fate) => fate,
         };
         self.write();
@@ -273,7 +276,6 @@ impl World {
         match shard.process(&self.serving, &given, &query, &mut out) {
             Outcome::Drop(reason) => dropped(reason),
             Outcome::HandOver(next) => {
-                assert!(!handed_over, "a query is handed over once");
                 counters.handed_over();
                 Err(next)
             }

@@ -100,6 +100,7 @@ impl Relationship {
             queue: partner_updates && to_partner == Updates::Queue,
             count_unsent: partner_updates && to_partner == Updates::Count,
             guard_reclamation: self.state == State::Terminated,
+            stretch: self.stretch,
             epoch: self.epoch,
             awaited,
             sent,
