@@ -23,8 +23,6 @@ pub(crate) struct Client {
     pub(crate) had: Option<Ipv4Addr>,
     /// The last time that a server has said yes.
     pub(crate) served: u64,
-    /// What it has declined last.
-    pub(crate) declined: Option<Ipv4Addr>,
     tries: u32,
 }
 
@@ -39,16 +37,7 @@ pub(crate) struct Said {
 
 impl Client {
     pub(crate) const fn new(number: u8) -> Self {
-        Self {
-            number,
-            doing: Doing::Discover,
-            xid: 0,
-            since: 0,
-            had: None,
-            served: 0,
-            declined: None,
-            tries: 0,
-        }
+        Self { number, doing: Doing::Discover, xid: 0, since: 0, had: None, served: 0, tries: 0 }
     }
 
     fn mac(&self) -> String {
@@ -64,8 +53,8 @@ impl Client {
         ((now - self.since) / S).min(60_000)
     }
 
-    /// Its timer has run out. Unless it `may_decline` it likes every address.
-    pub(crate) fn wake(&mut self, now: u64, random: &mut Random, calm: bool, may_decline: bool) -> Said {
+    /// Its timer has run out.
+    pub(crate) fn wake(&mut self, now: u64, random: &mut Random, calm: bool) -> Said {
         self.xid = self.xid.wrapping_add(256) | u32::from(self.number);
         self.tries += 1;
         let retry = (250 + random.below(500)) * MS;
@@ -89,7 +78,7 @@ impl Client {
             }
             Doing::Bound { address, .. } => {
                 let chance = if calm { 0 } else { random.below(100) };
-                if self.tries > 1 || chance < 78 || (86..88).contains(&chance) && !may_decline {
+                if self.tries > 1 || chance < 78 {
                     if self.tries == 1 {
                         self.since = now;
                     }
@@ -111,7 +100,6 @@ impl Client {
                     }
                     86..88 => {
                         self.had = None;
-                        self.declined = Some(address);
                         self.start_over(now);
                         Said {
                             frame: self.say(&format!("decline want={address}")),

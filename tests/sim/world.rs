@@ -1,10 +1,14 @@
 //! Servers, clients and what is between them, in virtual time and from one seed.
 //!
-//! What must never be is looked for at every step. Two clients may hold one address only when at least one of their leases was
-//! given by a server that did not wait for its partner ([`Holding::solo`]) and the other has not learned of it: both being in the
-//! normal state, both tables name the same client. Not learned is what was given alone after the other's copy was done, and what
-//! has the same second as the other's own lease, which a copy leaves as it is. A duplicate that began so lasts until one of the
-//! two leases ends; what a lost disk alone knew of is known to nobody. Clocks that differ move the end of a lease by as much, and whole seconds by two more.
+//! What must never be is looked for at every step.
+//!
+//! * An answer that waits for the partner is about a lease that the partner has ([`World::check_told`] says what is excused).
+//! * Two clients may hold one address only when at least one of their leases was given by a server that did not wait for its partner
+//!   ([`Holding::solo`]), and the other had not learned of it: each alone, both may give the same address away, and neither can
+//!   know. Once both are in the normal state and both tables name the same client, it is learned. A duplicate that began so lasts
+//!   until one of the two leases ends; what a lost disk alone knew of is known to nobody.
+//!
+//! Clocks that differ move the end of a lease by as much, and whole seconds by two more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -27,11 +31,10 @@ const WALL_START_US: u64 = 1_767_229_200_000_000;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 /// The call number of what an operator asks.
 const OPERATOR: usize = usize::MAX;
+/// Turns after which the disk has long answered.
+const DISK_TURNS_MAX: u64 = 20;
 /// Most turns at one moment: a server that is busy for ever is a bug.
 const ROUNDS_MAX: u32 = 200_000;
-
-/// Addresses of the smaller of the pools that all clients share.
-const POOL_ADDRESSES_MIN: usize = 21;
 
 /// Small, seeded, and the same everywhere.
 pub(crate) struct Random(u64);
@@ -81,6 +84,11 @@ struct Node {
     slow_ms: u64,
     /// Which address was promised to whom, and until which second of this server's clock.
     promised: BTreeMap<Ipv4Addr, (usize, u64)>,
+    /// Whom it had on which address when it ceased to tell its partner what it does, as far as it has; nothing while it tells.
+    silent: Option<BTreeMap<Ipv4Addr, usize>>,
+    /// How often it has turned, and when it last did so without waiting for its partner.
+    turns: u64,
+    alone_turn: u64,
     shown: &'static str,
     /// Started without its leases, and not in the normal state since.
     is_empty: bool,
@@ -123,11 +131,7 @@ pub(crate) struct World {
     now: u64,
     nodes: Vec<Node>,
     clients: Vec<Client>,
-    /// Addresses that clients have declined.
-    declined: BTreeSet<Ipv4Addr>,
     holdings: BTreeMap<Ipv4Addr, Vec<Holding>>,
-    /// What was promised by a server alone and the other does not know: a repeated answer that changes nothing does not wait for it.
-    alone: BTreeMap<(Ipv4Addr, usize), u64>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     number: u64,
@@ -180,6 +184,9 @@ impl World {
                 lies_until: 0,
                 slow_ms: 0,
                 promised: BTreeMap::new(),
+                silent: None,
+                turns: 0,
+                alone_turn: 0,
                 shown: "",
                 is_empty: false,
             });
@@ -192,8 +199,6 @@ impl World {
             nodes,
             clients: (0..client_count).map(Client::new).collect(),
             holdings: BTreeMap::new(),
-            declined: BTreeSet::new(),
-            alone: BTreeMap::new(),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             number: 0,
@@ -276,6 +281,7 @@ impl World {
         self.seen.crashes += 1;
         let one = &mut self.nodes[node];
         one.disk = one.disk.after(survivors);
+        one.silent = None;
         let found = on_disk(&one.disk.after(Survivors::All));
         for (address, (client, expire)) in std::mem::take(&mut one.promised) {
             let is_clients = |lease: &Lease4Buf| {
@@ -391,10 +397,7 @@ impl World {
     }
 
     fn wake(&mut self, client: usize) {
-        // A declined address is out of use for a day: some are left for every client.
-        let may_decline = self.declined.len() + self.clients.len() < POOL_ADDRESSES_MIN;
-        let said = self.clients[client].wake(self.now, &mut self.random, self.calm, may_decline);
-        self.declined.extend(self.clients[client].declined.take());
+        let said = self.clients[client].wake(self.now, &mut self.random, self.calm);
         // One timer at a time: what was asked for before is forgotten.
         self.events.retain(|_, event| !matches!(event, Event::Client(other) if *other == client));
         self.schedule(said.next, Event::Client(client));
@@ -431,6 +434,7 @@ impl World {
             if self.nodes[node].frozen_until > self.now || self.nodes[node].server.is_none() {
                 continue;
             }
+            self.nodes[node].turns += 1;
             let mut parts: Vec<usize> = (0..self.nodes[node].setting.shard_count + 3).collect();
             for place in (1..parts.len()).rev() {
                 let other = usize::try_from(self.random.below(place as u64 + 1)).expect("small");
@@ -447,15 +451,20 @@ impl World {
                 server.check_marks();
             }
         }
+        self.look_at_silence();
         self.look_at_states();
         busy
     }
 
     fn turn_part(&mut self, node: usize, part: usize) -> bool {
         let shards = self.nodes[node].setting.shard_count;
-        let Some(server) = &mut self.nodes[node].server else { return false };
+        let one = &mut self.nodes[node];
+        let Some(server) = &mut one.server else { return false };
         match part.checked_sub(shards) {
             None => {
+                if server.word().awaited & (2 >> node) == 0 {
+                    one.alone_turn = one.turns;
+                }
                 let (busy, sent) = server.turn_shard(part);
                 for frame in sent {
                     self.sent(node, frame);
@@ -579,21 +588,14 @@ impl World {
         let server = self.nodes[node].server.as_ref().expect("it has just sent");
         let word = server.word();
         let partner = if self.mode == "passive-backup" { None } else { [1, 0].get(node).copied() };
-        let solo = partner.is_none_or(|partner| word.awaited & (1 << partner) == 0);
+        // What was decided without the partner waits for the disk alone, whatever has become of the partner since.
+        let alone = self.nodes[node].turns - self.nodes[node].alone_turn <= DISK_TURNS_MAX;
+        let solo = alone || partner.is_none_or(|partner| word.awaited & (1 << partner) == 0);
         let wall_s = self.nodes[node].clock.now().wall_s;
         // A repeated answer is for the lease as it is, whose end is at most this far away.
         self.nodes[node].promised.insert(address, (client, (wall_s + lifetime_s).saturating_sub(1)));
-        if solo {
-            self.alone.insert((address, client), self.now + (lifetime_s + 1) * S);
-        } else if !self.alone.contains_key(&(address, client))
-            && let Some(partner) = partner
-            && !self.nodes[partner].is_empty
-            && let Some(other) = &mut self.nodes[partner].server
-        {
-            let is_there = other.lease(address).is_some_and(|lease| {
-                lease.view().hw_addr.as_bytes().last() == u8::try_from(client).ok().as_ref()
-            });
-            assert!(is_there, "{name} has answered client {client} before its partner had {address}");
+        if let Some(partner) = partner.filter(|_| !solo) {
+            self.check_told(node, partner, client, address);
         }
         // A client that is given another address has given up the first.
         for holders in self.holdings.values_mut() {
@@ -618,6 +620,44 @@ impl World {
             holders.iter_mut().for_each(|holding| holding.twin = true);
         }
         holders.push(Holding { client, until: now + lifetime_s * S, solo, twin });
+    }
+
+    /// An answer that waits for the partner is about a lease that the partner has. It may have forgotten, with its disk. And it may have
+    /// taken over meanwhile: then it changes leases without a word to a server that does not know yet, which repeats what both knew
+    /// before. An answer about a lease that was given alone has no such excuse.
+    fn check_told(&mut self, node: usize, partner: usize, client: usize, address: Ipv4Addr) {
+        let other = &mut self.nodes[partner];
+        let Some(server) = other.server.as_mut().filter(|_| !other.is_empty) else { return };
+        let is_there = server.lease(address).is_some_and(|lease| holder(&lease) == Some(client));
+        match &mut other.silent {
+            Some(known) if is_there => {
+                known.insert(address, client);
+            }
+            Some(known) if known.get(&address) == Some(&client) => {}
+            _ => assert!(
+                is_there,
+                "{} has answered client {client} before its partner had {address}",
+                NAMES[self.name(node)]
+            ),
+        }
+    }
+
+    /// Takes down what a server knows when it ceases to tell its partner of what it does.
+    fn look_at_silence(&mut self) {
+        if self.mode == "passive-backup" {
+            return;
+        }
+        for node in 0..2 {
+            let one = &mut self.nodes[node];
+            let Some(server) = &mut one.server else { continue };
+            if server.word().sent & (2 >> node) != 0 {
+                one.silent = None;
+            } else if one.silent.is_none() {
+                let leases = server.leases();
+                let held = leases.iter().filter_map(|(address, lease)| Some((*address, holder(lease)?)));
+                one.silent = Some(held.collect());
+            }
+        }
     }
 
     /// Tells what has changed, and what it means for leases that were given alone.
@@ -647,8 +687,7 @@ impl World {
         let holdings = &self.holdings;
         let is_open =
             |address: &Ipv4Addr| holdings.get(address).into_iter().flatten().any(|holding| holding.solo);
-        let mut open: BTreeSet<Ipv4Addr> = holdings.keys().copied().filter(is_open).collect();
-        open.extend(self.alone.keys().map(|(address, _)| *address));
+        let open: BTreeSet<Ipv4Addr> = holdings.keys().copied().filter(is_open).collect();
         for address in open {
             let mut owners = BTreeSet::new();
             for node in &mut self.nodes[..2] {
@@ -659,16 +698,12 @@ impl World {
             }
             let Some(Some(owner)) = owners.first().copied().filter(|_| owners.len() == 1) else { continue };
             let owner = usize::from(owner);
-            self.alone.remove(&(address, owner));
             let holders = self.holdings.entry(address).or_default();
             holders
                 .iter_mut()
                 .filter(|holding| holding.client == owner)
                 .for_each(|holding| holding.solo = false);
         }
-        // What was given alone and has ended is of no interest.
-        let now = self.now;
-        self.alone.retain(|_, until| *until > now);
     }
 
     fn command(&mut self, node: usize, command: &str, arguments: &Value) {
@@ -814,6 +849,9 @@ impl World {
 
     fn check_rest(&mut self) {
         let mut wrong = String::new();
+        // What has arrived is done with first: queries are on their way between shards, too.
+        let busy = (0..ROUNDS_MAX).take_while(|_| self.turn()).count();
+        assert!(busy < 1000, "the servers do not come to rest");
         let now = self.now;
         let count = if self.mode == "passive-backup" { 1 } else { 2 };
         for node in 0..count {
@@ -860,6 +898,13 @@ impl World {
         }
         assert!(wrong.is_empty(), "at rest:\n{wrong}");
     }
+}
+
+/// The client that has a lease in use.
+fn holder(lease: &Lease4Buf) -> Option<usize> {
+    let lease = lease.view();
+    let octet = lease.hw_addr.as_bytes().last().filter(|_| lease.state == LeaseState::Assigned);
+    octet.map(|octet| usize::from(*octet))
 }
 
 /// What a heartbeat's answer says is the state of the machine.
@@ -915,6 +960,8 @@ fn texts(mode: &str, names: &[usize], guarded: bool, random: &mut Random) -> Vec
                 "interfaces-config": { "interfaces": ["v0"] },
                 "lease-database": { "type": "memfile", "name": super::server::LEASE_FILE, "lfc-interval": 0 },
                 "valid-lifetime": 40,
+                // More clients decline than there are addresses for in a day.
+                "decline-probation-period": 20,
                 "multi-threading": { "enable-multi-threading": true, "thread-pool-size": 2 },
                 "hooks-libraries": [
                     { "library": "/usr/lib/kea/hooks/libdhcp_lease_cmds.so" },
