@@ -255,6 +255,21 @@ fn what_a_silent_partner_did_not_answer_is_sent_again_unless_a_newer_change_was(
 }
 
 #[test]
+fn nothing_is_sent_again_of_an_address_that_the_partner_has_told_of_since() {
+    let mut sender = Sender::sending();
+    sender.group([2, 4], 1);
+    for worker in 0..2 {
+        if sender.next(worker).is_some() {
+            sender.silence(worker);
+        }
+    }
+    sender.tap.offer(ShardId(0), Lsn(3), ChangeOrigin::Partner, &Change::Put(lease(2, 5)));
+    sender.tap.group_end();
+    assert_eq!(sender.links.send_owed(PARTNER), 1);
+    assert_eq!(sender.drain().into_keys().collect::<Vec<_>>(), ["10.0.0.4"]);
+}
+
+#[test]
 fn nothing_is_sent_again_to_a_partner_that_copies_all_leases() {
     let mut sender = Sender::sending();
     sender.group([2, 4], 1);
