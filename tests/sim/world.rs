@@ -825,10 +825,15 @@ impl World {
             for node in 0..self.nodes.len() {
                 let server = self.nodes[node].server.as_ref().expect("started");
                 let (state, word) = (server.state(), server.word());
-                let is_stuck = matches!(state, "terminated" | "in-maintenance" | "partner-in-maintenance");
+                // An order to begin maintenance can take effect when its answer has timed out, after the first round.
+                let is_stuck = match state {
+                    "terminated" => round == 0,
+                    "in-maintenance" | "partner-in-maintenance" => round <= 1,
+                    _ => false,
+                };
                 let serves = word.serves_primary || word.serves_secondary;
                 let is_mute = node < 2 && state == self.mode && self.should_serve(node) && !serves;
-                if is_stuck && round == 0 || is_mute {
+                if is_stuck || is_mute {
                     self.crash(node, Survivors::All);
                     self.start(node);
                 }
