@@ -164,6 +164,23 @@ impl<P: Port> PortSet<P> {
         report
     }
 
+    /// Sleeps as [`Self::wait`] does, but lets frames wait in their rings: for a shard whose frames are in no hurry.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn rest(&mut self, timeout: Duration, has_work: impl FnOnce() -> bool) -> io::Result<()> {
+        self.doorbell.lie_down();
+        if has_work() {
+            self.doorbell.get_up(false);
+            return Ok(());
+        }
+        self.poll.clear();
+        self.poll.push(Some(self.doorbell.fd()));
+        let slept = self.poll.wait(timeout);
+        self.doorbell.get_up(self.poll.is_readable(0));
+        slept.map(|_| ())
+    }
+
     /// Sleeps until a frame arrives, the bell rings or `timeout` is over. `has_work` is asked once after the sleep was
     /// announced: whatever it looks at, its producers ring the bell after they have changed it.
     ///
@@ -223,6 +240,29 @@ mod tests {
         set.recycle(&mut batch);
         assert!(batch.is_empty());
         seen
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "it is time that is tested")]
+    fn rest_is_ended_by_the_bell_or_by_work_and_not_by_frames() {
+        let (mut set, mut far) = set_of(1);
+        assert!(far[0].inject(b"x", RxFlags::default()));
+        let began = std::time::Instant::now();
+        set.rest(Duration::from_millis(40), || false).expect("polled");
+        assert!(began.elapsed() >= Duration::from_millis(30), "the frame may wait");
+        assert_eq!(turn(&mut set).len(), 1, "and is there");
+        set.rest(Duration::from_secs(600), || true).expect("polled");
+        let (bell, ended) = (Arc::clone(set.doorbell()), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    bell.ring();
+                    std::thread::yield_now();
+                }
+            });
+            set.rest(Duration::from_secs(600), || false).expect("polled");
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -73,6 +73,16 @@ impl Pairs {
         begins
     }
 
+    /// Whether other servers serve all clients, and none of their queries is looked at for its age either.
+    #[must_use]
+    pub fn serve_nobody(&self) -> bool {
+        let serves = |word: &ScopeWord| {
+            let parts = word.parts();
+            *word == ScopeWord::ALONE || parts.serves_primary || parts.serves_secondary || parts.analyse
+        };
+        !self.words.is_empty() && !self.words.iter().any(serves)
+    }
+
     /// Everything that any reply waits for.
     #[must_use]
     pub const fn gate(&self) -> Gate {
@@ -190,4 +200,28 @@ pub fn classes_of(serving: &Serving, relationship: RelationshipIndex, decision: 
 #[must_use]
 pub fn peer_id(first: u8, position: usize) -> PeerId {
     PeerId(u8::try_from(position).unwrap_or(u8::MAX).saturating_add(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::view::ScopeParts;
+
+    #[test]
+    fn only_a_server_that_neither_serves_nor_looks_leaves_clients_to_others() {
+        let nobody = ScopeParts { service: true, sent: 2, ..ScopeParts::default() };
+        let pairs = |words: &[ScopeWord]| Pairs { words: words.to_vec(), ..Pairs::new(Vec::new()) };
+        let word = ScopeWord::new;
+        assert!(pairs(&[word(nobody)]).serve_nobody());
+        assert!(pairs(&[word(nobody), word(nobody)]).serve_nobody());
+        for serving in [
+            word(ScopeParts { serves_primary: true, ..nobody }),
+            word(ScopeParts { serves_secondary: true, balanced: true, ..nobody }),
+            word(ScopeParts { analyse: true, ..nobody }),
+            ScopeWord::ALONE,
+        ] {
+            assert!(!pairs(&[word(nobody), serving]).serve_nobody());
+        }
+        assert!(!pairs(&[]).serve_nobody(), "without HA all clients are its own");
+    }
 }

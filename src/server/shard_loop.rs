@@ -52,6 +52,8 @@ pub const HAND_OVER_SLOTS: usize = 256;
 const HAND_OVER_PER_TURN: usize = 32;
 /// Orders about one lease each that a turn takes: a partner's updates come so when it has no bulk command.
 const ORDERS_PER_TURN: usize = 16;
+/// How long frames wait for a shard that serves nobody: short enough for a ring of frames, and for clients whom it is to serve next.
+const STANDBY_REST: Duration = Duration::from_millis(1);
 /// Orders that may wait for a shard.
 pub const ORDERS_MAX: usize = 1024;
 
@@ -210,6 +212,8 @@ pub struct ShardLoop<P> {
     cycles: Cycles,
     job: Option<(u64, Job)>,
     wanted: bool,
+    /// Frames have come since the last sleep.
+    heard: bool,
     logged: Lsn,
     sampler: Sampler,
     /// When the counters of the ports were last told, and those of ports that are gone.
@@ -263,6 +267,7 @@ impl<P: Port> ShardLoop<P> {
             cycles: Cycles::default(),
             job: None,
             wanted: false,
+            heard: false,
             logged: Lsn(0),
             sampler,
             ports_told_s: 0,
@@ -325,7 +330,8 @@ impl<P: Port> ShardLoop<P> {
         self.tell(Event::Port(port));
     }
 
-    /// Sleeps until something arrives, somebody rings, or `timeout` is over.
+    /// Sleeps until something arrives, somebody rings, or `timeout` is over. A standby that has just heard its partner's clients lets
+    /// more of them come before it looks: else every frame would wake it to be dropped.
     ///
     /// # Errors
     /// When the kernel cannot poll.
@@ -336,7 +342,8 @@ impl<P: Port> ShardLoop<P> {
         let (acked, pairs) = (&self.acked, &self.pairs);
         let parked =
             self.park.disk_count() + self.park.peers_count() > 0 || !self.shard.leases.retiring.is_empty();
-        self.ports.wait(timeout, || {
+        let heard = std::mem::take(&mut self.heard);
+        let has_work = || {
             !orders.is_empty()
                 || !inbox.is_empty()
                 || shared.serving.generation() != generation
@@ -344,7 +351,12 @@ impl<P: Port> ShardLoop<P> {
                 || (parked
                     && (durable.read() != marks.disk()
                         || acked.iter().any(|(peer, mark)| mark.read() != marks.peer(*peer))))
-        })
+        };
+        if heard && pairs.serve_nobody() {
+            self.ports.rest(timeout.min(STANDBY_REST), has_work)
+        } else {
+            self.ports.wait(timeout, has_work)
+        }
     }
 
     /// Takes the new plan when there is one.
@@ -373,6 +385,7 @@ impl<P: Port> ShardLoop<P> {
         if count == 0 {
             return false;
         }
+        self.heard = true;
         self.shard.counters.batch();
         let is_full = count == BATCH_MAX;
         let arrivals = self.rx.frames().iter().map(|frame| frame.wall_ns).filter(|wall_ns| *wall_ns != 0);
