@@ -151,7 +151,7 @@ pub(super) fn write(
 
     let key = AnswerKey::new(query, verdict, classes, &varying);
     if let Some(key) = &key
-        && let Some(known) = desk.known.find(key)
+        && let Some(known) = desk.known.find(query, key)
     {
         let boot = if known.has_boot_names {
             boot_fields(plan, classes, verdict)

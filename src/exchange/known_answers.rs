@@ -3,6 +3,9 @@
 //! A key is everything that the choice depends on, compared octet by octet; the plan's number is part of it, so that a new plan
 //! finds nothing of the old one's. Answers whose options depend on more than a key holds have no key.
 //!
+//! With many subnets an answer lies far from the processor. Which one it will be is guessed when a batch comes in, from the relay and
+//! the message type of each query and what the last such query got, and loaded while other queries are looked at.
+//!
 //! Promises: the memory is there from the start, a place holds the answer that was written last, nothing is allocated or freed.
 
 use std::net::Ipv4Addr;
@@ -10,6 +13,7 @@ use std::net::Ipv4Addr;
 use super::answer::Verdict;
 use crate::config::plan::{BootView, HostIndex, PoolIndex, SubnetIndex};
 use crate::ids::ClassId;
+use crate::lease::table::prefetch;
 use crate::wire::codes::{MessageType, option};
 use crate::wire::query::Query;
 use crate::wire::template::{OptionTemplate, Varying};
@@ -17,6 +21,8 @@ use crate::wire::template::{OptionTemplate, Varying};
 /// Places at least, and at most: each is some 600 octets.
 const PLACES_MIN: usize = 256;
 const PLACES_MAX: usize = 65_536;
+/// With fewer places all of them stay near.
+const GUESSED_MIN: usize = 1024;
 /// Longest parameter request list that a key holds.
 const REQUESTED_MAX: usize = 64;
 /// Most classes that a key holds.
@@ -89,8 +95,9 @@ impl<'a> AnswerKey<'a> {
     }
 }
 
-/// An answer that was written before.
+/// An answer that was written before. What is always read stands first and together.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(super) struct KnownAnswer {
     /// Number of the plan that it was written from; 0 for none.
     plan: u64,
@@ -123,6 +130,15 @@ impl KnownAnswer {
         options: OptionTemplate::EMPTY,
     };
 
+    fn prefetch(&self) {
+        prefetch(self);
+        prefetch(&self.requested);
+        prefetch(&self.options);
+        if let Some(octet) = self.options.octet(64) {
+            prefetch(octet);
+        }
+    }
+
     fn is(&self, plan: u64, key: &AnswerKey<'_>) -> bool {
         self.plan == plan
             && self.scope == key.scope
@@ -135,6 +151,16 @@ impl KnownAnswer {
 pub(super) struct KnownAnswers {
     plan: u64,
     places: Box<[KnownAnswer]>,
+    /// By relay and message type, the place of the last answer; empty where guessing is not worth it.
+    guesses: Box<[u32]>,
+}
+
+/// Where the guess of a query stands.
+fn guess_of(query: &Query<'_>, guesses: &[u32]) -> usize {
+    let kind = query.message_type.map_or(0, |kind| u64::from(kind.number()));
+    let from = u64::from(query.packet.giaddr().to_bits()) << 16 | u64::from(query.interface.0) << 4;
+    let mixed = (from ^ kind).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 32).unwrap_or_default() & guesses.len().wrapping_sub(1)
 }
 
 impl std::fmt::Debug for KnownAnswers {
@@ -147,7 +173,12 @@ impl KnownAnswers {
     /// Room for a plan of `subnet_count` subnets. Allocates.
     pub(super) fn new(subnet_count: usize) -> Self {
         let count = subnet_count.saturating_mul(4).next_power_of_two().clamp(PLACES_MIN, PLACES_MAX);
-        Self { plan: 0, places: vec![KnownAnswer::NONE; count].into_boxed_slice() }
+        let guesses = if count < GUESSED_MIN { 0 } else { count };
+        Self {
+            plan: 0,
+            places: vec![KnownAnswer::NONE; count].into_boxed_slice(),
+            guesses: vec![0; guesses].into_boxed_slice(),
+        }
     }
 
     /// From now on answers are written from the plan with this number, which no other plan of this shard has; not 0.
@@ -159,9 +190,23 @@ impl KnownAnswers {
         usize::try_from(key.hash()).unwrap_or_default() & (self.places.len() - 1)
     }
 
+    /// Starts loading the answer that `query` most likely gets.
+    pub(super) fn prefetch(&self, query: &Query<'_>) {
+        if let Some(place) = self.guesses.get(guess_of(query, &self.guesses))
+            && let Some(known) = usize::try_from(*place).ok().and_then(|place| self.places.get(place))
+        {
+            known.prefetch();
+        }
+    }
+
     /// The answer with this key.
-    pub(super) fn find(&self, key: &AnswerKey<'_>) -> Option<&KnownAnswer> {
-        self.places.get(self.place(key)).filter(|known| known.is(self.plan, key))
+    pub(super) fn find(&mut self, query: &Query<'_>, key: &AnswerKey<'_>) -> Option<&KnownAnswer> {
+        let place = self.place(key);
+        let guess = guess_of(query, &self.guesses);
+        if let Some(guess) = self.guesses.get_mut(guess) {
+            *guess = u32::try_from(place).unwrap_or_default();
+        }
+        self.places.get(place).filter(|known| known.is(self.plan, key))
     }
 
     /// Remembers an answer: its encoded `options` with what varies in them.

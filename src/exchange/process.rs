@@ -21,11 +21,12 @@ use super::stats::{ShardCounters, add};
 use crate::classify::subnet::{self, Origin};
 use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::flex_id::FlexIdBuffer;
+use crate::config::plan::hosts::IdentifierKind;
 use crate::config::plan::{ChosenOptions, FlexId, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::Owner;
-use crate::lease::table::KeyHash;
+use crate::lease::table::{KeyHash, prefetch};
 use crate::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
 use crate::time::Now;
 use crate::wire::codes::{MessageType, option};
@@ -160,6 +161,36 @@ impl Shard {
         let hash = self.key_hash(query);
         self.leases.table.prefetch(hash);
         hash
+    }
+
+    /// Starts loading what the plan has for this query, where that is more than stays near: the answer's options, the subnet.
+    /// Gives the subnet that it most likely starts in.
+    pub fn prefetch_plan(&self, serving: &Serving, query: &Query<'_>) -> Option<SubnetIndex> {
+        self.desk.known.prefetch(query);
+        let likely =
+            query.is_relayed().then(|| serving.plan.likely_subnet(query.packet.giaddr())).flatten()?;
+        prefetch(serving.plan.subnet(likely));
+        Some(likely)
+    }
+
+    /// Starts loading what `likely`, which should be there by now, leads to: its first pool and network, and where the reservations
+    /// of this client would be.
+    pub fn prefetch_subnet(serving: &Serving, query: &Query<'_>, likely: SubnetIndex) {
+        let plan = &serving.plan;
+        let subnet = plan.subnet(likely);
+        prefetch(plan.network(subnet.network));
+        if let Some(pool) = plan.pools_of(likely).first() {
+            prefetch(pool);
+        }
+        if subnet.has_hosts {
+            let hw_addr = query.hw_addr();
+            let of_hw = plan.hosts.first_look(likely, IdentifierKind::HwAddress, hw_addr.as_bytes());
+            let client_id = query.client_id();
+            let of_id = client_id.and_then(|id| plan.hosts.first_look(likely, IdentifierKind::ClientId, id));
+            for tag in [of_hw, of_id].into_iter().flatten() {
+                prefetch(tag);
+            }
+        }
     }
 
     /// The hash of the key that a client's lease is first looked for with: its identifier, else its hardware address.

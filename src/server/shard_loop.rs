@@ -46,6 +46,8 @@ use crate::wire::query::Query;
 
 /// A packet that waited longer is shed: its client has asked again or soon will.
 const STALE_NS: u64 = 1_000_000_000;
+/// With so many subnets what the plan knows of each does not stay near the processor.
+const SUBNETS_FAR: usize = 256;
 /// Queries that other shards may have waiting here.
 pub const HAND_OVER_SLOTS: usize = 256;
 /// Queries taken from other shards in one turn.
@@ -407,6 +409,9 @@ impl<P: Port> ShardLoop<P> {
                 self.shard.leases.table.prefetch_record(hash);
             }
         }
+        if serving.plan.subnets.len() >= SUBNETS_FAR {
+            self.prefetch_plan(&serving, count);
+        }
         for index in 0..count {
             if let Stage::Ready(hash) = self.parsed[index].state {
                 self.decide(&serving, now, index, hash);
@@ -480,6 +485,29 @@ impl<P: Port> ShardLoop<P> {
             return counters.dropped(DropReason::ParseShort);
         };
         parsed.state = Stage::Ready(self.shard.prefetch(&query));
+    }
+
+    /// Starts loading what the plan of a large configuration has for each query of the batch, in two steps.
+    fn prefetch_plan(&self, serving: &Serving, count: usize) {
+        let mut likely = [None; BATCH_MAX];
+        for (index, likely) in likely.iter_mut().enumerate().take(count) {
+            *likely = self.ready(index).and_then(|query| self.shard.prefetch_plan(serving, &query));
+        }
+        for (index, likely) in likely.iter().enumerate().take(count) {
+            if let Some(likely) = *likely
+                && let Some(query) = self.ready(index)
+            {
+                Shard::prefetch_subnet(serving, &query, likely);
+            }
+        }
+    }
+
+    /// Packet `index` of the batch, unless it was dropped.
+    fn ready(&self, index: usize) -> Option<Query<'_>> {
+        let (rx, parsed) = (self.rx.frames()[index], &self.parsed[index]);
+        let Stage::Ready(_) = parsed.state else { return None };
+        let payload = parsed.datagram.payload(self.ports.bytes(&rx));
+        Query::new(&parsed.datagram, payload, &parsed.options, parsed.head, rx.interface).ok()
     }
 
     /// Of several packets of one client in a full batch only the newest is served.

@@ -81,6 +81,7 @@ const INSERTED: usize = 4;
 /// patches    where the contents of 54, 51, 58 and 59 stand; 0 for an option that is not there
 /// ```
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct OptionTemplate {
     len: u16,
     inserts: [u16; INSERTED],
@@ -92,6 +93,12 @@ impl OptionTemplate {
     /// A template of nothing.
     pub const EMPTY: Self =
         Self { len: 0, inserts: [0; INSERTED], patches: [0; 4], bytes: [0; TEMPLATE_BYTES_MAX] };
+
+    /// The octet at this position, where it lies.
+    #[must_use]
+    pub fn octet(&self, position: usize) -> Option<&u8> {
+        self.bytes.get(position)
+    }
 
     /// Remembers `options`, the encoded options of a reply with these contents. False when they are too many.
     pub fn learn(&mut self, options: &[u8], varying: &Varying<'_>) -> bool {

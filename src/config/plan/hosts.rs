@@ -238,6 +238,13 @@ impl Hosts {
         })
     }
 
+    /// The first thing that [`find_one`](Self::find_one) looks at, to be loaded before it is called.
+    #[must_use]
+    pub fn first_look(&self, subnet: SubnetIndex, kind: IdentifierKind, value: &[u8]) -> Option<&u16> {
+        let hash = hash(subnet.0, kind as u8, value);
+        self.by_identifier.tags.get(self.by_identifier.first_slot(hash))
+    }
+
     /// The reservations of `subnet` (nothing: the global ones) that hold `address`.
     pub fn holders(
         &self,

@@ -436,8 +436,20 @@ impl Plan {
     /// The subnet with the identifier `id`.
     #[must_use]
     pub fn subnet_by_id(&self, id: SubnetId) -> Option<SubnetIndex> {
+        // Most configurations number their subnets without gaps: then the subnet's own line is all that is touched.
+        let first = self.subnets.first()?.id;
+        let guess = id.0.wrapping_sub(first.0);
+        if self.subnets.get(at(guess)).is_some_and(|subnet| subnet.id == id) {
+            return Some(SubnetIndex(guess));
+        }
         let position = self.subnets.binary_search_by_key(&id, |subnet| subnet.id).ok()?;
         u32::try_from(position).ok().map(SubnetIndex)
+    }
+
+    /// The subnet that a query through `relay` most likely starts in: worth loading, not more.
+    #[must_use]
+    pub fn likely_subnet(&self, relay: Ipv4Addr) -> Option<SubnetIndex> {
+        self.lookup.by_relay(relay, |_| true).or_else(|| self.lookup.by_address(relay, |_| true))
     }
 
     /// The subnets of the network at `index`, ascending by id.
