@@ -130,7 +130,7 @@ fn start_and_serve(
     let waker = api.waker();
     let wake_control: Arc<dyn Fn() + Send + Sync> = Arc::new(move || waker.wake());
     let seed = seed();
-    let pair = ha::prepare(&tree, shard_count(&tree), seed, &wake_control).map_err(Failure::Start)?;
+    let pair = ha::setup::prepare(&tree, shard_count(&tree), seed, &wake_control).map_err(Failure::Start)?;
     let start = Start {
         serving,
         book,
@@ -144,7 +144,7 @@ fn start_and_serve(
         share: pair.as_ref().map_or(Share::Whole, |pair| pair.share),
         seed,
         wake_control,
-        pairs: pair.as_ref().map(ha::Prepared::links).unwrap_or_default(),
+        pairs: pair.as_ref().map(ha::setup::Prepared::links).unwrap_or_default(),
         parked_max: tree.parked_packet_limit,
         room: Room::default(),
         disk: Arc::new(RealDisk),
@@ -499,7 +499,7 @@ impl Control {
         if lease_file(&tree) != lease_file(&self.desk.tree) {
             return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
         }
-        let pair = ha::configured(&tree)?;
+        let pair = ha::setup::configured(&tree)?;
         if self.desk.ha.as_ref().map_or_else(|| pair.is_some(), |ha| !ha.is_same(pair.as_ref())) {
             return Err("high-availability cannot be changed while the server runs: restart it".to_owned());
         }

@@ -38,7 +38,7 @@ pub fn specs(tree: &Dhcp4, agent: Option<&ControlAgent>) -> Result<Vec<ListenerS
         let role = Role::Agent { sockets };
         specs.push(ListenerSpec::Http(http_spec(&agent.listener, role, Daemon::Agent)?));
     }
-    specs.extend(super::ha::listeners(tree)?);
+    specs.extend(super::ha::setup::listeners(tree)?);
     Ok(specs)
 }
 

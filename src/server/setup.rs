@@ -140,7 +140,7 @@ pub fn serving(
     book: &mut StatsBook,
 ) -> Arc<Serving> {
     let mut serving = Serving::new(plan, reclamation(&tree.expired), arrivals, book);
-    super::ha::complete(tree, &mut serving);
+    super::ha::setup::complete(tree, &mut serving);
     Arc::new(serving)
 }
 

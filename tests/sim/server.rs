@@ -112,7 +112,7 @@ impl Server {
         let mut book = StatsBook::default();
         let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), true), &mut book);
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
-        let pair = ha::prepare(&tree, setting.shard_count, setting.seed, &wake)?.expect("a pair");
+        let pair = ha::setup::prepare(&tree, setting.shard_count, setting.seed, &wake)?.expect("a pair");
         let links = Arc::clone(&pair.links()[0]);
         let start = Start {
             serving,
