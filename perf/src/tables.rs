@@ -219,6 +219,7 @@ mod tests {
         let probe = Probe {
             rate: completed,
             started: completed,
+            offered: completed,
             completed,
             lost_percent: 0.0,
             offer_p50_us: 50.0,

@@ -150,7 +150,7 @@ pub enum LeaseReply {
     /// How many leases were removed or reclaimed.
     Count(u64),
     /// What became of each change of [`LeaseRequest::Apply`], in their order. They are durable when the last of them is.
-    Applied(Vec<LeaseReply>),
+    Applied(Vec<Self>),
     /// [`LeaseRequest::Mark`] has come by.
     Marked,
 }

@@ -123,11 +123,9 @@ impl RxBatch {
     /// Keeps those frames whose positions are set, in their order. The others' slots go back with the batch.
     pub fn keep(&mut self, chosen: &[bool; WINDOW_MAX]) {
         let mut kept = 0;
-        for index in 0..self.len {
-            if chosen[index] {
-                self.frames[kept] = self.frames[index];
-                kept += 1;
-            }
+        for (index, _) in chosen.iter().enumerate().take(self.len).filter(|(_, chosen)| **chosen) {
+            self.frames[kept] = self.frames[index];
+            kept += 1;
         }
         self.len = kept;
     }

@@ -17,7 +17,7 @@ pub enum Network {
         /// The interface.
         snapshot: Snapshot,
         /// Its port, until a shard has it.
-        port: Option<MemoryPort>,
+        port: Option<Box<MemoryPort>>,
         /// Hears, when a shard has the port, which bell wakes it.
         joined: Sender<Arc<Doorbell>>,
     },
@@ -38,7 +38,7 @@ impl Network {
     /// The given port for the shard with this bell; nothing when ports are to be opened.
     pub fn take_port(&mut self, bell: &Arc<Doorbell>) -> Option<Vec<AnyPort>> {
         let Self::Given { port, joined, .. } = self else { return None };
-        let ports = port.take().map(AnyPort::Memory).into_iter().collect();
+        let ports = port.take().map(|port| AnyPort::Memory(*port)).into_iter().collect();
         // Whoever gave the port listens for this, or has gone.
         let _ = joined.send(Arc::clone(bell));
         Some(ports)

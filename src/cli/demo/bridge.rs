@@ -57,7 +57,7 @@ pub(super) fn serve(config: PathBuf, server: usize) -> Exit {
         return Exit::CannotStart;
     }
     let snapshot = Snapshot { links: vec![link] };
-    let network = Network::Given { snapshot, port: Some(far), joined };
+    let network = Network::Given { snapshot, port: Some(Box::new(far)), joined };
     run::ended(control_loop::run_on(network, &[config], false))
 }
 
