@@ -38,6 +38,12 @@ const TIME_MAX: Duration = Duration::from_secs(55);
 /// Fewer compared answers mean that something keeps the comparison from happening.
 const ANSWERS_MIN: usize = 150;
 
+/// Scenarios in which what Kea does depends on its clock: these may be played again, and count when they differ each time.
+const BY_THE_CLOCK: &[(&str, &str)] = &[(
+    "shared-network-goes-on-where-it-last-allocated",
+    "Kea goes on in the subnet whose last try at an address is later, to the microsecond; two tries in one are a draw",
+)];
+
 /// Where we answer otherwise than Kea 2.2, on purpose: scenario, field, reason. `*` is every scenario, or every field; the field `answer`
 /// is that there is one at all.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
@@ -453,45 +459,57 @@ fn we_answer_as_kea_2_2_does_but_for_what_is_listed() {
             continue;
         }
         scenarios += 1;
-        let mut world = World::new(&members, 1);
-        for (count, (number, line)) in queries.iter().enumerate() {
-            assert!(started.elapsed() < TIME_MAX, "the comparison is done within {TIME_MAX:?}");
-            let line = if line.contains(" l2=") { line.clone() } else { format!("{line} l2={CLIENT_MAC}") };
-            let xid = 0x0a00_0001 + u32::try_from(count).expect("few queries");
-            let bytes = packet::query(&line, xid);
-            let kea = match client.ask(&bytes, line.contains("giaddr=")) {
-                Ok(kea) => kea.map(|bytes| Answer::read(&bytes)),
-                Err(why) => {
-                    wrong.push(format!("{name}:{number}: {why}"));
-                    break;
+        let attempts = if BY_THE_CLOCK.iter().any(|(own, _)| *own == name) { 3 } else { 1 };
+        for attempt in 1..=attempts {
+            if attempt > 1 {
+                bench.configure(&members).expect("Kea has just taken it");
+            }
+            let mut odd = Vec::new();
+            let mut world = World::new(&members, 1);
+            for (count, (number, line)) in queries.iter().enumerate() {
+                assert!(started.elapsed() < TIME_MAX, "the comparison is done within {TIME_MAX:?}");
+                let line =
+                    if line.contains(" l2=") { line.clone() } else { format!("{line} l2={CLIENT_MAC}") };
+                let xid = 0x0a00_0001 + u32::try_from(count).expect("few queries");
+                let bytes = packet::query(&line, xid);
+                let kea = match client.ask(&bytes, line.contains("giaddr=")) {
+                    Ok(kea) => kea.map(|bytes| Answer::read(&bytes)),
+                    Err(why) => {
+                        odd.push(format!("{name}:{number}: {why}"));
+                        break;
+                    }
+                };
+                let ours = match world.put(&bytes, "v0") {
+                    Fate::Answered(bytes) => Some(Answer::read(&bytes)),
+                    Fate::Served | Fate::Dropped(_) => None,
+                };
+                answers += 1;
+                let differing = match (&kea, &ours) {
+                    (None, None) => Vec::new(),
+                    (Some(kea), Some(ours)) => compare(kea, ours),
+                    (kea, ours) => {
+                        let kind = |answer: &Option<Answer>| {
+                            answer.as_ref().map_or_else(
+                                || "silence".to_owned(),
+                                |answer| format!("{} {}", answer.kind(), answer.yiaddr()),
+                            )
+                        };
+                        vec![("answer".to_owned(), kind(kea), kind(ours))]
+                    }
+                };
+                for (field, kea, ours) in differing {
+                    let known = DIFFERENCES.iter().position(|(own, of, _)| {
+                        (*own == "*" || *own == name) && (*of == "*" || *of == field)
+                    });
+                    match known {
+                        Some(position) => used[position] = true,
+                        None => odd.push(format!("{name}:{number}: {field}: Kea {kea}, we {ours}")),
+                    }
                 }
-            };
-            let ours = match world.put(&bytes, "v0") {
-                Fate::Answered(bytes) => Some(Answer::read(&bytes)),
-                Fate::Served | Fate::Dropped(_) => None,
-            };
-            answers += 1;
-            let differing = match (&kea, &ours) {
-                (None, None) => Vec::new(),
-                (Some(kea), Some(ours)) => compare(kea, ours),
-                (kea, ours) => {
-                    let kind = |answer: &Option<Answer>| {
-                        answer.as_ref().map_or_else(
-                            || "silence".to_owned(),
-                            |answer| format!("{} {}", answer.kind(), answer.yiaddr()),
-                        )
-                    };
-                    vec![("answer".to_owned(), kind(kea), kind(ours))]
-                }
-            };
-            for (field, kea, ours) in differing {
-                let known = DIFFERENCES
-                    .iter()
-                    .position(|(own, of, _)| (*own == "*" || *own == name) && (*of == "*" || *of == field));
-                match known {
-                    Some(position) => used[position] = true,
-                    None => wrong.push(format!("{name}:{number}: {field}: Kea {kea}, we {ours}")),
-                }
+            }
+            if odd.is_empty() || attempt == attempts {
+                wrong.extend(odd);
+                break;
             }
         }
     }
