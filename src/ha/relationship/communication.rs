@@ -37,6 +37,8 @@ pub(super) struct Communication {
     pub(super) own_time_s: Option<u64>,
     pub(super) traffic: Traffic,
     unsent: [u64; 2],
+    /// The partner has told of unsent updates since [`Communication::forget_news`].
+    has_news: bool,
     terminated_since: Option<Mono>,
     skew_warned: Option<Mono>,
     failures: Failures,
@@ -53,6 +55,7 @@ impl Communication {
             own_time_s: None,
             traffic: Traffic::default(),
             unsent: [0; 2],
+            has_news: false,
             terminated_since: None,
             skew_warned: None,
             failures: Failures::default(),
@@ -92,6 +95,7 @@ impl Communication {
         self.own_time_s = Some(now.wall_s);
         if let Some(count) = answer.unsent_update_count {
             self.unsent = [self.unsent[1], count];
+            self.has_news |= count > 0 && self.unsent[0] != count;
         }
     }
 
@@ -117,9 +121,15 @@ impl Communication {
         self.terminated_since = None;
     }
 
-    /// The partner changed leases that it did not send, since its heartbeat before the last.
+    /// What the partner has told of unsent updates so far is taken care of.
+    pub(super) const fn forget_news(&mut self) {
+        self.has_news = false;
+    }
+
+    /// The partner changed leases that it did not send. Kea asks whether its last two heartbeats differ in this; but a partner that served
+    /// alone, too, and was quick to copy is `ready` a heartbeat later than it told so, and what it gave would never be copied.
     pub(super) const fn has_new_unsent(&self) -> bool {
-        self.unsent[1] > 0 && self.unsent[1] != self.unsent[0]
+        self.has_news
     }
 
     /// Whether clocks are too far apart to go on.

@@ -57,6 +57,7 @@ impl Relationship {
             self.flush = None;
         }
         self.reset = None;
+        self.communication.forget_news();
         self.copy_spoiled = None;
         if old == State::Syncing
             && let Some(sync) = self.sync.take_if(|sync| sync.command.is_none())
