@@ -154,6 +154,8 @@ fn deaths(name: &'static str, mode: &'static str, rounds: usize) {
             ));
             assert!(ledger.acknowledged > before, "{name}: nobody is served after death {round}");
         }
+        let lines = lab.log(1 - victim).matches("HA_LEASE_UPDATE_FAILED").count();
+        assert!(lines <= 40 * (round + 1), "{name}: {lines} lines of the log say that updates fail");
         lab.start(victim);
         lab.await_normal();
     }

@@ -25,9 +25,9 @@ use crate::ha::settings::{SETTINGS_COMMAND, Settings};
 use crate::ha::states::State;
 use crate::ha::sync::{SubnetFilter, Sync, SyncParams};
 use crate::ha::unacked::Traffic;
-use crate::log;
 use crate::server::engine::Engine;
 use crate::time::Now;
+use crate::{log, log_limited};
 
 /// Differences between two configurations that the log names; of the others it says how many there are.
 const DIFFERENCES_TOLD_MAX: usize = 8;
@@ -204,7 +204,13 @@ impl Member {
             Report::Updates { position, verdict, client, text } => {
                 if verdict != Verdict::Success {
                     let name = &self.config.peers[position].name;
-                    log!(Severity::Warn, HA, HA_LEASE_UPDATE_FAILED, "lease update to {name} failed: {text}");
+                    // Under load every client repeats its query against a dead partner: one line says it as well as hundreds.
+                    log_limited!(
+                        Severity::Warn,
+                        HA,
+                        HA_LEASE_UPDATE_FAILED,
+                        "lease update to {name} failed: {text}"
+                    );
                 }
                 if self.config.partner() == Some(position) {
                     self.event(relationships, now, Event::Update { verdict, client });
