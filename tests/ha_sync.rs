@@ -110,15 +110,21 @@ fn clients_are_served_while_an_empty_partner_copies() {
     assert!(leases(&lab, 1).len() >= held + OLD as usize);
 }
 
-#[test]
-fn a_source_that_dies_while_it_is_copied_is_copied_when_it_is_back() {
-    let Some(mut lab) = full("s-kill", 50) else { return };
+/// A server under load whose partner, started just now, copies its leases in many small pages.
+fn copying(name: &'static str) -> Option<(Lab, Load)> {
+    let mut lab = full(name, 50)?;
     lab.start(0);
     lab.await_state(0, "partner-down");
     let load = Load::start(2, 8, Duration::from_millis(1));
     sleep(Duration::from_millis(500));
     lab.start(1);
     until("a copy", || (times(&lab, 0, "HA_SYNC_SOURCE_START") > 0).then_some(()));
+    Some((lab, load))
+}
+
+#[test]
+fn a_source_that_dies_while_it_is_copied_is_copied_when_it_is_back() {
+    let Some((mut lab, load)) = copying("s-kill") else { return };
     lab.kill(0);
     let acknowledged = load.ledger().acknowledged;
     drop(load);
@@ -132,13 +138,7 @@ fn a_source_that_dies_while_it_is_copied_is_copied_when_it_is_back() {
 
 #[test]
 fn an_asker_that_dies_while_it_copies_begins_anew() {
-    let Some(mut lab) = full("s-asker", 50) else { return };
-    lab.start(0);
-    lab.await_state(0, "partner-down");
-    let load = Load::start(2, 8, Duration::from_millis(1));
-    sleep(Duration::from_millis(500));
-    lab.start(1);
-    until("a copy", || (times(&lab, 0, "HA_SYNC_SOURCE_START") > 0).then_some(()));
+    let Some((mut lab, load)) = copying("s-asker") else { return };
     lab.kill(1);
     assert_eq!(times(&lab, 0, "HA_SYNC_SOURCE_COMPLETE"), 0, "the copy was over before the asker died");
     load.ledger().forget_waits();

@@ -45,8 +45,8 @@ pub(super) enum Grant {
     Any(Option<LeaseRef>),
 }
 
-/// The client's lease in its network, and the next one if it has two: by client identifier in every subnet that matches by it, then by hardware address.
-/// The first in subnet order counts, in whatever state; declined leases have no identity and are never found. Two in one subnet
+/// The client's lease in its network, and the next one if it has two: by client identifier in every subnet that matches by it, then
+/// by hardware address. The first in subnet order counts, in whatever state; declined leases have no identity and are never found. Two in one subnet
 /// come from two servers that gave one each before they could tell each other: then one in use goes before one that is over, and
 /// the newer one before the older one.
 pub(super) fn client_leases(leases: &Leases, client: &Client<'_>) -> [Option<LeaseRef>; 2] {

@@ -333,7 +333,7 @@ mod tests {
         file.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
         file.extend_from_slice(&[0, 0, 0x0e, 0x10, 0, 0]);
         file.extend_from_slice(b"UTC\0");
-        file.extend_from_slice(b"\nXXX-2\n");
+        file.extend_from_slice(b"\nEET-2\n");
         let zone = Zone::parse(&file).expect("a zone file");
         assert_eq!(zone.offset_s(999), 0);
         assert_eq!(zone.offset_s(1000), 7200, "after the last transition the rule holds");
