@@ -269,6 +269,43 @@ fn a_wrong_configuration_ends_with_1_and_its_place() {
     ends_with(1, place.fails(), &["kea.conf:1:", "valid-lifetme", "valid-lifetime"]);
 }
 
+/// What is wrong with a pair is said before it starts, with its place: by `check` and by `run` alike.
+#[test]
+fn a_wrong_pair_is_found_by_check_and_ends_with_1() {
+    let peer = |name: &str, host: &str, role: &str| json!({ "name": name, "url": format!("http://{host}/"), "role": role });
+    let pair = |this: &str, peers: [Value; 2]| json!({ "this-server-name": this, "mode": "hot-standby", "peers": peers });
+    let one = pair("a", [peer("a", "127.0.0.1:18105", "primary"), peer("b", "127.0.0.1:18106", "standby")]);
+    let host_name =
+        pair("a", [peer("a", "localhost:18105", "primary"), peer("b", "127.0.0.1:18106", "standby")]);
+    let same_address =
+        pair("c", [peer("c", "127.0.0.1:18105", "primary"), peer("d", "127.0.0.1:18107", "standby")]);
+    let mut no_certificate = one.clone();
+    for key in ["trust-anchor", "cert-file", "key-file"] {
+        no_certificate[key] = json!("/does/not/exist.pem");
+    }
+    let other = pair("c", [peer("c", "127.0.0.1:18108", "primary"), peer("d", "127.0.0.1:18107", "standby")]);
+    for (list, code, words) in [
+        (json!([host_name]), 1, "localhost"),
+        (json!([one.clone(), same_address]), 1, "two have 127.0.0.1:18105"),
+        (json!([no_certificate]), 1, "/does/not/exist.pem"),
+        (json!([one, other]), 0, "clients of subnet 10.9.0.0/16 (id 2) are not served"),
+    ] {
+        let place = Place::new();
+        let mut dhcp4 = place.base();
+        dhcp4["hooks-libraries"].as_array_mut().expect("a list").push(
+            json!({ "library": "/usr/lib/kea/hooks/libdhcp_ha.so", "parameters": { "high-availability": list } }),
+        );
+        let path = place.write_config(&dhcp4);
+        let output = Command::new(PROGRAM).arg("check").arg(&path).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("kea.conf:1:") && said.contains(words), "expected {words}: {said}");
+        if code != 0 {
+            ends_with(1, place.fails(), &["kea.conf:1:", words]);
+        }
+    }
+}
+
 #[test]
 fn a_wrong_command_line_ends_with_2() {
     let status = Command::new(PROGRAM).args(["run", "--no-such-flag"]).stderr(Stdio::null()).status();

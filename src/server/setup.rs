@@ -94,6 +94,8 @@ pub fn plan(
     }
     let mut report = loaded.next_report();
     let plan = build(tree, Surroundings { generation, interfaces }, &mut report);
+    super::ha::setup::examine(tree, &mut report);
+    let plan = plan.filter(|_| report.errors() == 0);
     findings.extend(report.into_findings());
     plan
 }

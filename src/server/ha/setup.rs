@@ -11,26 +11,25 @@ use super::links::Links;
 use super::member::{Member, PeerJobs};
 use super::queue::UpdateQueue;
 use super::workers::{PeerWork, Reporter, Updates};
-use super::{HA, Ha, copy_number};
+use super::{Ha, copy_number};
 use crate::allocate::Share;
+use crate::config::finding::{Report, Style};
 use crate::config::json::Value;
 use crate::config::tree::{Dhcp4, Feature, Subnet4};
 use crate::control::backend::Daemon;
 use crate::control::http::{BasicAuth, HttpSettings};
 use crate::control::listener::{HttpListenerSpec, ListenerSpec, Role};
-use crate::control::log::Severity;
 use crate::control::peer::PeerTarget;
 use crate::control::tls;
 use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
 use crate::ha::command::request::is_listener_command;
-use crate::ha::config::{MultiThreading, Parsed, RelationshipConfig, parse};
+use crate::ha::config::{MultiThreading, Parsed, PeerConfig, RelationshipConfig, parse};
 use crate::ha::partner::Partner;
 use crate::ha::relationships::Relationships;
 use crate::ha::states::{Mode, Role as PeerRole};
 use crate::ha::unacked::Traffic;
 use crate::ha::view::Scope;
-use crate::log;
 use crate::park::PEERS_MAX;
 use crate::time::Now;
 
@@ -139,22 +138,51 @@ fn named_relationship(list: &[RelationshipConfig], name: Option<&str>) -> Option
     u8::try_from(index).ok().map(RelationshipIndex)
 }
 
-/// Subnets whose clients nobody will serve, because several relationships are configured and they name none.
-fn warn_of_orphans(tree: &Dhcp4, list: &[RelationshipConfig]) {
-    if list.len() < 2 {
+/// Everything about HA that an operator must know before the configuration is in force: what is wrong with it, its certificates
+/// included, and what is odd.
+pub fn examine(tree: &Dhcp4, report: &mut Report) {
+    let Some(hook) = tree.hooks.iter().find(|hook| hook.feature == Feature::Ha) else { return };
+    let parsed = match configured(tree) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return,
+        Err(text) => return report.error(hook.at, Style::After, text),
+    };
+    if let Err(text) = listeners(tree) {
+        report.error(hook.at, Style::After, text);
+    }
+    for config in &parsed.relationships {
+        let others = config.peers.iter().enumerate().filter(|(position, _)| *position != config.this);
+        for (_, peer) in others {
+            if let Err(text) = target(peer) {
+                report.error(hook.at, Style::After, format!("peer {}: {text}", peer.name));
+            }
+        }
+    }
+    for warning in &parsed.warnings {
+        report.warning(hook.at, Style::After, warning.to_string());
+    }
+    if parsed.relationships.len() < 2 {
         return;
     }
-    for (subnet, name) in named_subnets(tree).filter(|(_, name)| named_relationship(list, *name).is_none()) {
+    for (subnet, name) in named_subnets(tree) {
+        if named_relationship(&parsed.relationships, name).is_some() {
+            continue;
+        }
         let found = name.map_or_else(|| "none".to_owned(), |name| format!("'{name}'"));
-        log!(
-            Severity::Warn,
-            HA,
-            HA_SUBNET4_WITHOUT_RELATIONSHIP,
+        let text = format!(
             "clients of subnet {} (id {}) are not served: expected the name of a peer as ha-server-name in its user-context, found {found}",
-            subnet.text,
-            subnet.id.0
+            subnet.text, subnet.id.0
         );
+        report.warning(subnet.at, Style::After, text);
     }
+}
+
+/// How a peer is reached.
+fn target(peer: &PeerConfig) -> Result<PeerTarget, String> {
+    let client = |files| tls::client_config(&tls_files(files), false);
+    let tls = peer.tls.as_ref().map(client).transpose().map_err(|error| error.to_string())?;
+    let credentials = peer.credentials.as_ref().map(|one| (one.user.clone(), one.password.clone()));
+    Ok(PeerTarget { address: peer.url.address, credentials, tls })
 }
 
 /// The classes of the scopes, and which relationship serves which subnet, for a plan that is about to be served.
@@ -216,10 +244,6 @@ pub fn prepare(
     wake_control: &Arc<dyn Fn() + Send + std::marker::Sync>,
 ) -> Result<Option<Prepared>, String> {
     let Some(parsed) = configured(tree)? else { return Ok(None) };
-    for warning in &parsed.warnings {
-        log!(Severity::Warn, HA, HA_CONFIGURATION_WARNING, "{warning}");
-    }
-    warn_of_orphans(tree, &parsed.relationships);
     let share = share(&parsed.relationships);
     let mut members = Vec::new();
     let mut first_peer = 0;
@@ -246,12 +270,6 @@ impl Prepared {
     /// # Errors
     /// Certificates that cannot be used; no threads.
     pub fn start(self, now: Now) -> Result<Ha, String> {
-        let target = |peer: &crate::ha::config::PeerConfig| {
-            let client = |files| tls::client_config(&tls_files(files), false);
-            let tls = peer.tls.as_ref().map(client).transpose().map_err(|error| error.to_string())?;
-            let credentials = peer.credentials.as_ref().map(|one| (one.user.clone(), one.password.clone()));
-            Ok::<_, String>(PeerTarget { address: peer.url.address, credentials, tls })
-        };
         let (ha, work) = self.build(now);
         for member in &ha.members {
             for (position, peer) in member.config.peers.iter().enumerate() {
