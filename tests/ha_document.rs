@@ -3,6 +3,7 @@
 
 mod lab;
 
+use std::path::Path;
 use std::process::Command;
 
 use lab::Program::{Aplomado, Kea};
@@ -172,7 +173,17 @@ fn its_configurations_are_taken() {
     let mut whole: Value = serde_json::from_str(blocks[0]).expect("JSON");
     let tls: Value = serde_json::from_str(blocks[1]).expect("JSON");
     let relationship = &mut whole["Dhcp4"]["hooks-libraries"][1]["parameters"]["high-availability"][0];
-    relationship.as_object_mut().expect("a map").extend(tls.as_object().expect("a map").clone());
+    // Its names, with files that are there.
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["one".to_owned()]).expect("parameters");
+    let certificate = certificate.self_signed(&key).expect("a certificate");
+    for (name, file) in tls.as_object().expect("a map") {
+        let file = Path::new(file.as_str().expect("a name")).file_name().expect("a name");
+        let path = folder.path().join(file);
+        let text = if name == "key-file" { key.serialize_pem() } else { certificate.pem() };
+        std::fs::write(&path, text).expect("room on the disk");
+        relationship[name] = Value::String(path.display().to_string());
+    }
     check(&whole.to_string());
     // The hub: its subnets and relationships in the place of the pair's.
     let mut hub: Value = serde_json::from_str(blocks[2]).expect("JSON");
