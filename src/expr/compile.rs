@@ -1,6 +1,7 @@
 //! From a tree to a flat program, with its needs counted: what would not fit an evaluation is refused here.
 
 use super::ast::{Bool, Enterprise, Place, Root, Str, VendorOption};
+use super::content::Layout;
 use super::eval::SCRATCH_BYTES_MAX;
 use super::pattern::Pattern;
 use super::subject::Field;
@@ -101,17 +102,14 @@ pub(super) struct Steps {
     pub(super) root: Root,
     /// The codes, for printing.
     pub(super) path: Box<[u16]>,
-    pub(super) content: Content,
-    /// What the sub-options directly below hold, for printing.
-    pub(super) inner: Box<[(u16, Content)]>,
+    /// What it holds, for printing; of places that are printed.
+    pub(super) layout: Option<Layout>,
     /// How many octets of each option but the last stand before its sub-options; absent when there are none at all.
     pub(super) offsets: Option<Box<[u16]>>,
 }
 
 /// Octets assumed of each option when the need of a program is counted: as many as one option can have.
 const OPTION_BYTES: usize = 255;
-/// Octets of such an option printed: the longest form is `255(uint8) ` for each octet.
-const OPTION_TEXT_BYTES: usize = 32 + 12 * OPTION_BYTES;
 /// Octets of an IPv6 address as text.
 pub(super) const ADDRESS_TEXT_BYTES: usize = 45;
 
@@ -290,12 +288,14 @@ impl<'n> Compiler<'n> {
                 Ok(OPTION_BYTES)
             }
             Str::Text(place) => {
-                let place = self.place(place)?;
+                let layout = self.layout(place);
+                let need = match layout.content {
+                    Content::Text => None,
+                    _ => Some(layout.text_bytes_max(OPTION_BYTES)),
+                };
+                let place = self.place_with(place, Some(layout))?;
                 self.push_string(Op::Text(place))?;
-                if self.places[usize::from(place)].content == Content::Text {
-                    return Ok(OPTION_BYTES);
-                }
-                Ok(self.made(OPTION_TEXT_BYTES))
+                Ok(need.map_or(OPTION_BYTES, |need| self.made(need)))
             }
             Str::Interface => self.push_string(Op::Interface).map(|()| OPTION_BYTES),
             Str::Field(field) => self.push_string(Op::Field(*field)).map(|()| 20),
@@ -410,38 +410,27 @@ impl<'n> Compiler<'n> {
         }
     }
 
+    /// What an option is, for printing. What an enterprise's option is depends on the enterprise, which the packet tells.
+    fn layout(&self, place: &Place) -> Layout {
+        match place.root {
+            Root::Vendor(_) => Layout::leaf(Content::Octets),
+            _ => Layout::of(self.family, &place.path, self.names),
+        }
+    }
+
     fn place(&mut self, place: &Place) -> Result<u16, Box<str>> {
+        self.place_with(place, None)
+    }
+
+    fn place_with(&mut self, place: &Place, layout: Option<Layout>) -> Result<u16, Box<str>> {
         let (family, names) = (self.family, self.names);
         // A relay's options are those of a message; a vendor's are in a space of their own.
         let standard = !matches!(place.root, Root::Vendor(_));
         let offsets = (1..place.path.len())
             .map(|len| names.sub_options_at(family, &place.path[..len]).filter(|_| standard))
             .collect::<Option<Box<[u16]>>>();
-        let content = if standard { names.content(family, &place.path) } else { Content::Octets };
-        let inner = if content == Content::SubOptions {
-            let mut path = place.path.clone();
-            path.push(0);
-            let content_of = |code: u16| {
-                if let Some(last) = path.last_mut() {
-                    *last = code;
-                }
-                (code, names.content(family, &path))
-            };
-            (0..=u16::from(u8::MAX))
-                .map(content_of)
-                .filter(|(_, content)| *content != Content::Octets)
-                .collect()
-        } else {
-            Box::default()
-        };
         let index = index(self.places.len())?;
-        self.places.push(Steps {
-            root: place.root,
-            path: place.path.clone().into(),
-            content,
-            inner,
-            offsets,
-        });
+        self.places.push(Steps { root: place.root, path: place.path.clone().into(), layout, offsets });
         Ok(index)
     }
 }

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::ast::{Enterprise, Root, VendorOption};
-use super::compile::{Op, Program, Steps};
-use super::content::{self, signed, unsigned};
+use super::compile::{Op, Program};
+use super::content::{Layout, vendor_content};
 use super::subject::{Short, Subject};
+use super::text::{self, Sink, signed, unsigned};
 use super::{Content, Family, STRINGS_MAX};
 use crate::wire::option::Walk;
 use crate::wire::vendor::Blocks;
@@ -83,6 +84,12 @@ impl Scratch {
 impl Write for Scratch {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.append(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+impl Sink for Scratch {
+    fn octets(&mut self, octets: &[u8]) -> fmt::Result {
+        self.append(octets).map_err(|_| fmt::Error)
     }
 }
 
@@ -409,22 +416,29 @@ impl Program {
         else {
             return Ok(NOTHING);
         };
-        if steps.content == Content::Text {
+        let code = steps.path.last().copied().unwrap_or(0);
+        let by_enterprise;
+        let layout = match (steps.root, &steps.path[..]) {
+            // Not yet interpreted.
+            (Root::Message, [code]) if !subject.interprets(*code) => &OCTETS,
+            (Root::Vendor(enterprise), [code]) => {
+                let found = vendor(self.family, subject, VendorOption::Information, enterprise);
+                let content = found.map(|(enterprise, _)| vendor_content(self.family, enterprise, *code));
+                by_enterprise = Layout::leaf(content.unwrap_or(Content::Octets));
+                &by_enterprise
+            }
+            _ => steps.layout.as_ref().unwrap_or(&OCTETS),
+        };
+        if layout.content == Content::Text {
             return Ok(Value::Borrowed(data));
         }
-        let Steps { path, content, inner, .. } = steps;
-        let hidden = matches!((steps.root, &path[..]), (Root::Message, [code]) if !subject.interprets(*code));
-        let content = if hidden { Content::Octets } else { *content };
-        let content_of = |path: &[u16]| {
-            let known = path.last().and_then(|code| inner.iter().find(|(known, _)| known == code));
-            known.map_or(Content::Octets, |(_, content)| *content)
-        };
         make(scratch, |scratch| {
-            content::print(scratch, self.family, path, content, data, &content_of)
-                .map_err(|_| EvalError::TooLong)
+            text::print(scratch, self.family, code, layout, data, 0).map_err(|_| EvalError::TooLong)
         })
     }
 }
+
+static OCTETS: Layout = Layout::leaf(Content::Octets);
 
 /// Where a jump leads: never back.
 fn target(to: u32, at: usize) -> usize {

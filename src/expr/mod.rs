@@ -25,12 +25,13 @@ mod lex;
 mod parse;
 mod pattern;
 mod subject;
+mod text;
 
 use std::fmt;
 
 pub use class_set::{CLASS_IDS_MAX, CLASSES_MAX, ClassSet, Full};
 pub use compile::Program;
-pub use content::{Content, standard_content, standard_sub_options_at};
+pub use content::{Content, Item, standard_sub_options_at};
 pub use eval::{EvalError, SCRATCH_BYTES_MAX, Scratch};
 pub use pattern::Pattern;
 pub use subject::{Field, RelayLevel, Short, Subject, Subject4};
@@ -82,7 +83,8 @@ pub trait Names {
 
     /// What the option at `path` holds: decides how `.text` prints it.
     fn content(&self, family: Family, path: &[u16]) -> Content {
-        standard_content(family, path)
+        let _ = (family, path);
+        Content::Octets
     }
 
     /// How many octets stand before the sub-options of the option at `path`; nothing when it has none.

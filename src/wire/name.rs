@@ -104,6 +104,56 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
+/// The labels of the name that begins at an octet of an option and may go on at earlier ones (RFC 1035 4.1.4), without
+/// the root label. Each pointer leads further back than the last, so the walk ends.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelsWithin<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Pointers must lead before this.
+    bound: usize,
+    used: usize,
+}
+
+impl<'a> LabelsWithin<'a> {
+    /// The labels of the name at `at`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at, bound: at, used: 0 }
+    }
+
+    /// How many octets the name at `at` takes there; nothing when it is cut short.
+    #[must_use]
+    pub fn len_at(bytes: &[u8], at: usize) -> Option<usize> {
+        wire_len_within(bytes, at)
+    }
+}
+
+impl<'a> Iterator for LabelsWithin<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let len = usize::from(*self.bytes.get(self.at)?);
+            if len >= 0xc0 {
+                let target = (len & 0x3f) << 8 | usize::from(*self.bytes.get(self.at + 1)?);
+                if target >= self.bound {
+                    return None;
+                }
+                (self.at, self.bound) = (target, target);
+                continue;
+            }
+            self.used += 1 + len;
+            if len == 0 || len > LABEL_BYTES_MAX || self.used >= WIRE_BYTES_MAX {
+                return None;
+            }
+            let label = self.bytes.get(self.at + 1..self.at + 1 + len)?;
+            self.at += 1 + len;
+            return Some(label);
+        }
+    }
+}
+
 /// Why a name was not converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {

@@ -7,10 +7,11 @@ use std::net::Ipv4Addr;
 
 use aplomado::config::json::compact;
 use aplomado::config::load::{Source, load};
+use aplomado::config::option::{self, Definitions};
 use aplomado::control::command::Command;
 use aplomado::control::frame_unix::{Framed, Framer};
 use aplomado::control::http::{HttpConnection, HttpSettings};
-use aplomado::expr::{self, ClassSet, Family, Names, Scratch, Subject4};
+use aplomado::expr::{self, ClassSet, Content, Family, Names, Scratch, Subject4};
 use aplomado::ids::{ClassId, InterfaceId};
 use aplomado::journal::{Change, RowReader, Schema, V4};
 use aplomado::time::Now;
@@ -68,6 +69,21 @@ impl Names for NoNames {
     fn class(&self, name: &str) -> Option<ClassId> {
         (name == "ALL").then_some(ClassId(0))
     }
+
+    fn content(&self, family: Family, path: &[u16]) -> Content {
+        definitions(family).content(path)
+    }
+
+    fn sub_options_at(&self, family: Family, path: &[u16]) -> Option<u16> {
+        definitions(family).sub_options_at(path)
+    }
+}
+
+fn definitions(family: Family) -> Definitions {
+    Definitions::new(match family {
+        Family::V4 => option::Family::V4,
+        Family::V6 => option::Family::V6,
+    })
 }
 
 /// The first line is an expression, the rest the packet that it is asked about.

@@ -11,6 +11,7 @@
 //!
 //! Sources: RFC 2132, RFC 3396, RFC 3442, RFC 3925, RFC 8415; the option chapters of Kea's manual.
 
+mod content;
 mod definitions;
 mod encode;
 mod hex;
