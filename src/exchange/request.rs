@@ -73,6 +73,7 @@ fn matches(filter: &LeaseFilter, lease: &Lease4<'_>) -> bool {
         LeaseFilter::State(state, subnet) => {
             lease.state == *state && subnet.is_none_or(|subnet| lease.subnet_id == subnet)
         }
+        LeaseFilter::Lacking(known) => known.lacks(lease),
     }
 }
 

@@ -10,11 +10,19 @@ pub const BULK_COMMAND: &str = "aplomado-bulk-apply";
 pub const SYNC_BEGIN_COMMAND: &str = "aplomado-sync-begin";
 /// The command that asks what has changed since it was opened.
 pub const SYNC_CHANGES_COMMAND: &str = "aplomado-sync-changes";
+/// The command that brings it, meanwhile, leases that it lacks.
+pub const SYNC_LEASES_COMMAND: &str = "aplomado-sync-leases";
 /// The command that closes it.
 pub const SYNC_END_COMMAND: &str = "aplomado-sync-end";
 /// The commands that only two Aplomados have.
-pub const OWN_COMMANDS: [&str; 5] =
-    [BULK_COMMAND, SETTINGS_COMMAND, SYNC_BEGIN_COMMAND, SYNC_CHANGES_COMMAND, SYNC_END_COMMAND];
+pub const OWN_COMMANDS: [&str; 6] = [
+    BULK_COMMAND,
+    SETTINGS_COMMAND,
+    SYNC_BEGIN_COMMAND,
+    SYNC_CHANGES_COMMAND,
+    SYNC_END_COMMAND,
+    SYNC_LEASES_COMMAND,
+];
 
 /// A version of Kea, major and minor: enough to tell behaviours apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,7 +17,7 @@ use super::command::page::PageAnswer;
 use super::command::{PeerAnswer, PeerError, RESULT_UNSUPPORTED};
 use super::config::{RelationshipConfig, Timeouts};
 use super::feed::CHANGES_PER_ANSWER_MAX;
-use super::partner::{Partner, SYNC_BEGIN_COMMAND};
+use super::partner::{Partner, SYNC_BEGIN_COMMAND, SYNC_LEASES_COMMAND};
 use crate::ids::SubnetId;
 
 /// Most leases asked for at once, whatever is configured: a page must fit into memory several times.
@@ -93,6 +93,9 @@ pub struct SyncParams {
     pub serves: bool,
     /// Whether that is not known yet: then `list-commands` comes first.
     pub ask: bool,
+    /// Whether a source that can stay in service is given what it lacks of this server's leases. What this server gave while it served alone
+    /// and was restarted with is known to nobody else, and the source would give its addresses away.
+    pub gives: bool,
 }
 
 impl SyncParams {
@@ -110,6 +113,7 @@ impl SyncParams {
             in_service: source.syncs_in_service(),
             serves: false,
             ask: source.is_unasked(),
+            gives: false,
         }
     }
 }
@@ -150,6 +154,8 @@ pub struct SyncSummary {
     pub pages: u64,
     /// Sums over all pages.
     pub applied: Applied,
+    /// Leases that the source lacked and was given.
+    pub given: u64,
 }
 
 /// What a copy wants done.
@@ -169,6 +175,8 @@ pub enum SyncAction {
         /// Changes instead of a page: of what is as new as what is here they go first, and `deleted` is removed.
         changes: bool,
     },
+    /// Give the source the leases that it was not seen to have, or has an older one of, durably there; then call [`Sync::given`].
+    Give,
     /// The source does not know this command: [`Partner::learn`].
     Unsupported(&'static str),
     /// The source knows these commands, or did not say: [`Partner::learn_commands`].
@@ -185,6 +193,7 @@ enum Step {
     Disable,
     Page,
     GetAll,
+    Give,
     Changes,
     TailDisable,
     Notify,
@@ -205,6 +214,8 @@ pub struct Sync {
     first_page: bool,
     from: Option<Ipv4Addr>,
     session: Option<u64>,
+    /// The source is an Aplomado, and has not yet been given what it lacks.
+    owes: bool,
     sequence: u64,
     retries: u32,
     rounds: u32,
@@ -230,6 +241,7 @@ impl Sync {
             first_page: true,
             from: None,
             session: None,
+            owes: false,
             // The first round of changes is number 1.
             sequence: 1,
             retries: 0,
@@ -249,6 +261,12 @@ impl Sync {
             (false, _) => Step::Disable,
         });
         sync
+    }
+
+    /// What it knows.
+    #[must_use]
+    pub const fn params(&self) -> &SyncParams {
+        &self.params
     }
 
     /// The next thing to do; call until there is nothing.
@@ -295,6 +313,24 @@ impl Sync {
         }
     }
 
+    /// The source has what it lacked (so many leases), or cannot be told.
+    pub fn given(&mut self, result: Result<u64, String>) {
+        if self.step != Step::Give || !std::mem::replace(&mut self.in_flight, false) {
+            return;
+        }
+        if self.failure.is_some() {
+            return self.clean_up();
+        }
+        match result {
+            Ok(count) => {
+                self.summary.given += count;
+                self.owes = false;
+                self.send(if self.session.is_some() { Step::Changes } else { Step::Notify });
+            }
+            Err(reason) => self.fail(format!("{SYNC_LEASES_COMMAND}: {reason}")),
+        }
+    }
+
     /// Stops: the source is enabled again, nothing more is applied.
     pub fn cancel(&mut self) {
         self.fail("cancelled".to_owned());
@@ -338,6 +374,12 @@ impl Sync {
             Step::End => {
                 let body = outgoing::sync_end(family, name, self.session.unwrap_or(0));
                 (body, timeouts.command_ms, Expect::Short)
+            }
+            Step::Give => {
+                self.step = step;
+                self.in_flight = true;
+                self.actions.push_back(SyncAction::Give);
+                return;
             }
             Step::Over => return,
         };
@@ -395,6 +437,7 @@ impl Sync {
                 match session {
                     Some(session) => {
                         self.session = Some(session);
+                        self.owes = self.params.gives;
                         self.send(Step::Page);
                     }
                     None => self.fail("expected a session, found none".to_owned()),
@@ -439,7 +482,7 @@ impl Sync {
             }
             (Step::Disable | Step::TailDisable, Err(reason)) => self.fail(format!("dhcp-disable: {reason}")),
             (Step::Begin, Err(reason)) => self.fail(format!("{SYNC_BEGIN_COMMAND}: {reason}")),
-            (Step::Page | Step::GetAll | Step::Changes | Step::Over, _) => {
+            (Step::Page | Step::GetAll | Step::Give | Step::Changes | Step::Over, _) => {
                 self.fail("expected a page, found another answer".to_owned());
             }
         }
@@ -480,6 +523,8 @@ impl Sync {
                     }
                     self.from = Some(last);
                     if self.session.is_some() { Step::Page } else { Step::Disable }
+                } else if self.owes {
+                    Step::Give
                 } else if self.session.is_some() {
                     Step::Changes
                 } else {

@@ -8,6 +8,7 @@
 //! | [`table`] | leases of one shard by client, their ends | its shard only |
 //! | [`address`] | who holds an address; the index by address | all shards, lock-free |
 //! | [`directory`] | which other shard may hold a client's lease | all shards, lock-free |
+//! | [`known`] | what another server has | values |
 //! | [`request`] | what the control thread asks of shards | values |
 //!
 //! Promises: what a shard calls neither allocates nor locks nor panics on any lease or address; memory is made by the control
@@ -15,6 +16,7 @@
 
 pub mod address;
 pub mod directory;
+pub mod known;
 pub mod request;
 pub mod table;
 

@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::known::KnownLeases;
 use super::{Lease4Buf, LeaseState};
 use crate::ids::{HwAddr, SubnetId};
 
@@ -61,6 +62,8 @@ pub enum LeaseFilter {
     Hostname(Box<[u8]>),
     /// Those in this state, optionally of one subnet.
     State(LeaseState, Option<SubnetId>),
+    /// Those that another server lacks.
+    Lacking(Arc<KnownLeases>),
 }
 
 /// One of many changes.

@@ -30,12 +30,12 @@ use crate::exchange::stats::LeaseStats;
 use crate::ha::backlog::Operation;
 use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
-use crate::ha::partner::BULK_COMMAND;
+use crate::ha::partner::{BULK_COMMAND, SYNC_LEASES_COMMAND};
 use crate::ha::settings::SETTINGS_COMMAND;
 use crate::ids::{InterfaceId, Lsn, ShardId, SubnetId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
-use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest};
+use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest, PutMode};
 use crate::log;
 use crate::net::link;
 use crate::time::Now;
@@ -393,8 +393,15 @@ impl Desk {
                 ha.touch(lease.view().address);
             }
         }
-        let partner_wins = self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
-        self.bulk.begin(ticket, items, &self.engine, partner_wins);
+        // What a peer brings that copies our leases it may have given at any time: the newer lease stays, and of two of one second ours.
+        let is_copying = command.name == SYNC_LEASES_COMMAND;
+        if is_copying {
+            self.source.listed(self.clock.now());
+        }
+        let mode = if is_copying { PutMode::Newer } else { PutMode::Upsert };
+        let partner_wins =
+            !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
+        self.bulk.begin(ticket, items, &self.engine, mode, partner_wins);
     }
 
     /// A change that a command makes while leases are copied is newer than what the source has been asked for.
@@ -641,7 +648,10 @@ impl Backend for Desk {
             }
             Asked::Config(order) => self.errands.push(Errand::Configure(ticket, order)),
             Asked::WriteLeases(file) => self.start_writing(ticket, PathBuf::from(file)),
-            Asked::Command(command) if self.ha.is_some() && command.name == BULK_COMMAND => {
+            Asked::Command(command)
+                if self.ha.is_some()
+                    && [BULK_COMMAND, SYNC_LEASES_COMMAND].contains(&command.name.as_str()) =>
+            {
                 self.apply_bulk(ticket, &command);
             }
             Asked::Command(command) if command.name == SETTINGS_COMMAND => {

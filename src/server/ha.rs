@@ -6,6 +6,7 @@
 
 pub mod bulk;
 pub mod copy;
+mod give;
 pub mod links;
 mod member;
 pub mod queue;
@@ -169,7 +170,7 @@ impl Ha {
     pub fn copied(&mut self, number: u64, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
         let index = usize::try_from((number & !COPY_NUMBERS) >> COPY_INDEX_SHIFT).unwrap_or(usize::MAX);
         if let Some(copy) = self.members.get_mut(index).and_then(|member| member.copy.as_mut()) {
-            copy.put(reply, shard, lsn);
+            copy.put(number, reply, shard, lsn);
         }
     }
 
@@ -205,7 +206,7 @@ impl Ha {
                     Output::Service(_) => done.service_changed = true,
                     Output::Of(index, action) => {
                         if let Some(member) = members.get_mut(index) {
-                            member.act(relationships, engine, action, &mut done);
+                            member.act(relationships, engine, now, action, &mut done);
                         }
                     }
                 }

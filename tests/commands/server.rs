@@ -177,6 +177,7 @@ impl FakeServer {
 
 fn is_listed(filter: &LeaseFilter, lease: &Lease4<'_>) -> bool {
     match filter {
+        LeaseFilter::Lacking(known) => known.lacks(lease),
         LeaseFilter::All => true,
         LeaseFilter::Subnets(ids) => ids.contains(&lease.subnet_id),
         LeaseFilter::HwAddr(hw_addr) => lease.hw_addr.as_bytes() == hw_addr.as_bytes(),

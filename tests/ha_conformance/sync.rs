@@ -38,6 +38,7 @@ struct Copy {
     sent: Vec<Value>,
     expects: Vec<Expect>,
     applies: Vec<bool>,
+    gives: usize,
     unsupported: Vec<&'static str>,
     learnt: Option<Vec<String>>,
     finished: Option<Result<SyncSummary, String>>,
@@ -50,6 +51,7 @@ impl Copy {
             sent: Vec::new(),
             expects: Vec::new(),
             applies: Vec::new(),
+            gives: 0,
             unsupported: Vec::new(),
             learnt: None,
             finished: None,
@@ -70,6 +72,7 @@ impl Copy {
                 SyncAction::Unsupported(command) => self.unsupported.push(command),
                 SyncAction::Commands(names) => self.learnt = names,
                 SyncAction::Finished(result) => self.finished = Some(result),
+                SyncAction::Give => self.gives += 1,
             }
         }
     }
@@ -456,6 +459,60 @@ fn source_that_is_an_aplomado_stays_in_service_but_for_the_tail() {
     assert_eq!(sequences, [1, 2, 3, 4]);
     assert_eq!(copy.applies, [false, false, true, true, true, true]);
     assert!(copy.finished.expect("an end").is_ok());
+}
+
+#[test]
+fn source_that_is_an_aplomado_is_given_what_it_lacks_after_all_pages_and_before_the_rest() {
+    let giving = || SyncParams { gives: true, ..params(&aplomado(), Some(60)) };
+    let mut copy = Copy::new(giving());
+    copy.answer(0, Some(json!({ "session": 9 })));
+    copy.page(&["10.0.0.1", "10.0.0.2"]).page(&["10.0.0.3"]);
+    assert_eq!(copy.gives, 0, "a page is still being applied");
+    copy.applied();
+    assert_eq!(copy.gives, 0, "and the next one");
+    copy.applied();
+    assert_eq!((copy.gives, copy.commands().len()), (1, 3));
+    copy.sync.given(Ok(7));
+    copy.collect();
+    assert_eq!(copy.commands()[3..], ["aplomado-sync-changes"]);
+    copy.changes(&[], 0).applied().ok();
+    copy.changes(&[], 0).applied().ok();
+    assert_eq!(copy.gives, 1);
+    assert_eq!(copy.finished.expect("an end").expect("a success").given, 7);
+
+    // One that cannot be given them is not told that the copy is complete.
+    let mut copy = Copy::new(giving());
+    copy.answer(0, Some(json!({ "session": 9 })));
+    copy.page(&[]).applied();
+    copy.sync.given(Err("no answer".to_owned()));
+    copy.collect();
+    assert_eq!(copy.commands()[2..], ["aplomado-sync-end"]);
+    copy.ok();
+    assert!(copy.finished.expect("an end").is_err());
+
+    // Cancelled meanwhile: first what is under way ends.
+    let mut copy = Copy::new(giving());
+    copy.answer(0, Some(json!({ "session": 9 })));
+    copy.page(&[]).applied();
+    copy.sync.cancel();
+    copy.collect();
+    assert_eq!(copy.commands().len(), 2);
+    copy.sync.given(Ok(3));
+    copy.collect();
+    assert_eq!(copy.commands()[2..], ["aplomado-sync-end"]);
+
+    // Too many changes meanwhile: what was given is not looked for again. A Kea is given nothing.
+    let mut copy = Copy::new(giving());
+    copy.answer(0, Some(json!({ "session": 9 })));
+    copy.page(&[]).applied();
+    copy.sync.given(Ok(1));
+    copy.collect();
+    copy.answer(0, Some(json!({ "leases": [], "deleted": [], "remaining": 0, "overflown": true })));
+    copy.ok().page(&[]).applied().ok();
+    assert_eq!((copy.gives, copy.finished.expect("an end").is_ok()), (1, true));
+    let mut copy = Copy::new(SyncParams { gives: true, ..params(&kea(), Some(60)) });
+    copy.ok().page(&[]).applied().ok();
+    assert_eq!((copy.gives, copy.finished.expect("an end").is_ok()), (0, true));
 }
 
 #[test]

@@ -518,6 +518,7 @@ impl World {
                 Some(SyncAction::Unsupported(command)) => {
                     server.partner.learn(aplomado::ha::partner::Hint::Unsupported(command));
                 }
+                Some(SyncAction::Give) => panic!("these copies give nothing"),
                 Some(SyncAction::Finished(result)) => {
                     server.copying.remove(at);
                     self.event(node, Event::SyncFinished { ticket, result: result.map(|_| ()) });

@@ -11,6 +11,9 @@
 //! ```text
 //! [ { "arguments": { "failed": [ { "index": 3, "result": 4, "text": "..." } ] }, "result": 0, "text": "..." } ]
 //! ```
+//! `aplomado-sync-leases` has the same form: what a server that copies leases has and the source lacks. Here an item that is not newer than
+//! what the source has is done by leaving that as it is.
+//!
 //! Without `failed`, all items are done (removing what is not there is done). A command that does not read as a whole is
 //! answered 1 and changes nothing.
 
@@ -20,6 +23,7 @@ use super::json::{Kind, Malformed, Scanner};
 use super::lease::{BadLease, LeaseReader, Update4, write_bulk_element};
 use super::{Answer, PeerAnswer, PeerError, RESULT_CONFLICT, Verdict, verdict};
 use crate::ha::backlog::Operation;
+use crate::ha::partner::BULK_COMMAND;
 use crate::lease::Lease4;
 
 /// Most items of a command that we send: more would keep the client waiting for its neighbours.
@@ -36,12 +40,20 @@ pub struct BulkWriter {
 }
 
 impl BulkWriter {
-    /// A writer for commands of the server `server_name`.
+    /// A writer for lease updates of the server `server_name`.
     #[must_use]
     pub fn new(server_name: &str) -> Self {
+        Self::of(BULK_COMMAND, server_name)
+    }
+
+    /// A writer for one of the commands of this form.
+    #[must_use]
+    pub fn of(command: &str, server_name: &str) -> Self {
         let mut tail = b" ], \"origin\": \"ha-partner\", \"server-name\": ".to_vec();
         super::json::write_string(&mut tail, server_name.as_bytes());
-        tail.extend_from_slice(b" }, \"command\": \"aplomado-bulk-apply\", \"service\": [ \"dhcp4\" ] }");
+        tail.extend_from_slice(b" }, \"command\": ");
+        super::json::write_string(&mut tail, command.as_bytes());
+        tail.extend_from_slice(b", \"service\": [ \"dhcp4\" ] }");
         Self { body: Vec::new(), count: 0, tail }
     }
 

@@ -20,12 +20,13 @@ pub const HA_COMMANDS: [&str; 9] = [
 ];
 
 /// What a dedicated listener with `restrict-commands` lets through, ours between two Aplomados included.
-pub const LISTENER_COMMANDS: [&str; 22] = [
+pub const LISTENER_COMMANDS: [&str; 23] = [
     "aplomado-bulk-apply",
     "aplomado-settings-get",
     "aplomado-sync-begin",
     "aplomado-sync-changes",
     "aplomado-sync-end",
+    "aplomado-sync-leases",
     "dhcp-disable",
     "dhcp-enable",
     "ha-heartbeat",

@@ -1,5 +1,5 @@
-//! `aplomado-bulk-apply` as it is received: many changes of one command go to each shard as one order, and the answer leaves when all are
-//! durable.
+//! `aplomado-bulk-apply` and `aplomado-sync-leases` as they are received: many changes of one command go to each shard as one order, and the
+//! answer leaves when all are durable.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -35,6 +35,7 @@ struct Part {
 /// One command.
 struct Bulk {
     ticket: Ticket,
+    mode: PutMode,
     origin: Origin,
     count: usize,
     /// Not given to the shards yet.
@@ -56,9 +57,17 @@ impl BulkCommands {
     /// Begins a command.
     ///
     /// Of two changes of one address that have crossed the partner's is made when `partner_wins`, else it is refused.
-    pub fn begin(&mut self, ticket: Ticket, items: Vec<Item>, engine: &Engine, partner_wins: bool) {
+    pub fn begin(
+        &mut self,
+        ticket: Ticket,
+        items: Vec<Item>,
+        engine: &Engine,
+        mode: PutMode,
+        partner_wins: bool,
+    ) {
         let mut bulk = Bulk {
             ticket,
+            mode,
             origin: Origin::Partner { partner_wins },
             count: items.len(),
             waiting: VecDeque::new(),
@@ -180,7 +189,7 @@ impl Bulk {
             }
             *number = (*number + 1) % BULK_NUMBERS;
             let Part { indices, changes } = part;
-            let request = LeaseRequest::Apply { changes, mode: PutMode::Upsert, origin: self.origin };
+            let request = LeaseRequest::Apply { changes, mode: self.mode, origin: self.origin };
             // Only this thread gives orders, so there is room; one that a shard at its end does not take is never answered, nor is
             // anything else.
             let _ = handle.order(Order::Leases(BULK_NUMBERS | *number, request));

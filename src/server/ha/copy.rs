@@ -1,16 +1,19 @@
 //! A synchronisation at work: pages that came are put into the shards lease by lease, so many at a time that clients do not
-//! notice, and the sub-machine is told when a page is safe.
+//! notice, and the sub-machine is told when a page is safe. What came is remembered, so that a source of ours can be given what it
+//! lacks ([`super::give`]).
 
 use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
 
+use super::give::{Give, Want};
 use crate::ha::command::page::{PageAnswer, PageLeases};
 use crate::ha::command::{PeerAnswer, PeerError};
 use crate::ha::relationship::Ticket;
-use crate::ha::sync::{Applied, Expect, Reply, SubnetFilter, Sync, SyncAction, SyncSummary};
+use crate::ha::sync::{Applied, Expect, Reply, SubnetFilter, Sync, SyncAction, SyncParams, SyncSummary};
 use crate::ids::{Lsn, ShardId};
 use crate::lease::Lease4Buf;
 use crate::lease::address::Owner;
+use crate::lease::known::KnownLeases;
 use crate::lease::request::{LeaseChange, LeaseReply, LeaseRequest, Origin, PutMode};
 use crate::server::engine::Engine;
 use crate::server::shard_loop::Order;
@@ -40,6 +43,8 @@ pub enum Wish {
     Unsupported(&'static str),
     /// The source knows these commands.
     Commands(Option<Vec<String>>),
+    /// The source has been given what it lacked: so many leases; so many it did not take.
+    Gave(u64, u64),
     /// It is over.
     Finished(Result<SyncSummary, String>),
 }
@@ -81,16 +86,37 @@ pub struct Copy {
     held: Option<Wish>,
     /// Addresses that a peer has changed here since the source was asked: what it will answer may be older.
     touched: HashSet<Ipv4Addr>,
+    /// Orders up to this number are of copies before it.
+    first: Option<u64>,
+    /// What the source was seen to have.
+    known: KnownLeases,
+    give: Option<Give>,
+    server_name: String,
 }
 
 impl Copy {
     /// A copy that begins.
     #[must_use]
-    pub fn new(ticket: Ticket, source: usize, sync: Sync, filter: SubnetFilter, goes_first: bool) -> Self {
+    pub fn new(
+        ticket: Ticket,
+        source: usize,
+        params: SyncParams,
+        filter: SubnetFilter,
+        goes_first: bool,
+        wall_s: u64,
+    ) -> Self {
+        let subnets = match &filter {
+            SubnetFilter::All => None,
+            SubnetFilter::Only(own) => Some(own.iter().copied().collect()),
+        };
         Self {
+            known: KnownLeases::new(subnets, wall_s),
+            first: None,
+            give: None,
+            server_name: params.server_name.clone(),
+            sync: Sync::new(params),
             ticket,
             source,
-            sync,
             filter,
             goes_first,
             is_from_ours: false,
@@ -104,6 +130,9 @@ impl Copy {
 
     /// A short command was answered.
     pub fn answered(&mut self, answer: Result<PeerAnswer, PeerError>) {
+        if let Some(give) = &mut self.give {
+            return give.answered(&answer);
+        }
         self.sync.answered(Reply::Short(answer));
     }
 
@@ -125,17 +154,24 @@ impl Copy {
         if self.touched.len() < TOUCHED_MAX {
             self.touched.insert(address);
         } else {
-            self.sync.cancel();
+            self.cancel();
         }
     }
 
     /// Nobody waits for it any more.
     pub fn cancel(&mut self) {
         self.sync.cancel();
+        if let Some(give) = &mut self.give {
+            give.cancel();
+        }
     }
 
-    /// A shard has made the changes of an order, each or not.
-    pub fn put(&mut self, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
+    /// A shard has made the changes of an order, each or not, or has looked for leases that the source lacks.
+    pub fn put(&mut self, number: u64, reply: &LeaseReply, shard: ShardId, lsn: Lsn) {
+        let is_ours = self.first.is_some_and(|first| number > COPY_NUMBERS | first);
+        if !is_ours || self.give.as_mut().is_some_and(|give| give.found(number, reply)) {
+            return;
+        }
         let Some(page) = &mut self.page else { return };
         let place = usize::from(shard.0);
         if let Some(outstanding) = page.outstanding.get_mut(place) {
@@ -162,6 +198,7 @@ impl Copy {
     pub fn step(&mut self, engine: &Engine, number: &mut u64) -> Vec<Wish> {
         let mut wishes = Vec::new();
         self.gates.resize(engine.shards.len(), Lsn(0));
+        self.first.get_or_insert(*number);
         loop {
             let mut moved = false;
             if self.held.is_some() && self.is_durable(engine) {
@@ -182,14 +219,35 @@ impl Copy {
                         }
                     }
                     SyncAction::Apply { changes } => self.begin_page(engine, changes),
+                    SyncAction::Give => {
+                        self.give = Some(Give::new(std::mem::take(&mut self.known), &self.server_name));
+                    }
                     SyncAction::Unsupported(command) => wishes.push(Wish::Unsupported(command)),
                     SyncAction::Commands(names) => wishes.push(Wish::Commands(names)),
                     SyncAction::Finished(result) => wishes.push(Wish::Finished(result)),
                 }
             }
+            if let Some(give) = &mut self.give {
+                match give.step(engine, COPY_NUMBERS, number) {
+                    Want::Nothing => {}
+                    Want::Send(body) => wishes.push(Wish::Send {
+                        body,
+                        timeout_ms: self.sync.params().timeouts.command_ms,
+                        page: false,
+                    }),
+                    Want::Finished(result) => {
+                        self.give = None;
+                        moved = true;
+                        if let Ok((taken, refused)) = result {
+                            wishes.push(Wish::Gave(taken, refused));
+                        }
+                        self.sync.given(result.map(|(taken, _)| taken));
+                    }
+                }
+            }
             if let Some(page) = &mut self.page {
                 page.origin = Origin::Partner { partner_wins: self.goes_first && self.is_from_ours };
-                page.feed(engine, &self.filter, &self.touched, number);
+                page.feed(engine, &self.filter, &self.touched, &mut self.known, number);
                 // An address that a change has freed can be taken by another one when that is durable.
                 if page.is_done() && (!page.changes || self.is_durable(engine)) {
                     let applied = self.page.take().map(|page| page.applied).unwrap_or_default();
@@ -229,6 +287,7 @@ impl Page {
         engine: &Engine,
         filter: &SubnetFilter,
         touched: &HashSet<Ipv4Addr>,
+        known: &mut KnownLeases,
         number: &mut u64,
     ) {
         loop {
@@ -238,7 +297,7 @@ impl Page {
                     return;
                 }
             }
-            let Some((shard, change)) = self.next(engine, filter, touched) else { break };
+            let Some((shard, change)) = self.next(engine, filter, touched, known) else { break };
             if let Some(batch) = self.batches.get_mut(usize::from(shard.0)) {
                 batch.push(change);
             }
@@ -280,6 +339,7 @@ impl Page {
         engine: &Engine,
         filter: &SubnetFilter,
         touched: &HashSet<Ipv4Addr>,
+        known: &mut KnownLeases,
     ) -> Option<(ShardId, LeaseChange)> {
         let changes = self.changes;
         let is_older = |address: &Ipv4Addr| changes && touched.contains(address);
@@ -305,6 +365,7 @@ impl Page {
                 self.applied.bad += 1;
                 continue;
             }
+            known.note(view.address, view.cltt);
             let shard = match engine.space.owner(view.address) {
                 Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
                 Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),

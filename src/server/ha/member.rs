@@ -23,7 +23,7 @@ use crate::ha::relationship::{Action, Event, Level, Message, Relationship, Ticke
 use crate::ha::relationships::Relationships;
 use crate::ha::settings::{SETTINGS_COMMAND, Settings};
 use crate::ha::states::State;
-use crate::ha::sync::{SubnetFilter, Sync, SyncParams};
+use crate::ha::sync::{SubnetFilter, SyncParams};
 use crate::ha::unacked::Traffic;
 use crate::server::engine::Engine;
 use crate::time::Now;
@@ -333,6 +333,7 @@ impl Member {
         &mut self,
         relationships: &Relationships,
         engine: &Engine,
+        now: Now,
         action: Action,
         done: &mut Done,
     ) {
@@ -350,9 +351,11 @@ impl Member {
                 let mut params = SyncParams::new(&self.config, &self.partners[source], max_period_s);
                 let relationship = &relationships.list()[self.index];
                 params.serves = relationship.state().behaviour().serves;
+                params.gives =
+                    self.config.partner() == Some(source) && relationship.state() == State::Syncing;
                 let filter = self.filter(engine);
                 let goes_first = relationship.source_goes_first(source);
-                self.copy = Some(Copy::new(ticket, source, Sync::new(params), filter, goes_first));
+                self.copy = Some(Copy::new(ticket, source, params, filter, goes_first, now.wall_s));
             }
             Action::CancelSync(ticket) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
@@ -406,6 +409,17 @@ impl Member {
                     self.note_partners();
                 }
                 Wish::Commands(names) => self.learn_commands(source, names),
+                Wish::Gave(0, 0) => {}
+                Wish::Gave(taken, refused) => {
+                    let name = &self.config.peers[source].name;
+                    let severity = if refused > 0 { Severity::Warn } else { Severity::Info };
+                    log!(
+                        severity,
+                        HA,
+                        HA_SYNC_LEASES_GIVEN,
+                        "{name} lacked {taken} lease(s) of this server and has them now; {refused} it did not take"
+                    );
+                }
                 Wish::Finished(result) => {
                     self.copy = None;
                     if let Ok(summary) = &result {

@@ -1,0 +1,140 @@
+//! Leases that a server gave while it served alone, and was restarted with: the other one, which gives addresses too, must come to know of
+//! them. Two whole servers, turned by hand.
+
+mod hand;
+
+use hand::{Reply, Two, client_mac};
+use serde_json::json;
+
+const GIVE: &str = "aplomado-sync-leases";
+
+/// Both serve alone, and do not hear each other: the first has given `first` clients an address, the second `second`.
+fn split(mode: &str, shards: usize, first: std::ops::Range<u8>, second: std::ops::Range<u8>) -> Two {
+    let normal = mode;
+    let mut two = Two::start(mode, &json!({ "delayed-updates-limit": 0, "sync-page-limit": 3 }), shards);
+    two.run_to([normal, normal]);
+    two.cut = true;
+    two.run_to(["partner-down", "partner-down"]);
+    // The second one is first, so that its leases are the older ones of each address.
+    for client in second {
+        two.serve(1, client);
+    }
+    two.pass(2000);
+    for client in first {
+        two.serve(0, client);
+    }
+    two
+}
+
+#[test]
+fn what_a_server_gave_alone_is_known_to_both_when_it_is_back_after_a_restart() {
+    for shards in [1, 2] {
+        let mut two = split("hot-standby", shards, 0..7, 100..100);
+        let given = two.hands[0].holders();
+        assert_eq!(given.len(), 7);
+        two.kill(0);
+        two.cut = false;
+        two.hands[0].restart();
+        two.run_to(["hot-standby", "hot-standby"]);
+        assert_eq!(two.hands[1].holders(), given, "each lease is at the partner, as its server gave it");
+        assert_eq!(two.hands[0].holders(), given);
+        let leases: usize = two
+            .sent(0, GIVE)
+            .iter()
+            .map(|sent| sent.arguments()["leases"].as_array().map_or(0, Vec::len))
+            .sum();
+        assert_eq!(leases, 7, "each was sent once");
+        // Nor is any of them given away by the partner alone.
+        two.kill(0);
+        two.run_to(["dead", "partner-down"]);
+        for client in 100..110 {
+            let address = two.serve(1, client);
+            assert!(!given.contains_key(&address), "{address} is held by another client");
+        }
+    }
+}
+
+#[test]
+fn of_an_address_that_both_gave_away_the_later_lease_is_at_both() {
+    for shards in [1, 2] {
+        let mut two = split("hot-standby", shards, 0..3, 100..105);
+        let (early, late) = (two.hands[1].holders(), two.hands[0].holders());
+        assert!(late.keys().any(|address| early.contains_key(address)), "both gave one address away");
+        // The second one's client renews an address that the first one gave after it: now its lease is the later one.
+        two.pass(3000);
+        let renewed = *late.keys().next().expect("a lease");
+        let client = early[&renewed].0;
+        let line =
+            format!("request mac={} ciaddr={renewed} from={renewed} to=255.255.255.255", client_mac(client));
+        let xid = two.hands[1].query(&line);
+        (0..12).for_each(|_| two.turn());
+        assert_eq!(two.hands[1].take_reply(xid).expect("an answer").kind(), "ack");
+        two.kill(0);
+        two.cut = false;
+        two.hands[0].restart();
+        two.run_to(["hot-standby", "hot-standby"]);
+        let [one, other] = [0, 1].map(|server| two.hands[server].holders());
+        assert_eq!(one, other);
+        assert_eq!(one[&renewed].0, client, "the renewal was last");
+        for (address, lease) in &late {
+            if *address != renewed {
+                assert_eq!(one[address], *lease, "the first server's lease was last");
+            }
+        }
+        assert!(early.keys().all(|address| one.contains_key(address)));
+    }
+}
+
+#[test]
+fn a_death_while_leases_are_given_loses_none_of_them() {
+    // Who dies, and whether before anything was taken or when all was and nobody was told.
+    for (dies, taken) in [(0, false), (0, true), (1, false), (1, true)] {
+        let mut two = split("hot-standby", 2, 0..7, 100..103);
+        two.kill(0);
+        two.cut = false;
+        two.hands[0].restart();
+        let before = two.hands[0].holders();
+        two.held = vec![GIVE];
+        two.run_until("leases on their way", |two| !two.sent(0, GIVE).is_empty());
+        if taken {
+            (0..20).for_each(|_| two.turn());
+        }
+        two.kill(dies);
+        two.held.clear();
+        two.hands[dies].restart();
+        two.run_to(["hot-standby", "hot-standby"]);
+        let [one, other] = [0, 1].map(|server| two.hands[server].holders());
+        assert_eq!(one, other, "server {dies} died, {taken}");
+        for (address, (client, cltt)) in &before {
+            assert!(one[address].1 >= *cltt, "{address} of client {client} is gone or older");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_given_to_a_source_that_does_not_know_how() {
+    let mut two = split("hot-standby", 1, 0..4, 100..100);
+    let given = two.hands[0].holders();
+    two.kill(0);
+    two.hands[0].restart();
+    // A source of ours of before, played: it knows nothing but pages and sessions.
+    let mut hand = two.hands.into_iter().next().expect("two");
+    let mut peer = |sent: &hand::Sent| match sent.command() {
+        "ha-heartbeat" => {
+            hand::ok(json!({ "state": "partner-down", "date-time": "Wed, 18 Nov 2026 11:06:51 GMT",
+            "scopes": ["one"], "unsent-update-count": 0 }))
+        }
+        "list-commands" => hand::ok(json!(["ha-heartbeat", "aplomado-sync-begin"])),
+        "aplomado-sync-begin" => hand::ok(json!({ "session": 5 })),
+        "lease4-get-page" => hand::ok(json!({ "count": 0, "leases": [] })),
+        "aplomado-sync-changes" => {
+            hand::ok(json!({ "deleted": [], "leases": [], "overflown": false, "remaining": 0 }))
+        }
+        GIVE => hand::result(2, serde_json::Value::Null),
+        _ if sent.to == 2 => Reply::Silent,
+        _ => hand::ok(json!({})),
+    };
+    hand.run_to("ready", &mut peer);
+    assert_eq!(hand.sent.iter().filter(|sent| sent.command() == GIVE).count(), 1, "asked once");
+    assert_eq!(hand.holders(), given);
+}
