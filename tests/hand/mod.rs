@@ -10,6 +10,7 @@ pub(crate) mod server;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use aplomado::ha::command::date::format_http;
 use aplomado::server::clock::Clock;
 use aplomado::store::{CrashDisk, Survivors};
 use aplomado::time::Mono;
@@ -50,6 +51,8 @@ pub(crate) struct Sent {
     pub(crate) place: usize,
     /// The position of the peer.
     pub(crate) to: usize,
+    /// The true time.
+    pub(crate) at_s: u64,
     pub(crate) body: Value,
 }
 
@@ -61,6 +64,74 @@ impl Sent {
     pub(crate) fn arguments(&self) -> &Value {
         &self.body["arguments"]
     }
+}
+
+/// What a played peer does with a command.
+type Role = Box<dyn FnMut(&Sent) -> Reply>;
+
+/// A partner, played as Kea would be one, and a backup.
+pub(crate) struct Played {
+    /// The state that it says it is in; nothing when it does not answer at all.
+    pub(crate) state: Option<&'static str>,
+    /// Its clock goes before the true time by this.
+    pub(crate) ahead_s: i64,
+    /// What it makes of lease updates.
+    pub(crate) updates: Role,
+    /// What the backup does.
+    pub(crate) backup: Role,
+    /// Leases of its page.
+    pub(crate) leases: Vec<Value>,
+}
+
+impl Played {
+    /// One that waits and takes everything.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Some("waiting"),
+            ahead_s: 0,
+            updates: Box::new(|_| ok(Value::Null)),
+            backup: Box::new(|_| ok(Value::Null)),
+            leases: Vec::new(),
+        }
+    }
+
+    /// It hears a command.
+    pub(crate) fn hear(&mut self, sent: &Sent) -> Reply {
+        if sent.to == 2 {
+            return (self.backup)(sent);
+        }
+        let Some(state) = self.state else { return Reply::Silent };
+        match sent.command() {
+            "ha-heartbeat" => {
+                let date = format_http(sent.at_s.saturating_add_signed(self.ahead_s));
+                ok(json!({ "state": state, "date-time": date, "scopes": [], "unsent-update-count": 0 }))
+            }
+            "list-commands" => ok(json!(["ha-heartbeat", "ha-sync-complete-notify"])),
+            "lease4-get-page" => {
+                let code = if self.leases.is_empty() { 3 } else { 0 };
+                result(code, json!({ "count": self.leases.len(), "leases": self.leases }))
+            }
+            "lease4-update" | "lease4-del" => (self.updates)(sent),
+            _ => ok(Value::Null),
+        }
+    }
+}
+
+/// A primary in its normal state, and its partner.
+pub(crate) fn normal(mode: &'static str, relationship: &Value, shard_count: usize) -> (Hand, Played) {
+    let mut hand = Hand::start(setting("one", mode, relationship, shard_count));
+    let mut played = Played::new();
+    if mode == "passive-backup" {
+        hand.run_to(mode, &mut |sent| played.hear(sent));
+        return (hand, played);
+    }
+    hand.run_to("ready", &mut |sent| played.hear(sent));
+    played.state = Some("ready");
+    hand.run_to(mode, &mut |sent| played.hear(sent));
+    played.state = Some(mode);
+    let heard = |hand: &mut Hand| hand.servers()["remote"]["last-state"] == mode;
+    hand.run_until("heartbeat", &mut |sent| played.hear(sent), heard);
+    (hand, played)
 }
 
 /// One server.
@@ -196,7 +267,7 @@ impl Hand {
             }
             let Some(post) = connection.work.next_post() else { continue };
             let body = serde_json::from_slice(&post.body).expect("JSON");
-            let sent = Sent { place, to: connection.work.position, body };
+            let sent = Sent { place, to: connection.work.position, at_s: START_S + self.ms / 1000, body };
             match peer(&sent) {
                 Reply::Body(body) => connection.work.answered(Ok(body.to_string().into_bytes())),
                 Reply::Silent => connection.work.answered(Err("timed out".to_owned())),
@@ -317,9 +388,24 @@ impl Hand {
         let leases = self.server().leases();
         let of = |lease: &aplomado::lease::Lease4Buf| {
             let lease = lease.view();
-            (lease.hw_addr.as_bytes().last().copied().unwrap_or_default(), lease.cltt - START_S)
+            (lease.hw_addr.as_bytes().last().copied().unwrap_or_default(), lease.cltt)
         };
         leases.iter().map(|(address, lease)| (*address, of(lease))).collect()
+    }
+
+    /// The pool is another one from now on.
+    pub(crate) fn reload_pool(&mut self, pool: &str) {
+        let mut text: Value = serde_json::from_str(&self.setting.text).expect("JSON");
+        text["Dhcp4"]["subnet4"][0]["pools"][0]["pool"] = json!(pool);
+        self.setting.text = text.to_string();
+        let text = self.setting.text.clone();
+        self.server().reload(&text);
+    }
+
+    /// Replies that wait.
+    pub(crate) fn parked(&self) -> usize {
+        let server = self.server.as_ref().expect("it runs");
+        server.work.shards.iter().map(|shard| shard.parked().0 + shard.parked().1).sum()
     }
 
     /// What `status-get` says of its relationship.
