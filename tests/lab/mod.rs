@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "each test crate uses a part")]
 
 pub(crate) mod load;
+pub(crate) mod peer;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -348,12 +349,17 @@ impl Lab {
 
     /// A command by the unix socket.
     pub(crate) fn command(&self, server: usize, command: &str, arguments: &Value) -> Option<Value> {
-        let mut stream = UnixStream::connect(self.path(server, "sock")).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         let mut body = json!({ "command": command });
         if !arguments.is_null() {
             body["arguments"] = arguments.clone();
         }
+        self.ask(server, &body)
+    }
+
+    /// Any body by the unix socket.
+    pub(crate) fn ask(&self, server: usize, body: &Value) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.path(server, "sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         stream.write_all(body.to_string().as_bytes()).ok()?;
         stream.shutdown(Shutdown::Write).ok()?;
         let mut answer = Vec::new();
