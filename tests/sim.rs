@@ -3,11 +3,15 @@
 //! `APLOMADO_SIM_SEEDS=N` runs N seeds, from `APLOMADO_SIM_FIRST` on; `scripts/sim SEED` plays one again and tells what happens.
 
 mod sim {
+    mod checks;
     pub(crate) mod client;
     #[path = "../scenario/packet.rs"]
     #[expect(dead_code, reason = "other tests say more with it")]
     pub(crate) mod packet;
+    pub(crate) mod random;
     pub(crate) mod server;
+    mod storm;
+    mod texts;
     pub(crate) mod world;
 }
 
@@ -16,7 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sim::world::{S, Seen, Trace, World};
+use sim::random::S;
+use sim::world::{Seen, Trace, World};
 
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 1000;

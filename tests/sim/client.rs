@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::packet::{self, Answer};
-use super::world::{MS, Random, S};
+use super::random::{MS, Random, S};
 
 /// What a client is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,11 @@ impl Client {
         self.tries = 0;
     }
 
+    /// Whether this answers what it has asked last; anything else it does not hear.
+    pub(crate) fn awaits(&self, answer: &Answer) -> bool {
+        answer.fixed[4..8] == self.xid.to_be_bytes()
+    }
+
     /// An answer came: the address given up with it, and when to go on, when it is for this exchange.
     pub(crate) fn hear(
         &mut self,
@@ -135,8 +140,7 @@ impl Client {
         answer: &Answer,
         random: &mut Random,
     ) -> (Option<Ipv4Addr>, Option<u64>) {
-        let xid = u32::from_be_bytes([answer.fixed[4], answer.fixed[5], answer.fixed[6], answer.fixed[7]]);
-        if xid != self.xid {
+        if !self.awaits(answer) {
             return (None, None);
         }
         match (answer.kind().as_str(), self.doing) {

@@ -1,0 +1,273 @@
+//! What must never be, looked for at every step, and what must be at rest.
+//!
+//! * An answer that waits for the partner is about a lease that the partner has ([`World::check_told`] says what is excused).
+//! * Two clients may hold one address only when at least one of their leases was given by a server that did not wait for its partner
+//!   ([`Holding::solo`]), and the other had not learned of it: each alone, both may give the same address away, and neither can
+//!   know. Once both are in the normal state and both tables name the same client, it is learned. A duplicate that began so lasts
+//!   until one of the two leases ends; what a lost disk alone knew of is known to nobody.
+//!
+//! Clocks that differ move the end of a lease by as much, and whole seconds by two more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use aplomado::lease::{Lease4Buf, LeaseState};
+use aplomado::store::Survivors;
+use serde_json::Value;
+
+use super::client::Doing;
+use super::packet::Answer;
+use super::random::S;
+use super::server::on_disk;
+use super::world::{NAMES, ROUNDS_MAX, World};
+
+/// Turns after which the disk has long answered.
+const DISK_TURNS_MAX: u64 = 20;
+
+/// A lease as a client holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding {
+    pub(super) client: usize,
+    pub(super) until: u64,
+    /// Given by a server that did not wait for its partner, which has not learned of it since.
+    pub(super) solo: bool,
+    /// One of two at a time, and allowed.
+    pub(super) twin: bool,
+}
+
+impl World {
+    /// A server has promised an address.
+    pub(super) fn promise(&mut self, node: usize, client: usize, answer: &Answer, lifetime_s: u64) {
+        self.seen.acks += 1;
+        let address = answer.yiaddr();
+        let name = NAMES[self.name(node)];
+        let server = self.nodes[node].server.as_ref().expect("it has just sent");
+        let word = server.word();
+        let partner = if self.mode == "passive-backup" { None } else { [1, 0].get(node).copied() };
+        // What was decided without the partner waits for the disk alone, whatever has become of the partner since.
+        let alone = self.nodes[node].turns - self.nodes[node].alone_turn <= DISK_TURNS_MAX;
+        let solo = alone || partner.is_none_or(|partner| word.awaited & (1 << partner) == 0);
+        let wall_s = self.nodes[node].clock.now().wall_s;
+        // A repeated answer is for the lease as it is, whose end is at most this far away.
+        self.nodes[node].promised.insert(address, (client, (wall_s + lifetime_s).saturating_sub(1)));
+        if let Some(partner) = partner.filter(|_| !solo) {
+            self.check_told(node, partner, client, address);
+        }
+        // One whose exchange is over does not listen any more: it holds nothing by this.
+        if !self.clients[client].awaits(answer) {
+            return;
+        }
+        // A client that is given another address has given up the first.
+        for holders in self.holdings.values_mut() {
+            holders.retain(|holding| holding.client != client);
+        }
+        let now = self.now;
+        let slack = if self.skewed { 22 * S } else { 2 * S };
+        let holders = self.holdings.entry(address).or_default();
+        holders.retain(|holding| holding.until > now);
+        let others: Vec<Holding> =
+            holders.iter().copied().filter(|holding| holding.until > now + slack).collect();
+        let twin = !others.is_empty();
+        for other in &others {
+            assert!(
+                solo || other.solo || other.twin,
+                "{name} gives {address} to client {client} while client {} holds it, and neither was given alone",
+                other.client
+            );
+        }
+        if twin {
+            self.seen.twins += 1;
+            holders.iter_mut().for_each(|holding| holding.twin = true);
+        }
+        holders.push(Holding { client, until: now + lifetime_s * S, solo, twin });
+    }
+
+    /// What a server has promised is in its file after a crash.
+    pub(super) fn check_kept(&mut self, node: usize, leases: &BTreeMap<Ipv4Addr, Lease4Buf>) {
+        let name = NAMES[self.name(node)];
+        let one = &mut self.nodes[node];
+        let now_s = one.clock.now().wall_s;
+        let found = on_disk(&one.disk.after(Survivors::All));
+        for (address, (client, expire)) in std::mem::take(&mut one.promised) {
+            let is_clients = |lease: &Lease4Buf| {
+                let lease = lease.view();
+                lease.hw_addr.as_bytes().last() == u8::try_from(client).ok().as_ref()
+                    && lease.state == LeaseState::Assigned
+                    && lease.expire() >= expire
+            };
+            if expire > now_s && leases.get(&address).is_some_and(is_clients) {
+                assert!(
+                    found.get(&address).is_some_and(is_clients),
+                    "{name} has promised {address} to client {client} until {expire}, and after a crash its file says {:?}",
+                    found.get(&address)
+                );
+            }
+        }
+    }
+
+    /// An answer that waits for the partner is about a lease that the partner has. It may have forgotten, with its disk. And it may have
+    /// taken over meanwhile: then it changes leases without a word to a server that does not know yet, which repeats what both knew
+    /// before. An answer about a lease that was given alone has no such excuse. A client that has given its lease back, or whose older
+    /// query came late and moved it to another address, is answered when the partner has both changes: it has the later one then, as
+    /// this server has.
+    fn check_told(&mut self, node: usize, partner: usize, client: usize, address: Ipv4Addr) {
+        let own = self.nodes[node].server.as_mut().and_then(|server| server.lease(address));
+        let other = &mut self.nodes[partner];
+        let Some(server) = other.server.as_mut().filter(|_| !other.is_empty) else { return };
+        let there = server.lease(address);
+        let is_there = there.as_ref().and_then(holder) == Some(client)
+            || own.as_ref().and_then(holder) != Some(client) && own == there;
+        match &mut other.silent {
+            Some(known) if is_there => {
+                known.insert(address, client);
+            }
+            Some(known) if known.get(&address) == Some(&client) => {}
+            _ => assert!(
+                is_there,
+                "{} has answered client {client} before its partner had {address}",
+                NAMES[self.name(node)]
+            ),
+        }
+    }
+
+    /// Takes down what a server knows when it ceases to tell its partner of what it does.
+    pub(super) fn look_at_silence(&mut self) {
+        if self.mode == "passive-backup" {
+            return;
+        }
+        for node in 0..2 {
+            let one = &mut self.nodes[node];
+            let Some(server) = &mut one.server else { continue };
+            if server.word().sent & (2 >> node) != 0 {
+                one.silent = None;
+            } else if one.silent.is_none() {
+                let leases = server.leases();
+                let held = leases.iter().filter_map(|(address, lease)| Some((*address, holder(lease)?)));
+                one.silent = Some(held.collect());
+            }
+        }
+    }
+
+    /// Tells what has changed, and what it means for leases that were given alone.
+    pub(super) fn look_at_states(&mut self) {
+        let mut normal = 0;
+        for node in 0..self.nodes.len() {
+            let Some(server) = &self.nodes[node].server else { continue };
+            let state = server.state();
+            normal += usize::from(node < 2 && state == self.mode);
+            if state == self.mode {
+                self.nodes[node].is_empty = false;
+            }
+            if state != self.nodes[node].shown {
+                self.nodes[node].shown = state;
+                self.seen.states.insert(state);
+                let name = NAMES[self.name(node)];
+                self.tell(|| format!("{name} is in {state}"));
+            }
+        }
+        if normal == 2 && self.mode != "passive-backup" {
+            self.settle_alone();
+        }
+    }
+
+    /// Both servers are in the normal state: what both have is not given alone any more.
+    pub(super) fn settle_alone(&mut self) {
+        let holdings = &self.holdings;
+        let is_open =
+            |address: &Ipv4Addr| holdings.get(address).into_iter().flatten().any(|holding| holding.solo);
+        let open: BTreeSet<Ipv4Addr> = holdings.keys().copied().filter(is_open).collect();
+        for address in open {
+            let mut owners = BTreeSet::new();
+            for node in &mut self.nodes[..2] {
+                let lease = node.server.as_mut().and_then(|server| server.lease(address));
+                // One that is released or over here may be given away, whatever the other has promised its client alone.
+                let lease = lease.filter(|lease| lease.view().state == LeaseState::Assigned);
+                // One that ends earlier here than there is not known here: nobody tells of a renewal but who made it.
+                owners.insert(lease.as_ref().and_then(|lease| Some((holder(lease)?, lease.view().expire()))));
+            }
+            let Some(Some((owner, _))) = owners.first().copied().filter(|_| owners.len() == 1) else {
+                continue;
+            };
+            let holders = self.holdings.entry(address).or_default();
+            let mut learned = false;
+            for holding in holders.iter_mut().filter(|holding| holding.client == owner) {
+                learned |= std::mem::take(&mut holding.solo);
+            }
+            if learned {
+                self.tell(|| format!("both know that client {owner} has {address}"));
+            }
+        }
+    }
+
+    pub(super) fn check_rest(&mut self) {
+        let mut wrong = String::new();
+        // What has arrived is done with first: queries are on their way between shards, too.
+        let busy = (0..ROUNDS_MAX).take_while(|_| self.turn()).count();
+        assert!(busy < 1000, "the servers do not come to rest");
+        let now = self.now;
+        let count = if self.mode == "passive-backup" { 1 } else { 2 };
+        for node in 0..count {
+            let state = self.nodes[node].server.as_ref().expect("started").state();
+            if state != self.mode {
+                let _ = writeln!(wrong, "{} is in {state}", NAMES[self.name(node)]);
+            }
+        }
+        for client in &self.clients {
+            let is_served = matches!(client.doing, Doing::Bound { until, .. } if until > now);
+            if !is_served {
+                let _ = writeln!(wrong, "client {} is not served: {:?}", client.number, client.doing);
+            }
+        }
+        let mut tables = Vec::new();
+        for node in &mut self.nodes {
+            let wall_s = node.clock.now().wall_s;
+            let server = node.server.as_mut().expect("started");
+            if server.job_count() > 0 {
+                let _ = writeln!(wrong, "{} commands are not answered", server.job_count());
+            }
+            server.check_counters();
+            let mut leases = server.leases();
+            leases.retain(|_, lease| {
+                lease.view().state == LeaseState::Assigned && lease.view().expire() > wall_s + 1
+            });
+            let told = leases.into_iter().map(|(address, lease)| {
+                let lease = lease.view();
+                (address, (lease.hw_addr.as_bytes().to_vec(), lease.expire()))
+            });
+            tables.push(told.collect::<BTreeMap<_, _>>());
+        }
+        for node in 1..tables.len() {
+            for address in tables[0].keys().chain(tables[node].keys()) {
+                let (one, other) = (tables[0].get(address), tables[node].get(address));
+                if one != other {
+                    let _ = writeln!(
+                        wrong,
+                        "{address}: alpha has {one:?}, {} has {other:?}",
+                        NAMES[self.name(node)]
+                    );
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "at rest:\n{wrong}");
+    }
+}
+
+/// The client that has a lease in use.
+fn holder(lease: &Lease4Buf) -> Option<usize> {
+    let lease = lease.view();
+    let octet = lease.hw_addr.as_bytes().last().filter(|_| lease.state == LeaseState::Assigned);
+    octet.map(|octet| usize::from(*octet))
+}
+
+/// What a heartbeat's answer says is the state of the machine.
+pub(super) fn check_shown(body: &[u8], before: &str, after: &str) {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return };
+    let Some(shown) = answer.pointer("/0/arguments/state").and_then(Value::as_str) else { return };
+    if answer.pointer("/0/arguments/unsent-update-count").is_some() {
+        assert!(
+            shown == before || shown == after,
+            "{shown} is shown, the machine goes from {before} to {after}"
+        );
+    }
+}
