@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use aplomado::lease::{Lease4Buf, LeaseState};
-use aplomado::store::Survivors;
+use aplomado::store::{CrashDisk, Survivors};
 use serde_json::Value;
 
 use super::client::Doing;
@@ -102,6 +102,26 @@ impl World {
                     "{name} has promised {address} to client {client} until {expire}, and after a crash its file says {:?}",
                     found.get(&address)
                 );
+            }
+        }
+    }
+
+    /// A server that is not running loses its disk. What its partner knows too is known to one server again; what its partner does not
+    /// know is known to nobody.
+    pub(super) fn lose_disk(&mut self, node: usize) {
+        self.nodes[node].disk = CrashDisk::new();
+        self.nodes[node].is_empty = true;
+        let Some(partner) = [1, 0].get(node).filter(|_| self.mode != "passive-backup") else { return };
+        let other = &mut self.nodes[*partner];
+        let known = match &mut other.server {
+            Some(server) => server.leases(),
+            None => on_disk(&other.disk),
+        };
+        for (address, holders) in &mut self.holdings {
+            for holding in holders {
+                let is_known = known.get(address).and_then(holder) == Some(holding.client);
+                holding.solo = true;
+                holding.twin |= !is_known;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What goes wrong, and how it is put right.
 
-use aplomado::store::{CrashDisk, Survivors};
+use aplomado::store::Survivors;
 use serde_json::{Value, json};
 
 use super::random::{MS, S};
@@ -49,12 +49,7 @@ impl World {
                 };
                 self.crash(node, survivors);
                 if self.random.percent(8) {
-                    self.nodes[node].disk = CrashDisk::new();
-                    self.nodes[node].is_empty = true;
-                    // What it gave alone nobody knows any more.
-                    for holding in self.holdings.values_mut().flatten().filter(|holding| holding.solo) {
-                        holding.twin = true;
-                    }
+                    self.lose_disk(node);
                     self.tell(|| "its disk is lost".to_owned());
                 }
                 let delay = self.random.below(6000) * MS;
