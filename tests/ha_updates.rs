@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aplomado::ha::command::Verdict;
 use aplomado::ha::config::parse;
+use aplomado::ha::relationship::Ticket;
 use aplomado::ha::view::{ScopeParts, ScopeWord};
 use aplomado::ids::{HwAddr, Lsn, PeerId, ShardId, SubnetId};
 use aplomado::journal::{Change, ChangeOrigin, Tap};
@@ -20,7 +21,7 @@ use aplomado::lease::{Lease4, LeaseState};
 use aplomado::net::{MemoryPort, RxFlags};
 use aplomado::server::ha::links::{Links, Refusal, UpdateTap};
 use aplomado::server::ha::queue::QUEUE_MAX;
-use aplomado::server::ha::workers::{PeerWork, Report, Reporter, Updates};
+use aplomado::server::ha::workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
 use aplomado::server::shard_loop::{Event, Order};
 use aplomado::wire::drop::DropReason;
 use crossbeam::channel::{Receiver, unbounded};
@@ -469,4 +470,48 @@ fn an_order_of_many_is_made_in_steps_between_which_clients_are_served() {
     rig.turn();
     assert!(turns >= 4, "64 changes in a turn at most, not {}", 200 / turns);
     assert_eq!(answers(&mut far), turns as usize, "a client is answered in each turn");
+}
+
+#[test]
+fn a_flush_that_waited_behind_a_silent_peer_is_not_sent_when_it_is_not_wanted_any_more() {
+    let sender = Sender::sending();
+    let (reports_tx, reports) = unbounded();
+    let reporter = Reporter { reports: reports_tx, links: Arc::clone(&sender.links) };
+    let (jobs, receiver) = unbounded();
+    let mut worker = PeerWork::commands(PARTNER, "worker".to_owned(), receiver, reporter);
+    let job = |tag| Job { tag, body: format!("{tag:?}").into_bytes(), timeout: Duration::from_secs(10) };
+    let body =
+        |worker: &mut PeerWork| worker.next_post().map(|post| String::from_utf8(post.body).expect("text"));
+
+    sender.links.want([Some(Ticket(1)), None]);
+    jobs.send(job(Tag::Commands(PARTNER))).expect("a worker");
+    jobs.send(job(Tag::Flush(Ticket(1)))).expect("a worker");
+    assert_eq!(body(&mut worker).as_deref(), Some("Commands(1)"));
+    // The peer is silent; meanwhile the partner has copied everything, and its leases have gone on.
+    sender.links.want([Some(Ticket(3)), Some(Ticket(4))]);
+    jobs.send(job(Tag::Reset(Ticket(2)))).expect("a worker");
+    jobs.send(job(Tag::Flush(Ticket(3)))).expect("a worker");
+    jobs.send(job(Tag::Reset(Ticket(4)))).expect("a worker");
+    worker.answered(Err("timed out".to_owned()));
+    for wanted in ["Flush(Ticket(3))", "Reset(Ticket(4))"] {
+        assert_eq!(body(&mut worker).as_deref(), Some(wanted));
+        worker.answered(Ok(DONE.as_bytes().to_vec()));
+    }
+    assert_eq!(body(&mut worker), None);
+    // The machine hears of every one: one that waits for an answer that never comes would wait for ever.
+    let told: Vec<(Tag, bool)> = reports
+        .try_iter()
+        .filter_map(|report| match report {
+            Report::Answered(tag, answer) => Some((tag, answer.is_ok())),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (Tag::Commands(PARTNER), false),
+        (Tag::Flush(Ticket(1)), false),
+        (Tag::Reset(Ticket(2)), false),
+        (Tag::Flush(Ticket(3)), true),
+        (Tag::Reset(Ticket(4)), true),
+    ];
+    assert_eq!(told, expected);
 }

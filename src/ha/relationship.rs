@@ -312,6 +312,13 @@ impl Relationship {
         self.flush.and_then(|_| self.backlog.pop())
     }
 
+    /// The flush and the reset that are still wanted. What was begun before the state changed is not: sent late, a change of a backlog that
+    /// was given up would go over what the partner has learned since.
+    #[must_use]
+    pub const fn wanted(&self) -> [Option<Ticket>; 2] {
+        [self.flush, self.reset]
+    }
+
     /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &RelationshipConfig {

@@ -218,6 +218,7 @@ impl Ha {
         for member in members {
             let relationship = &relationships.list()[member.index];
             member.links.remembers.store(relationship.remembers_rejected(), Ordering::Relaxed);
+            member.links.want(relationship.wanted());
             member.mind_owed(relationship);
             member.tell_lost();
         }

@@ -26,6 +26,7 @@ use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
 use crate::ha::backlog::{Delayed, Operation};
 use crate::ha::config::RelationshipConfig;
+use crate::ha::relationship::Ticket;
 use crate::ha::unacked::{ClientFingerprint, Traffic, UnackedClients, UnackedCounts};
 use crate::ha::view::{ScopeView, ScopeWord};
 use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId, SubnetId};
@@ -145,6 +146,8 @@ pub struct Links {
     delayed_tx: Sender<Delayed>,
     /// The last change of each address that the partner did not answer: it may have made it, or make it later.
     owed: Mutex<BTreeMap<Ipv4Addr, Delayed>>,
+    /// What the machine still wants sent of what can wait behind a peer's silence for longer than its reason lasts.
+    wanted: Mutex<[Option<Ticket>; 2]>,
     key: (u64, u64),
     unacked_max: u32,
     ack_delay_ms: u64,
@@ -201,6 +204,7 @@ impl Links {
             delayed,
             delayed_tx,
             owed: Mutex::default(),
+            wanted: Mutex::default(),
             key: (seed, seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             unacked_max: config.max_unacked_clients,
             ack_delay_ms: config.max_ack_delay_ms,
@@ -329,6 +333,17 @@ impl Links {
     /// Forgets what the partner did not answer: it will copy all leases.
     pub fn forget_owed(&self) {
         self.owed.lock().clear();
+    }
+
+    /// Notes which flush and which reset the machine wants: before one is given to a worker, and when the machine has moved.
+    pub fn want(&self, wanted: [Option<Ticket>; 2]) {
+        *self.wanted.lock() = wanted;
+    }
+
+    /// Whether the machine still wants this flush or reset.
+    #[must_use]
+    pub fn is_wanted(&self, ticket: Ticket) -> bool {
+        self.wanted.lock().contains(&Some(ticket))
     }
 
     fn ring(&self, shard: usize) {

@@ -365,6 +365,7 @@ impl Member {
             Action::FlushBacklog(ticket) => self.flush = Some(ticket),
             Action::SendReset(ticket) => {
                 if let Some(partner) = self.config.partner() {
+                    self.links.want(relationships.list()[self.index].wanted());
                     let body = outgoing::reset(Family::V4, &name);
                     self.send(partner, self.command_job(Tag::Reset(ticket), body));
                 }
@@ -470,6 +471,7 @@ impl Member {
             write_update4(&mut body, operation, &lease.view(), form);
             let timeout = Duration::from_millis(self.config.timeouts().update_ms);
             self.flushing = true;
+            self.links.want(relationship.wanted());
             self.send(partner, Job { tag: Tag::Flush(ticket), body, timeout });
         } else {
             self.flush = None;

@@ -137,7 +137,7 @@ impl PeerWork {
     /// What to send next; nothing when there is nothing now.
     pub fn next_post(&mut self) -> Option<Post> {
         match &mut self.kind {
-            Kind::Commands { jobs, sent } => Some(begin(jobs.try_recv().ok()?, sent)),
+            Kind::Commands { jobs, sent } => begin(|| jobs.try_recv().ok(), sent, &self.reporter),
             Kind::Updates(updates) => {
                 if std::mem::take(&mut updates.again) {
                     return Some(updates.post_one(&self.reporter.links));
@@ -150,7 +150,7 @@ impl PeerWork {
     /// Waits for what to send next; nothing when there will never be anything.
     fn wait(&mut self) -> Option<Post> {
         match &mut self.kind {
-            Kind::Commands { jobs, sent } => Some(begin(jobs.recv().ok()?, sent)),
+            Kind::Commands { jobs, sent } => begin(|| jobs.recv().ok(), sent, &self.reporter),
             Kind::Updates(updates) => {
                 if std::mem::take(&mut updates.again) {
                     return Some(updates.post_one(&self.reporter.links));
@@ -198,9 +198,20 @@ impl PeerWork {
     }
 }
 
-fn begin(job: Job, sent: &mut Option<Tag>) -> Post {
-    *sent = Some(job.tag);
-    Post { body: job.body, timeout: job.timeout }
+/// The next job that is still wanted: one that has waited for a silent peer may be out of date.
+fn begin(mut next: impl FnMut() -> Option<Job>, sent: &mut Option<Tag>, reporter: &Reporter) -> Option<Post> {
+    loop {
+        let Job { tag, body, timeout } = next()?;
+        if let Tag::Flush(ticket) | Tag::Reset(ticket) = tag
+            && !reporter.links.is_wanted(ticket)
+        {
+            let late = PeerError::Io("not wanted any more".to_owned());
+            reporter.tell(Report::Answered(tag, Err(late)));
+            continue;
+        }
+        *sent = Some(tag);
+        return Some(Post { body, timeout });
+    }
 }
 
 /// One queue of lease updates.
