@@ -21,8 +21,8 @@ use aplomado::net::link::{self, Change, Monitor, Obstacle, Selected, Snapshot, S
 use aplomado::net::packet::{self, Hear, PacketOptions};
 use aplomado::net::udp::{self, Fallback, Outbound, UdpOptions};
 use aplomado::net::{
-    Doorbell, FrameSlab, PacketPort, Port, PortSet, RxBatch, RxFlags, TxBatch, UdpPort,
-    enter_network_namespace,
+    BATCH_MAX, DISCOVER_PART, Doorbell, FrameSlab, PacketPort, Port, PortSet, RxBatch, RxFlags, TxBatch,
+    UdpPort, WINDOW_MAX, enter_network_namespace,
 };
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -611,6 +611,79 @@ fn udp_sockets_of_several_shards_and_addresses_are_steered_by_chaddr() {
         expected.sort_unstable();
         assert!(heard.iter().zip(&expected).all(|(bytes, chaddr)| *bytes == &chaddr[..]));
     }
+}
+
+/// A message of one type, and nothing else.
+fn message(kind: u8, chaddr: [u8; 6]) -> Vec<u8> {
+    let mut payload = frame(SERVER_MAC, SERVER, 67, chaddr)[42..].to_vec();
+    payload.resize(240, 0);
+    payload.extend([53, 1, kind, 255]);
+    payload
+}
+
+#[test]
+fn flood_of_discovers_at_a_udp_socket_costs_no_request() {
+    const DISCOVER: u8 = 1;
+    const REQUEST: u8 = 3;
+    const REQUESTS: usize = 100;
+    let Some(wire) = Wire::new("udpflood") else { return };
+    wire.enter_server();
+    let mut server =
+        set_of(udp::open(&selected("srv0"), IFACE, 1, keys(), &UdpOptions::default()).expect("free"));
+    assert!(!server.is_crowded());
+    wire.enter_client();
+    let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
+    let mut sent = 0;
+    while server.ports_mut()[0].stats().rx_discover_dropped == 0 {
+        for _ in 0..256 {
+            socket.send_to(&message(DISCOVER, [2, 0, 0, 0, 1, 0]), (SERVER, 67)).expect("sent");
+            sent += 1;
+        }
+        assert!(sent < 1_000_000, "a queue has an end");
+    }
+    for _ in 0..REQUESTS {
+        socket.send_to(&message(REQUEST, [2, 0, 0, 0, 2, 0]), (SERVER, 67)).expect("sent");
+    }
+    assert!(server.is_crowded(), "more waits than half of what may");
+    let stats = server.ports_mut()[0].stats();
+    assert_eq!(stats.rx_kernel_dropped, 0, "there was room for every REQUEST");
+    let mut batch = RxBatch::new();
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(server.recv(&mut batch), BATCH_MAX);
+        if kinds.is_empty() {
+            assert_eq!(server.widen(&mut batch), WINDOW_MAX, "what else waits can be chosen from");
+        }
+        kinds.push(batch.frames().iter().map(|frame| server.bytes(frame)[42 + 242]).collect::<Vec<_>>());
+        server.recycle(&mut batch);
+    }
+    let first = &kinds[0][..BATCH_MAX];
+    let part = BATCH_MAX / DISCOVER_PART;
+    assert!(first[..BATCH_MAX - part].iter().all(|kind| *kind == REQUEST), "REQUESTs come first");
+    assert!(first[BATCH_MAX - part..].iter().all(|kind| *kind == DISCOVER), "and leave a part");
+    assert_eq!(kinds.concat().iter().filter(|kind| **kind == REQUEST).count(), REQUESTS);
+    while server.recv(&mut batch) > 0 {
+        server.recycle(&mut batch);
+    }
+    assert!(!server.is_crowded());
+    let stats = server.ports_mut()[0].stats();
+    let seen = stats.rx_frames + stats.rx_discover_dropped;
+    assert_eq!(seen, sent + u64::try_from(REQUESTS).expect("few"), "each is read or counted as dropped");
+}
+
+#[test]
+fn udp_port_that_another_server_has_is_not_shared() {
+    let Some(wire) = Wire::new("udptwice") else { return };
+    wire.enter_server();
+    let open = || udp::open(&selected("srv0"), IFACE, 2, keys(), &UdpOptions::default());
+    let ours = open().expect("free");
+    let error = open().expect_err("ours");
+    assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse, "{error}");
+    drop(ours);
+    drop(open().expect("free again"));
+    let foreign = UdpSocket::bind((SERVER, 67)).expect("free");
+    assert_eq!(open().expect_err("taken").source.kind(), io::ErrorKind::AddrInUse);
+    drop(foreign);
 }
 
 #[test]

@@ -56,6 +56,8 @@ use crate::ids::InterfaceId;
 pub const BATCH_MAX: usize = 64;
 /// Most frames that a shard with more to do than it can looks at to choose a batch from.
 pub const WINDOW_MAX: usize = 256;
+/// Of each batch, one part in so many is for DISCOVERs when there are any, however much else there is.
+pub const DISCOVER_PART: usize = 8;
 /// Bytes of one frame of a slab and of one ring slot: an Ethernet frame of 1500 bytes of payload and its descriptor fit.
 pub const FRAME_BYTES: usize = 2048;
 /// Most ports (one per served interface) in one shard.

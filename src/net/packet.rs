@@ -25,8 +25,8 @@ use super::sys::socket::{
 };
 use super::sys::{Outgoing, RxRing, Sender};
 use super::{
-    ADDRESSES_MAX, BATCH_MAX, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport,
-    TxBatch, steer,
+    ADDRESSES_MAX, BATCH_MAX, DISCOVER_PART, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags,
+    RxFrame, SendReport, TxBatch, steer,
 };
 
 /// Most slots that one turn looks at, so that frames which are not for us cannot hold it.
@@ -36,8 +36,6 @@ const _: () = assert!(SLOTS_PER_TURN_MAX as usize >= BATCH_MAX, "a turn can fill
 const SEND_BUFFER_BYTES: i32 = 4 << 20;
 /// Ethernet and the shortest IP and UDP headers.
 const HEADERS_BYTES: usize = 42;
-/// Of each batch, one part in so many is for DISCOVERs when there are any, however much else there is.
-const DISCOVER_PART: usize = 8;
 /// Set in a frame's offset when it lies in the ring of DISCOVERs: rings are smaller, and the bit above is a wrapper's (`fault`).
 const OF_DISCOVERS: u32 = 1 << 30;
 

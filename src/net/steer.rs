@@ -146,11 +146,33 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
     ]
 }
 
-/// The program of a group of `shards` UDP sockets on one port, in the order in which they were bound. It sees the payload.
+/// The program of a group of twice `shards` UDP sockets on one port, in the order in which they were bound: the first `shards` of
+/// them get everything but DISCOVERs, the others those, as in [`fan_out_apart`]. It sees the payload.
 #[must_use]
-pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 11] {
+pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 20] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
-    [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
+    [
+        s[0],
+        s[1],
+        s[2],
+        s[3],
+        s[4],
+        s[5],
+        s[6],
+        s[7],
+        s[8],
+        s[9],
+        plain(op::ST, 0),
+        plain(op::LD_H_ABS, OPTIONS_OFFSET),
+        jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
+        plain(op::LD_B_ABS, OPTIONS_OFFSET + 2),
+        jump(op::JEQ_K, DISCOVER, 0, 3),
+        plain(op::LD_MEM, 0),
+        plain(op::ADD_K, shards as u32),
+        plain(op::RET_A, 0),
+        plain(op::LD_MEM, 0),
+        plain(op::RET_A, 0),
+    ]
 }
 
 /// The shard of a packet by its `chaddr`, which is `chaddr` bytes from the packet's start or from X: a keyed multiply-shift,
@@ -276,7 +298,7 @@ mod tests {
         fn programs_and_rust_name_the_same_shard(
             chaddr: [u8; 6], seed: u64, shards in 1..=64_u8, ip_words in 5..=15_u8
         ) {
-            let mut payload = vec![0; 240];
+            let mut payload = vec![0; 244];
             payload[28..34].copy_from_slice(&chaddr);
             let steering = Steering::new(seed, usize::from(shards));
             let (keys, expected) = (steering.multipliers(), u32::from(steering.owner_of_six(chaddr).0));
@@ -298,6 +320,8 @@ mod tests {
             let bytes = frame(ip_words, 67, &payload);
             let program = fan_out_apart(steering.multipliers(), shards);
             prop_assert_eq!(run(&program, &bytes[14..], FROM_A_CLIENT), expected);
+            let program = reuse_port(steering.multipliers(), shards);
+            prop_assert_eq!(run(&program, &payload, FROM_A_CLIENT), expected);
         }
 
         #[test]
@@ -310,7 +334,7 @@ mod tests {
             run(&hear(7, 67), &bytes, FROM_A_CLIENT);
             prop_assert!(run(&fan_out(keys, 4), &bytes, FROM_A_CLIENT) < 4);
             prop_assert!(run(&fan_out_apart(keys, 4), &bytes, FROM_A_CLIENT) < 8);
-            prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 4);
+            prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 8);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Ordinary UDP sockets (`dhcp-socket-type: udp`), and the socket that keeps the port busy beside packet sockets.
 //!
 //! One socket per address, bound to it, so only what is sent to that very address is heard: relayed queries and unicast
-//! renewals, no broadcast. All shards' sockets of an address share the port and are steered by `chaddr`.
+//! renewals, no broadcast. Each shard has two sockets for an address, one of them for DISCOVERs, for the reason that packet
+//! rings are two (`packet`); all of them share the port and are steered by `chaddr`.
 //!
 //! The port shows whole frames, as the others do: it writes the headers that the socket hides in front of each datagram
 //! (source and destination hardware address unknown, all zero) and reads destination and source of a reply out of the
@@ -18,11 +19,12 @@ use crate::wire::frame;
 
 use super::link::Selected;
 use super::sys::socket::{
-    attach_filter, set_int, set_receive_buffer, set_reuse_port_program, set_send_buffer,
+    attach_filter, queued, set_int, set_receive_buffer, set_reuse_port_program, set_send_buffer,
 };
 use super::sys::{Epoll, Outgoing, Receiver, Sender};
 use super::{
-    BATCH_MAX, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch, steer,
+    DISCOVER_PART, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch,
+    WINDOW_MAX, steer,
 };
 
 const ETHER_BYTES: usize = 14;
@@ -65,14 +67,22 @@ pub struct UdpPort {
     interface_index: u32,
     outbound: Outbound,
     udp_port: u16,
-    sockets: Vec<(Ipv4Addr, Socket)>,
-    /// The socket that is read first in the next turn.
+    sockets: Vec<Pair>,
+    /// The address whose sockets are read first in the next turn.
     first: usize,
     readable: Epoll,
     receiver: Receiver,
     lent: usize,
     sender: Sender,
     stats: PortStats,
+}
+
+/// One shard's sockets of an address.
+#[derive(Debug)]
+struct Pair {
+    address: Ipv4Addr,
+    others: Socket,
+    discovers: Socket,
 }
 
 /// Opens one port per shard on an interface, steered by `keys` (those of `classify::steer`).
@@ -88,44 +98,67 @@ pub fn open(
 ) -> Result<Vec<UdpPort>, OpenError> {
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
     let mut ports = Vec::with_capacity(usize::from(shards));
-    for shard in 0..shards {
-        let readable = Epoll::new().map_err(failed("open a poll set"))?;
-        let mut sockets = Vec::with_capacity(link.addresses.len());
-        for address in &link.addresses {
-            let socket = udp_socket(shards > 1).map_err(failed("open a UDP socket"))?;
-            if shards > 1 && shard == 0 {
-                // The first socket of an address brings the program; those bound after it join its group.
-                set_reuse_port_program(&socket, &steer::reuse_port(keys, shards))
-                    .map_err(failed("set the steering program"))?;
-            }
-            let to = SockAddr::from(SocketAddrV4::new(*address, options.udp_port));
-            socket.bind(&to).map_err(failed("bind a UDP socket"))?;
-            readable.add(socket.as_fd()).map_err(failed("fill a poll set"))?;
-            sockets.push((*address, socket));
-        }
+    for _ in 0..shards {
         ports.push(UdpPort {
             interface,
             interface_index: link.index,
             outbound: options.outbound,
             udp_port: options.udp_port,
-            sockets,
+            sockets: Vec::with_capacity(link.addresses.len()),
             first: 0,
-            readable,
-            receiver: Receiver::new(HEADERS_BYTES),
+            readable: Epoll::new().map_err(failed("open a poll set"))?,
+            receiver: Receiver::new(HEADERS_BYTES, WINDOW_MAX),
             lent: 0,
             sender: Sender::new(),
             stats: PortStats::default(),
         });
     }
+    for address in &link.addresses {
+        let group = bind_group(*address, shards, keys, options.udp_port)
+            .map_err(|(step, source)| failed(step)(source))?;
+        for (port, pair) in ports.iter_mut().zip(group) {
+            for socket in [&pair.others, &pair.discovers] {
+                port.readable.add(socket.as_fd()).map_err(failed("fill a poll set"))?;
+            }
+            port.sockets.push(pair);
+        }
+    }
     Ok(ports)
 }
 
-fn udp_socket(shares_port: bool) -> io::Result<Socket> {
+/// Binds all shards' sockets to one address: first those for everything but DISCOVERs, as the program wants it.
+fn bind_group(
+    address: Ipv4Addr,
+    shards: u8,
+    keys: (u32, u32),
+    udp_port: u16,
+) -> Result<Vec<Pair>, (&'static str, io::Error)> {
+    let at = |step| move |error| (step, error);
+    let to = SockAddr::from(SocketAddrV4::new(address, udp_port));
+    let mut sockets = Vec::with_capacity(2 * usize::from(shards));
+    for index in 0..2 * usize::from(shards) {
+        let socket = udp_socket().map_err(at("open a UDP socket"))?;
+        // The first does not share, so that a port that another server has is an error and not a port for two.
+        if index > 0 {
+            socket.set_reuse_port(true).map_err(at("share a UDP port"))?;
+        }
+        socket.bind(&to).map_err(at("bind a UDP socket"))?;
+        if index == 0 {
+            socket.set_reuse_port(true).map_err(at("share a UDP port"))?;
+        }
+        sockets.push(socket);
+    }
+    // A group is there with its second member. What came before goes to any shard, which hands it over.
+    set_reuse_port_program(&sockets[0], &steer::reuse_port(keys, shards))
+        .map_err(at("set the steering program"))?;
+    let discovers = sockets.split_off(usize::from(shards));
+    let pairs = sockets.into_iter().zip(discovers);
+    Ok(pairs.map(|(others, discovers)| Pair { address, others, discovers }).collect())
+}
+
+fn udp_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    if shares_port {
-        socket.set_reuse_port(true)?;
-    }
     set_int(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
     set_int(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
     socket.set_broadcast(true)?;
@@ -171,6 +204,57 @@ fn is_relayed(payload: &[u8]) -> bool {
     payload.get(24..28).is_some_and(|giaddr| giaddr != [0; 4])
 }
 
+impl UdpPort {
+    /// Fills the batch but for `kept` places from the sockets of one kind; how many came.
+    fn recv_kind(
+        &mut self,
+        batch: &mut RxBatch,
+        kept: usize,
+        discovers: bool,
+        failure: &mut Option<io::Error>,
+    ) -> usize {
+        let start = batch.len();
+        let count = self.sockets.len();
+        for turn in 0..count {
+            let pair = &self.sockets[(self.first + turn) % count];
+            let (address, socket) = (pair.address, if discovers { &pair.discovers } else { &pair.others });
+            // The last address may use all that is left; those before it an equal share.
+            let room = batch.room().saturating_sub(kept).min(WINDOW_MAX - self.lent).div_ceil(count - turn);
+            if room == 0 {
+                break;
+            }
+            let got = match self.receiver.recv(socket.as_fd(), self.lent, room) {
+                Ok(got) => got,
+                Err(error) => {
+                    self.stats.errors += 1;
+                    *failure = Some(error);
+                    break;
+                }
+            };
+            for index in self.lent..self.lent + got {
+                let incoming = self.receiver.incoming(index);
+                if incoming.truncated {
+                    self.stats.rx_truncated += 1;
+                    continue;
+                }
+                let to = if incoming.to.is_unspecified() { address } else { incoming.to };
+                let to = SocketAddrV4::new(to, self.udp_port);
+                write_headers(self.receiver.buffer_mut(index), incoming.from, to, incoming.len);
+                batch.push(RxFrame {
+                    wall_ns: incoming.wall_ns,
+                    offset: u32::try_from(index).expect("a window is small"),
+                    len: u16::try_from(HEADERS_BYTES + incoming.len).expect("a datagram fits a frame"),
+                    interface: self.interface,
+                    flags: RxFlags::SYNTHETIC,
+                    ..RxFrame::default()
+                });
+            }
+            self.lent += got;
+        }
+        batch.len() - start
+    }
+}
+
 impl Port for UdpPort {
     fn interface(&self) -> InterfaceId {
         self.interface
@@ -183,47 +267,21 @@ impl Port for UdpPort {
             return Ok(0);
         }
         self.first = (self.first + 1) % count;
-        for turn in 0..count {
-            let position = (self.first + turn) % count;
-            let (address, socket) = &self.sockets[position];
-            // The last address may use all that is left; those before it an equal share.
-            let room = batch.room().min(BATCH_MAX - self.lent).div_ceil(count - turn);
-            if room == 0 {
-                break;
-            }
-            let got = match self.receiver.recv(socket.as_fd(), self.lent, room) {
-                Ok(got) => got,
-                Err(error) => {
-                    self.stats.errors += 1;
-                    if batch.len() > start {
-                        break;
-                    }
-                    return Err(error);
-                }
-            };
-            for index in self.lent..self.lent + got {
-                let incoming = self.receiver.incoming(index);
-                if incoming.truncated {
-                    self.stats.rx_truncated += 1;
-                    continue;
-                }
-                let to = if incoming.to.is_unspecified() { *address } else { incoming.to };
-                let to = SocketAddrV4::new(to, self.udp_port);
-                write_headers(self.receiver.buffer_mut(index), incoming.from, to, incoming.len);
-                batch.push(RxFrame {
-                    wall_ns: incoming.wall_ns,
-                    offset: u32::try_from(index).expect("a batch is small"),
-                    len: u16::try_from(HEADERS_BYTES + incoming.len).expect("a datagram fits a frame"),
-                    interface: self.interface,
-                    flags: RxFlags::SYNTHETIC,
-                    ..RxFrame::default()
-                });
-            }
-            self.lent += got;
+        let whole = batch.room();
+        let kept = whole / DISCOVER_PART;
+        let mut failure = None;
+        // DISCOVERs last, in one run, as the choice among frames expects it; what they leave is for the others.
+        let others = self.recv_kind(batch, kept, false, &mut failure);
+        self.recv_kind(batch, 0, true, &mut failure);
+        if others + kept >= whole {
+            self.recv_kind(batch, 0, false, &mut failure);
         }
         let received = batch.len() - start;
         self.stats.rx_frames += u64::try_from(received).expect("a batch is small");
-        Ok(received)
+        match failure {
+            Some(error) if received == 0 => Err(error),
+            _ => Ok(received),
+        }
     }
 
     fn bytes(&self, frame: &RxFrame) -> &[u8] {
@@ -241,22 +299,24 @@ impl Port for UdpPort {
         false
     }
 
-    /// Nor how much waits.
+    /// A system call for each socket, but this is asked after full batches only.
     fn is_crowded(&self) -> bool {
-        false
+        let sockets = self.sockets.iter().flat_map(|pair| [&pair.others, &pair.discovers]);
+        let mut states = sockets.filter_map(|socket| queued(socket).ok());
+        states.any(|state| state.bytes >= state.bytes_max / 2)
     }
 
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let mut report = SendReport::default();
         let (interface, index, outbound) = (self.interface, self.interface_index, self.outbound);
-        for (position, (address, socket)) in self.sockets.iter().enumerate() {
+        for (position, Pair { address, others: socket, .. }) in self.sockets.iter().enumerate() {
             let frames =
                 batch.frames().iter().filter(|sent| sent.interface == interface).filter_map(|sent| {
                     let frame = &slab.bytes(&sent.frame)[..usize::from(sent.len)];
                     let (source, to, payload) = read_headers(frame)?;
                     // A reply leaves from the socket that has its source address; any other source from the first.
                     let ours = source == *address;
-                    let nobodys = position == 0 && !self.sockets.iter().any(|(other, _)| *other == source);
+                    let nobodys = position == 0 && !self.sockets.iter().any(|other| other.address == source);
                     let from = if outbound == Outbound::UseRouting && is_relayed(payload) {
                         (Ipv4Addr::UNSPECIFIED, 0)
                     } else {
@@ -278,6 +338,9 @@ impl Port for UdpPort {
     fn set_addresses(&mut self, _addresses: &[Ipv4Addr]) {}
 
     fn stats(&mut self) -> PortStats {
+        let dropped = |socket| queued(socket).map_or(0, |state| u64::from(state.dropped));
+        self.stats.rx_kernel_dropped = self.sockets.iter().map(|pair| dropped(&pair.others)).sum();
+        self.stats.rx_discover_dropped = self.sockets.iter().map(|pair| dropped(&pair.discovers)).sum();
         self.stats
     }
 

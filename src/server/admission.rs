@@ -13,7 +13,7 @@
 //!    [`WINDOW_MAX`] frames, REQUESTs before DISCOVERs, an equal share for each relay. What is not chosen is dropped: this empties the
 //!    port faster than one client group can fill it, so that the frames of others are not dropped before they are looked at.
 
-use crate::net::{BATCH_MAX, WINDOW_MAX};
+use crate::net::{BATCH_MAX, DISCOVER_PART, WINDOW_MAX};
 
 /// How long an overloaded server keeps a DISCOVER waiting at most.
 pub const PATIENCE_NS: u64 = 250_000_000;
@@ -22,8 +22,6 @@ pub const PATIENCE_NS: u64 = 250_000_000;
 pub const CROWDED_TURNS: u32 = 32;
 /// Crowded batches after the last one with frames of several relays or kinds for which frames are still chosen.
 const MIXED_TURNS: u32 = 256;
-/// One part in so many of a batch is for DISCOVERs, however many other messages wait.
-const DISCOVER_PART: usize = 8;
 /// Ethernet, and UDP.
 const ETHER_BYTES: usize = 14;
 const UDP_BYTES: usize = 8;

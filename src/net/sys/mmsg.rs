@@ -180,15 +180,15 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// Buffers of [`FRAME_BYTES`] whose first `headroom` bytes the kernel leaves alone.
-    pub(in crate::net) fn new(headroom: usize) -> Self {
+    /// `count` buffers of [`FRAME_BYTES`] whose first `headroom` bytes the kernel leaves alone.
+    pub(in crate::net) fn new(headroom: usize, count: usize) -> Self {
         assert!(headroom < FRAME_BYTES, "there is room for the datagram itself");
         Self {
-            headers: vec![zeroed::<libc::mmsghdr>(); BATCH_MAX].into_boxed_slice(),
-            parts: vec![zeroed::<libc::iovec>(); BATCH_MAX].into_boxed_slice(),
-            addresses: vec![zeroed::<libc::sockaddr_in>(); BATCH_MAX].into_boxed_slice(),
-            controls: vec![zeroed::<Control>(); BATCH_MAX].into_boxed_slice(),
-            bytes: vec![0; BATCH_MAX * FRAME_BYTES].into_boxed_slice(),
+            headers: vec![zeroed::<libc::mmsghdr>(); count].into_boxed_slice(),
+            parts: vec![zeroed::<libc::iovec>(); count].into_boxed_slice(),
+            addresses: vec![zeroed::<libc::sockaddr_in>(); count].into_boxed_slice(),
+            controls: vec![zeroed::<Control>(); count].into_boxed_slice(),
+            bytes: vec![0; count * FRAME_BYTES].into_boxed_slice(),
             headroom,
         }
     }
@@ -209,7 +209,7 @@ impl Receiver {
         first: usize,
         room: usize,
     ) -> io::Result<usize> {
-        let end = (first + room).min(BATCH_MAX);
+        let end = (first + room).min(self.headers.len());
         if first >= end {
             return Ok(0);
         }

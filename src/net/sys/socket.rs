@@ -114,7 +114,29 @@ pub(in crate::net) fn packet_drops(socket: &Socket) -> io::Result<u32> {
     Ok(answer.tp_drops)
 }
 
-/// Fills `answer`, a structure of integers, with an option's value.
+/// How full a socket's queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) struct Queued {
+    /// Bytes in it, as the kernel counts them.
+    pub(in crate::net) bytes: u32,
+    /// Bytes that it may hold.
+    pub(in crate::net) bytes_max: u32,
+    /// Datagrams that it had no room for since the socket was opened; wraps.
+    pub(in crate::net) dropped: u32,
+}
+
+/// Asks for the state of a socket's receiving queue (`SO_MEMINFO`).
+pub(in crate::net) fn queued(socket: &Socket) -> io::Result<Queued> {
+    /// Positions in the kernel's list (`linux/sock_diag.h`), and its length.
+    const RMEM_ALLOC: usize = 0;
+    const RCVBUF: usize = 1;
+    const DROPS: usize = 8;
+    let mut answer = [0_u32; DROPS + 1];
+    read_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut answer)?;
+    Ok(Queued { bytes: answer[RMEM_ALLOC], bytes_max: answer[RCVBUF], dropped: answer[DROPS] })
+}
+
+/// Fills `answer`, integers alone, with an option's value.
 pub(super) fn read_option<T: Copy>(
     fd: BorrowedFd<'_>,
     level: i32,
