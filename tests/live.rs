@@ -838,6 +838,11 @@ fn a_configuration_set_under_traffic_costs_no_client_anything() {
     assert!(sent.len() == 2 && sent[0] > 200, "{text}");
     let refused = server.statistic("pkt4-nak-sent");
     assert_eq!((drops, refused, server.statistic("pkt4-receive-drop")), (vec![0, 0], 0, 0), "{text}");
+    // What the interface has heard is told within a second: perfdhcp's packets and nothing else.
+    let heard = server.statistic("pkt4-received");
+    assert!(heard.cast_unsigned() >= sent[0] + sent[1], "{heard} of {sent:?}");
+    server.await_statistic("interface[veth-s].port-received", heard);
+    assert_eq!(server.statistic("port-received"), heard);
     let addresses = server.addresses();
     assert_eq!(addresses.len() as u64, sent[1], "one lease for each client");
     assert!((100..150).all(|host| !addresses.contains(&format!("10.0.0.{host}"))), "reserved: {addresses:?}");

@@ -16,6 +16,8 @@ const TYPES: usize = 20;
 
 /// Most counters of ports.
 const PORT_COUNTERS: usize = 16;
+/// Interfaces whose ports are counted apart; the last row is for all beyond.
+pub const INTERFACES_COUNTED: usize = 257;
 
 /// A counter that one thread writes and others read.
 #[derive(Debug, Default)]
@@ -59,7 +61,7 @@ struct Inner {
     batches: Counter,
     handed_over: Counter,
     options_left_out: Counter,
-    ports: [Counter; PORT_COUNTERS],
+    ports: Box<[[Counter; PORT_COUNTERS]; INTERFACES_COUNTED]>,
 }
 
 impl Default for ShardCounters {
@@ -74,7 +76,7 @@ impl Default for ShardCounters {
             batches: Counter::default(),
             handed_over: Counter::default(),
             options_left_out: Counter::default(),
-            ports: std::array::from_fn(|_| Counter::default()),
+            ports: Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Counter::default()))),
         }))
     }
 }
@@ -127,17 +129,17 @@ impl ShardCounters {
         self.0.options_left_out.add(count);
     }
 
-    /// What the shard's ports have counted so far, in an order of the caller's.
-    pub fn ports_counted(&self, counts: &[u64]) {
-        for (counter, count) in self.0.ports.iter().zip(counts) {
+    /// What the ports of an interface have counted so far, in an order of the caller's; `row` is below [`INTERFACES_COUNTED`].
+    pub fn ports_counted(&self, row: usize, counts: &[u64]) {
+        for (counter, count) in self.0.ports.get(row).into_iter().flatten().zip(counts) {
             counter.set(*count);
         }
     }
 
-    /// What the ports had counted when the shard last told, by position.
+    /// What the ports of an interface had counted when the shard last told, by position.
     #[must_use]
-    pub fn port_count(&self, position: usize) -> u64 {
-        self.0.ports.get(position).map_or(0, Counter::read)
+    pub fn port_count(&self, row: usize, position: usize) -> u64 {
+        self.0.ports.get(row).and_then(|row| row.get(position)).map_or(0, Counter::read)
     }
 
     /// Datagrams received.

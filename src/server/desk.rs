@@ -26,7 +26,7 @@ use crate::control::log::Severity;
 use crate::control::statistics::{
     PoolCounter, PortCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample,
 };
-use crate::exchange::stats::LeaseStats;
+use crate::exchange::stats::{INTERFACES_COUNTED, LeaseStats};
 use crate::ha::backlog::Operation;
 use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
@@ -809,6 +809,7 @@ impl Backend for Desk {
         *server = [0; ServerCounter::COUNT];
         into.drops = [0; DropReason::COUNT];
         into.ports = [0; PortCounter::COUNT];
+        into.interfaces.clear();
         for shard in &self.engine.shards {
             let counters = &shard.counters;
             let mut add = |counter: ServerCounter, value: u64| server[counter.index()] += value;
@@ -849,9 +850,19 @@ impl Backend for Desk {
                 }
             }
         }
-        for shard in &self.engine.shards {
-            for (position, value) in into.ports.iter_mut().enumerate() {
-                *value += shard.counters.port_count(position);
+        for row in 0..INTERFACES_COUNTED {
+            let mut counts = [0; PortCounter::COUNT];
+            for (position, value) in counts.iter_mut().enumerate() {
+                *value =
+                    self.engine.shards.iter().map(|shard| shard.counters.port_count(row, position)).sum();
+            }
+            for (total, value) in into.ports.iter_mut().zip(counts) {
+                *total += value;
+            }
+            // The last row is of no interface alone.
+            let interface = serving.plan.interfaces.get(row).filter(|_| row < INTERFACES_COUNTED - 1);
+            if let Some(interface) = interface.filter(|_| counts.iter().any(|count| *count > 0)) {
+                into.interfaces.push((interface.name.to_string(), counts));
             }
         }
         let totals = subnet_values(&self.engine.book.totals, 0);

@@ -25,6 +25,7 @@ use crate::exchange::allocators::Allocators;
 use crate::exchange::reclaim::{Cycles, Reclaims};
 use crate::exchange::request::{Job, Progress};
 use crate::exchange::serving::Serving;
+use crate::exchange::stats::INTERFACES_COUNTED;
 use crate::exchange::{Given, Outcome, RelationshipIndex, Shard, SubnetScope};
 use crate::ids::{InterfaceId, Lsn, PeerId, ShardId};
 use crate::lease::address::Owner;
@@ -220,7 +221,7 @@ pub struct ShardLoop<P> {
     sampler: Sampler,
     /// When the counters of the ports were last told, and those of ports that are gone.
     ports_told_s: u64,
-    gone: PortStats,
+    gone: Box<[PortStats]>,
     stopping: bool,
 }
 
@@ -273,7 +274,7 @@ impl<P: Port> ShardLoop<P> {
             logged: Lsn(0),
             sampler,
             ports_told_s: 0,
-            gone: PortStats::default(),
+            gone: vec![PortStats::default(); INTERFACES_COUNTED].into_boxed_slice(),
             stopping: false,
         }
     }
@@ -319,16 +320,28 @@ impl<P: Port> ShardLoop<P> {
 
     /// Shows the control thread what the ports have counted: once a second, for it costs a system call each.
     fn tell_ports(&mut self) {
-        let mut all = self.gone;
+        let rest = INTERFACES_COUNTED - 1;
+        let mut others = self.gone[rest];
         for port in self.ports.ports_mut() {
-            all.add(&port.stats());
+            let (row, stats) = (counted_row(port.interface()), port.stats());
+            if row == rest {
+                others.add(&stats);
+                continue;
+            }
+            let mut all = self.gone[row];
+            all.add(&stats);
+            self.shard.counters.ports_counted(row, &all.values());
         }
-        self.shard.counters.ports_counted(&all.values());
+        self.shard.counters.ports_counted(rest, &others.values());
     }
 
     /// A port leaves; its counts stay.
     fn let_go(&mut self, mut port: P) {
-        self.gone.add(&port.stats());
+        let row = counted_row(port.interface());
+        self.gone[row].add(&port.stats());
+        if row < INTERFACES_COUNTED - 1 {
+            self.shard.counters.ports_counted(row, &self.gone[row].values());
+        }
         self.tell(Event::Port(port));
     }
 
@@ -918,6 +931,11 @@ impl<P: Port> ShardLoop<P> {
             table.mark_uncacheable(lease);
         }
     }
+}
+
+/// Where the ports of an interface are counted.
+fn counted_row(interface: InterfaceId) -> usize {
+    usize::from(interface.0).min(INTERFACES_COUNTED - 1)
 }
 
 /// What is seen of a frame before it is parsed.

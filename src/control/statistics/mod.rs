@@ -6,16 +6,18 @@
 //!
 //! Bounds: a series keeps at most [`SAMPLES_MAX`] samples.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
+mod commands;
+mod counters;
+mod series;
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::clock::{self, Zone};
-use super::command::{Answer, Command, Context, Outcome};
+pub use commands::{register, sample};
+pub use counters::{PoolCounter, PortCounter, ServerCounter, Snapshot, SubnetCounter, SubnetSample};
+use series::{Retention, Series};
+
+use super::clock::Zone;
 use super::json;
-use super::table::{CommandTable, Presence};
-use crate::ids::SubnetId;
 use crate::wire::drop::DropReason;
 
 /// Most samples that a series keeps, whatever count or age is set.
@@ -23,250 +25,8 @@ pub const SAMPLES_MAX: usize = 1000;
 /// Samples kept per series unless set otherwise.
 pub const SAMPLE_COUNT_DEFAULT: u32 = 20;
 
-macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $name { $(#[doc = concat!("`", $text, "`")] $variant,)* }
-
-        impl $name {
-            /// All, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// Kea's name (the last part of it for counters of subnets and pools).
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// Position in a [`Snapshot`]'s array.
-            #[must_use]
-            pub const fn index(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-counters! {
-    /// Counters of the whole server.
-    ServerCounter {
-        Received = "pkt4-received",
-        DiscoverReceived = "pkt4-discover-received",
-        OfferReceived = "pkt4-offer-received",
-        RequestReceived = "pkt4-request-received",
-        AckReceived = "pkt4-ack-received",
-        NakReceived = "pkt4-nak-received",
-        ReleaseReceived = "pkt4-release-received",
-        DeclineReceived = "pkt4-decline-received",
-        InformReceived = "pkt4-inform-received",
-        LeaseQueryReceived = "pkt4-lease-query-received",
-        UnknownReceived = "pkt4-unknown-received",
-        Sent = "pkt4-sent",
-        OfferSent = "pkt4-offer-sent",
-        AckSent = "pkt4-ack-sent",
-        NakSent = "pkt4-nak-sent",
-        LeaseQueryUnknownSent = "pkt4-lease-query-response-unknown-sent",
-        LeaseQueryUnassignedSent = "pkt4-lease-query-response-unassigned-sent",
-        LeaseQueryActiveSent = "pkt4-lease-query-response-active-sent",
-        ReceiveDrop = "pkt4-receive-drop",
-        ServiceDisabled = "pkt4-service-disabled",
-        ParseFailed = "pkt4-parse-failed",
-        QueueFull = "pkt4-queue-full",
-        Duplicate = "pkt4-duplicate",
-        RfcViolation = "pkt4-rfc-violation",
-        AdminFiltered = "pkt4-admin-filtered",
-        NotForUs = "pkt4-not-for-us",
-        ProcessingFailed = "pkt4-processing-failed",
-        LimitExceeded = "pkt4-limit-exceeded",
-        AllocationFail = "v4-allocation-fail",
-        AllocationFailSharedNetwork = "v4-allocation-fail-shared-network",
-        AllocationFailSubnet = "v4-allocation-fail-subnet",
-        AllocationFailNoPools = "v4-allocation-fail-no-pools",
-        AllocationFailClasses = "v4-allocation-fail-classes",
-        LeaseReuses = "v4-lease-reuses",
-        ReservationConflicts = "v4-reservation-conflicts",
-        Assigned = "assigned-addresses",
-        CumulativeAssigned = "cumulative-assigned-addresses",
-        Declined = "declined-addresses",
-        Reclaimed = "reclaimed-leases",
-        ReclaimedDeclined = "reclaimed-declined-addresses",
-    }
-}
-
-counters! {
-    /// Counters of one subnet: `subnet[id].NAME`.
-    SubnetCounter {
-        Total = "total-addresses",
-        Assigned = "assigned-addresses",
-        CumulativeAssigned = "cumulative-assigned-addresses",
-        Declined = "declined-addresses",
-        Reclaimed = "reclaimed-leases",
-        ReclaimedDeclined = "reclaimed-declined-addresses",
-        AllocationFail = "v4-allocation-fail",
-        AllocationFailSharedNetwork = "v4-allocation-fail-shared-network",
-        AllocationFailSubnet = "v4-allocation-fail-subnet",
-        AllocationFailNoPools = "v4-allocation-fail-no-pools",
-        AllocationFailClasses = "v4-allocation-fail-classes",
-        LeaseReuses = "v4-lease-reuses",
-        ReservationConflicts = "v4-reservation-conflicts",
-    }
-}
-
-counters! {
-    /// Counters of the pools of one subnet that share a `pool-id`: `subnet[id].pool[pid].NAME`.
-    PoolCounter {
-        Total = "total-addresses",
-        Assigned = "assigned-addresses",
-        CumulativeAssigned = "cumulative-assigned-addresses",
-        Declined = "declined-addresses",
-        Reclaimed = "reclaimed-leases",
-        ReclaimedDeclined = "reclaimed-declined-addresses",
-    }
-}
-
-counters! {
-    /// Counters of the ports, all interfaces together, in the order in which ports count. Kea has none of them, so each is shown from
-    /// when it first moves on.
-    PortCounter {
-        Received = "port-received",
-        RingFull = "port-ring-full",
-        DiscoverRingFull = "port-discover-ring-full",
-        Truncated = "port-truncated",
-        Vlan = "port-vlan",
-        Fragment = "port-fragment",
-        NotOurs = "port-not-ours",
-        Own = "port-own",
-        Malformed = "port-malformed",
-        Sent = "port-sent",
-        SendFull = "port-send-full",
-        SendFailed = "port-send-failed",
-        Errors = "port-errors",
-    }
-}
-
 /// Before the own name of a [`DropReason`], whose counter is shown from when it first moves on.
 const DROP: &str = "drop-";
-
-/// Counters at one moment, summed over the shards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// By [`ServerCounter::index`].
-    pub server: [u64; ServerCounter::COUNT],
-    /// By [`DropReason::index`].
-    pub drops: [u64; DropReason::COUNT],
-    /// By [`PortCounter::index`].
-    pub ports: [u64; PortCounter::COUNT],
-    /// Every configured subnet, in any order.
-    pub subnets: Vec<SubnetSample>,
-}
-
-impl Default for Snapshot {
-    fn default() -> Self {
-        Self {
-            server: [0; ServerCounter::COUNT],
-            drops: [0; DropReason::COUNT],
-            ports: [0; PortCounter::COUNT],
-            subnets: Vec::new(),
-        }
-    }
-}
-
-/// Counters of one subnet at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubnetSample {
-    /// The subnet.
-    pub id: SubnetId,
-    /// By [`SubnetCounter::index`].
-    pub values: [u64; SubnetCounter::COUNT],
-    /// By `pool-id`, each once.
-    pub pools: Vec<(u32, [u64; PoolCounter::COUNT])>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retention {
-    Count(u32),
-    AgeUs(u64),
-}
-
-#[derive(Clone, Debug)]
-struct Series {
-    /// Newest first: value, microseconds since the epoch.
-    samples: VecDeque<(i64, u64)>,
-    retention: Retention,
-    /// What the counter stood at when this series was last zero.
-    offset: u64,
-    /// The counter at removal: the series is not there until it moves.
-    hidden_at: Option<u64>,
-}
-
-impl Series {
-    fn new(retention: Retention) -> Self {
-        Self { samples: VecDeque::new(), retention, offset: 0, hidden_at: None }
-    }
-
-    fn observe(&mut self, raw: u64, now_us: u64) {
-        if let Some(at) = self.hidden_at {
-            if at == raw {
-                return;
-            }
-            self.hidden_at = None;
-            self.offset = at;
-        }
-        let value = i64::try_from(i128::from(raw) - i128::from(self.offset)).unwrap_or(i64::MAX);
-        if self.samples.front().is_none_or(|(newest, _)| *newest != value) {
-            self.samples.push_front((value, now_us));
-        }
-        self.trim(now_us);
-    }
-
-    fn trim(&mut self, now_us: u64) {
-        let count_max = match self.retention {
-            Retention::Count(count) => usize::try_from(count).unwrap_or(SAMPLES_MAX),
-            Retention::AgeUs(age_us) => {
-                // The newest sample stays whatever its age.
-                while self.samples.len() > 1
-                    && self.samples.back().is_some_and(|(_, at)| now_us.saturating_sub(*at) > age_us)
-                {
-                    self.samples.pop_back();
-                }
-                SAMPLES_MAX
-            }
-        };
-        self.samples.truncate(count_max.clamp(1, SAMPLES_MAX));
-    }
-
-    fn reset(&mut self, raw: u64, now_us: u64) {
-        self.offset = raw;
-        self.samples.clear();
-        self.samples.push_front((0, now_us));
-    }
-
-    fn remove(&mut self, raw: u64) {
-        self.samples.clear();
-        self.hidden_at = Some(raw);
-    }
-
-    const fn is_there(&self) -> bool {
-        self.hidden_at.is_none()
-    }
-
-    fn print(&self, zone: &Zone, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"[ ");
-        for (index, (value, at_us)) in self.samples.iter().enumerate() {
-            if index > 0 {
-                out.extend_from_slice(b", ");
-            }
-            // Writing to a vector cannot fail.
-            let _ =
-                write!(out, "[ {value}, \"{}\" ]", clock::stamp(*at_us, zone.offset_s(at_us / 1_000_000)));
-        }
-        out.extend_from_slice(b" ]");
-    }
-}
 
 #[derive(Clone, Debug)]
 struct SubnetSeries {
@@ -276,22 +36,28 @@ struct SubnetSeries {
 
 /// Which series a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+enum Name<'n> {
     Server(usize),
     Drop(usize),
     Port(usize),
+    Interface(&'n str, usize),
     Subnet(u32, usize),
     Pool(u32, u32, usize),
 }
 
-impl Name {
-    fn parse(text: &str) -> Option<Self> {
+impl<'n> Name<'n> {
+    fn parse(text: &'n str) -> Option<Self> {
         let Some(rest) = text.strip_prefix("subnet[") else {
             if let Some(name) = text.strip_prefix(DROP) {
                 return DropReason::ALL.iter().position(|reason| reason.name() == name).map(Self::Drop);
             }
             if let Some(port) = PortCounter::ALL.iter().position(|counter| counter.name() == text) {
                 return Some(Self::Port(port));
+            }
+            if let Some(rest) = text.strip_prefix("interface[") {
+                let (interface, name) = rest.split_once("].")?;
+                let counter = PortCounter::ALL.iter().position(|counter| counter.name() == name)?;
+                return Some(Self::Interface(interface, counter));
             }
             return ServerCounter::ALL.iter().position(|counter| counter.name() == text).map(Self::Server);
         };
@@ -319,6 +85,7 @@ pub struct Statistics {
     server: Vec<Series>,
     drops: Vec<Series>,
     ports: Vec<Series>,
+    interfaces: BTreeMap<String, Vec<Series>>,
     subnets: BTreeMap<u32, SubnetSeries>,
     latest: Snapshot,
     count_default: u32,
@@ -343,6 +110,7 @@ impl Statistics {
             server: vec![Series::new(retention); ServerCounter::COUNT],
             drops: vec![Series::new(retention); DropReason::COUNT],
             ports: vec![Series::new(retention); PortCounter::COUNT],
+            interfaces: BTreeMap::new(),
             subnets: BTreeMap::new(),
             latest: Snapshot::default(),
             count_default: SAMPLE_COUNT_DEFAULT,
@@ -385,6 +153,15 @@ impl Statistics {
         let own = self.drops.iter_mut().zip(snapshot.drops).chain(self.ports.iter_mut().zip(snapshot.ports));
         for (series, raw) in own.filter(|(_, raw)| *raw > 0) {
             series.observe(raw, now_us);
+        }
+        for (name, counts) in &snapshot.interfaces {
+            if !self.interfaces.contains_key(name) {
+                self.interfaces.insert(name.clone(), vec![Series::new(retention); PortCounter::COUNT]);
+            }
+            let series = self.interfaces.get_mut(name).into_iter().flatten();
+            for (series, raw) in series.zip(counts).filter(|(_, raw)| **raw > 0) {
+                series.observe(*raw, now_us);
+            }
         }
         let mut before = std::mem::take(&mut self.subnets);
         for sample in &snapshot.subnets {
@@ -434,6 +211,7 @@ impl Statistics {
             .iter_mut()
             .chain(&mut self.drops)
             .chain(&mut self.ports)
+            .chain(self.interfaces.values_mut().flatten())
             .chain(
                 self.subnets
                     .values_mut()
@@ -448,6 +226,10 @@ impl Statistics {
             Name::Server(index) => (self.server.get_mut(index)?, self.latest.server[index]),
             Name::Drop(index) => (self.drops.get_mut(index)?, self.latest.drops[index]),
             Name::Port(index) => (self.ports.get_mut(index)?, self.latest.ports[index]),
+            Name::Interface(name, index) => {
+                let (_, counts) = self.latest.interfaces.iter().find(|(known, _)| known == name)?;
+                (self.interfaces.get_mut(name)?.get_mut(index)?, counts[index])
+            }
             Name::Subnet(id, index) => {
                 let sample = self.latest.subnets.iter().find(|sample| sample.id.0 == id)?;
                 (self.subnets.get_mut(&id)?.values.get_mut(index)?, sample.values[index])
@@ -471,6 +253,12 @@ impl Statistics {
         for (series, raw) in own.filter(|(series, _)| !series.samples.is_empty()) {
             act(series, raw);
         }
+        for (name, counts) in &latest.interfaces {
+            let series = self.interfaces.get_mut(name).into_iter().flatten();
+            for (series, raw) in series.zip(counts).filter(|(series, _)| !series.samples.is_empty()) {
+                act(series, *raw);
+            }
+        }
         for sample in &self.latest.subnets {
             let Some(subnet) = self.subnets.get_mut(&sample.id.0) else { continue };
             for (series, raw) in subnet.values.iter_mut().zip(sample.values) {
@@ -491,10 +279,21 @@ impl Statistics {
         printer.out.extend_from_slice(b"{ ");
         let drops: Vec<String> =
             DropReason::ALL.iter().map(|reason| format!("{DROP}{}", reason.name())).collect();
+        let interfaces: Vec<(String, &Series)> = self
+            .interfaces
+            .iter()
+            .flat_map(|(name, series)| {
+                let names = PortCounter::ALL
+                    .iter()
+                    .map(move |counter| format!("interface[{name}].{}", counter.name()));
+                names.zip(series)
+            })
+            .collect();
         let mut server: Vec<(&str, &Series)> =
             ServerCounter::ALL.iter().map(|counter| counter.name()).zip(&self.server).collect();
         server.extend(drops.iter().map(String::as_str).zip(&self.drops));
         server.extend(PortCounter::ALL.iter().map(|counter| counter.name()).zip(&self.ports));
+        server.extend(interfaces.iter().map(|(name, series)| (name.as_str(), *series)));
         server.sort_unstable_by_key(|(name, _)| *name);
         // "subnet[" sorts between the names that begin with "r" and those that begin with "v".
         let split = server.partition_point(|(name, _)| *name < "subnet[");
@@ -549,156 +348,10 @@ impl MapPrinter<'_> {
     }
 }
 
-/// Adds the `statistic-` commands to `table`.
-pub fn register(table: &mut CommandTable) {
-    let mut add = |name, act: fn(&mut Statistics, u64, &Arguments) -> Result<Answer, Answer>| {
-        table.register(name, Presence::Always, move |context, command| answer(context, command, act));
-    };
-    add("statistic-get", |statistics, _, arguments| {
-        let name = arguments.name()?;
-        let zone = statistics.zone.clone();
-        let mut out = Vec::new();
-        let mut printer = MapPrinter { out: &mut out, first: true, zone: &zone };
-        printer.out.extend_from_slice(b"{ ");
-        if let Some((series, _)) = statistics.find(name) {
-            printer.member(name, series);
-        }
-        printer.out.extend_from_slice(b" }");
-        Ok(Answer::success("").with_printed(out))
-    });
-    add("statistic-get-all", |statistics, _, _| {
-        let mut out = Vec::new();
-        statistics.print_all(false, &mut out);
-        Ok(Answer::success("").with_printed(out))
-    });
-    add("statistic-global-get-all", |statistics, _, _| {
-        let mut out = Vec::new();
-        statistics.print_all(true, &mut out);
-        Ok(Answer::success("").with_printed(out))
-    });
-    add("statistic-reset", |statistics, now_us, arguments| {
-        let name = arguments.name()?;
-        let (series, raw) = statistics.find(name).ok_or_else(|| no_such(name))?;
-        series.reset(raw, now_us);
-        Ok(Answer::success(format!("Statistic '{name}' reset.")))
-    });
-    add("statistic-reset-all", |statistics, now_us, _| {
-        statistics.each_with_raw(|series, raw| {
-            if series.is_there() {
-                series.reset(raw, now_us);
-            }
-        });
-        Ok(Answer::success("All statistics reset to neutral values."))
-    });
-    add("statistic-remove", |statistics, _, arguments| {
-        let name = arguments.name()?;
-        let (series, raw) = statistics.find(name).ok_or_else(|| no_such(name))?;
-        series.remove(raw);
-        Ok(Answer::success(format!("Statistic '{name}' removed.")))
-    });
-    add("statistic-remove-all", |statistics, _, _| {
-        statistics.each_with_raw(Series::remove);
-        Ok(Answer::success("Warning: statistic-remove-all command is deprecated. All statistics removed."))
-    });
-    add("statistic-sample-age-set", |statistics, now_us, arguments| {
-        let name = arguments.name()?;
-        let duration_s = arguments.integer("duration")?;
-        let (series, _) = statistics.find(name).ok_or_else(|| no_such(name))?;
-        series.retention = Retention::AgeUs(duration_s.saturating_mul(1_000_000));
-        series.trim(now_us);
-        Ok(Answer::success(format!("Statistic '{name}' duration limit is set.")))
-    });
-    add("statistic-sample-age-set-all", |statistics, now_us, arguments| {
-        let duration_s = arguments.integer("duration")?;
-        let retention = Retention::AgeUs(duration_s.saturating_mul(1_000_000));
-        statistics.age_default_s = duration_s;
-        statistics.retention_default = retention;
-        statistics.each(|series| {
-            series.retention = retention;
-            series.trim(now_us);
-        });
-        Ok(Answer::success("All statistics duration limit are set."))
-    });
-    add("statistic-sample-count-set", |statistics, now_us, arguments| {
-        let name = arguments.name()?;
-        let count = arguments.sample_count()?;
-        let (series, _) = statistics.find(name).ok_or_else(|| no_such(name))?;
-        series.retention = Retention::Count(count);
-        series.trim(now_us);
-        Ok(Answer::success(format!("Statistic '{name}' count limit is set.")))
-    });
-    add("statistic-sample-count-set-all", |statistics, now_us, arguments| {
-        let count = arguments.sample_count()?;
-        statistics.count_default = count;
-        statistics.age_default_s = 0;
-        statistics.retention_default = Retention::Count(count);
-        statistics.each(|series| {
-            series.retention = Retention::Count(count);
-            series.trim(now_us);
-        });
-        Ok(Answer::success("All statistics count limit are set."))
-    });
-}
-
-/// Looks at the counters now, then answers.
-fn answer(
-    context: &mut Context<'_>,
-    command: &Command,
-    act: fn(&mut Statistics, u64, &Arguments) -> Result<Answer, Answer>,
-) -> Outcome {
-    let now_us = sample(context);
-    let arguments = Arguments(command.arguments());
-    act(context.statistics, now_us, &arguments).unwrap_or_else(|answer| answer).into()
-}
-
-/// Takes a sample of all counters; returns its time.
-pub fn sample(context: &mut Context<'_>) -> u64 {
-    let now_us = context.backend.wall_us();
-    let mut snapshot = Snapshot::default();
-    context.backend.sample(&mut snapshot);
-    context.statistics.observe(snapshot, now_us);
-    now_us
-}
-
-fn no_such(name: &str) -> Answer {
-    Answer::error(format!("No '{name}' statistic found"))
-}
-
-struct Arguments(Option<Value>);
-
-impl Arguments {
-    fn member(&self, key: &str) -> Result<&Value, Answer> {
-        self.0
-            .as_ref()
-            .and_then(|arguments| arguments.get(key))
-            .ok_or_else(|| Answer::error(format!("Missing mandatory '{key}' parameter.")))
-    }
-
-    fn name(&self) -> Result<&str, Answer> {
-        self.member("name")?
-            .as_str()
-            .ok_or_else(|| Answer::error("'name' parameter expected to be a string."))
-    }
-
-    fn integer(&self, key: &str) -> Result<u64, Answer> {
-        let value = self.member(key)?;
-        if !value.is_i64() && !value.is_u64() {
-            return Err(Answer::error(format!("'{key}' parameter expected to be an integer.")));
-        }
-        value.as_u64().ok_or_else(|| Answer::error(format!("'{key}' parameter must not be negative")))
-    }
-
-    fn sample_count(&self) -> Result<u32, Answer> {
-        match self.integer("max-samples")? {
-            0 => Err(Answer::error("'max-samples' parameter must not be zero")),
-            count => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SubnetId;
 
     fn snapshot(received: u64, subnets: &[u32]) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -780,6 +433,32 @@ mod tests {
         snapshot.ports[PortCounter::DiscoverRingFull.index()] = 12;
         statistics.observe(snapshot, 4);
         assert!(all(&statistics).contains("\"port-discover-ring-full\": [ [ 3,"));
+    }
+
+    #[test]
+    fn ports_count_by_interface_too() {
+        let mut statistics = Statistics::new();
+        let mut snapshot = Snapshot::default();
+        let mut counts = [0; PortCounter::COUNT];
+        counts[PortCounter::Vlan.index()] = 3;
+        snapshot.interfaces =
+            vec![("eth0".to_owned(), counts), ("eth1.7".to_owned(), [0; PortCounter::COUNT])];
+        statistics.observe(snapshot.clone(), 1);
+        let mut out = Vec::new();
+        statistics.print_all(true, &mut out);
+        let text = String::from_utf8(out).expect("text");
+        let (own, total) =
+            (text.find("\"interface[eth0].port-vlan\": [ [ 3,"), text.find("\"pkt4-received\""));
+        assert!(own.is_some() && own < total, "sorted: {text}");
+        assert!(!text.contains("eth1.7"), "it has counted nothing");
+        let (series, raw) = statistics.find("interface[eth0].port-vlan").expect("by its name");
+        series.reset(raw, 2);
+        snapshot.interfaces[0].1[PortCounter::Vlan.index()] = 5;
+        statistics.observe(snapshot, 3);
+        assert_eq!(values(&mut statistics, "interface[eth0].port-vlan"), [2, 0]);
+        for name in ["interface[eth9].port-vlan", "interface[eth0].vlan", "interface[eth0", "interface[]."] {
+            assert!(statistics.find(name).is_none(), "{name}");
+        }
     }
 
     #[test]
