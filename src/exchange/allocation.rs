@@ -51,16 +51,18 @@ pub(super) enum Grant {
 /// the newer one before the older one.
 pub(super) fn client_leases(leases: &Leases, client: &Client<'_>) -> [Option<LeaseRef>; 2] {
     let network = client.network;
-    let rank = |record: &Record, by_client_id: bool| {
+    let place = |record: &Record, by_client_id: bool| {
         let subnet = client.plan.subnet_by_id(record.subnet_id())?;
         let own = client.plan.subnet(subnet);
-        (own.network == network
+        let counts = own.network == network
             && record.state() != LeaseState::Declined
-            && (client.plan.subnet(subnet).match_client_id || !by_client_id))
-            .then(|| order_of(record, subnet, client.now.wall_s))
+            && (!by_client_id || own.match_client_id);
+        counts.then_some(subnet)
     };
+    let rank = |record: &Record, subnet| order_of(record, subnet, client.now.wall_s);
     if !client.client_id.is_empty() {
-        let found = leases.find_client_id(client.key_hash, client.client_id, |record| rank(record, true));
+        let found =
+            leases.find_client_id(client.key_hash, client.client_id, |record| place(record, true), rank);
         if found[0].is_some() {
             return found;
         }
@@ -71,7 +73,7 @@ pub(super) fn client_leases(leases: &Leases, client: &Client<'_>) -> [Option<Lea
     // A subnet that does not match by client identifier stores leases without one, so that they are all found here.
     let hash =
         if client.client_id.is_empty() { client.key_hash } else { leases.table.hash_hw(client.hw_addr) };
-    leases.find_hw(hash, client.hw_addr, client.client_id, |record| rank(record, false))
+    leases.find_hw(hash, client.hw_addr, client.client_id, |record| place(record, false), rank)
 }
 
 /// The client's lease in its network.
@@ -160,7 +162,7 @@ pub(super) fn unreserved(
     serving: &Serving,
     client: &Client<'_>,
 ) -> Result<Place, DropReason> {
-    let members = client.plan.members(client.network);
+    let members = client.members();
     let preferred = allocators.preferred(client.network).unwrap_or(client.subnet);
     let preferred = if same_guard(client, preferred) { preferred } else { client.subnet };
     let start = members.iter().position(|&subnet| subnet == preferred).unwrap_or(0);
@@ -271,10 +273,5 @@ pub(super) fn grant(
 
 /// The subnet of the network whose prefix holds `address`.
 fn subnet_of(client: &Client<'_>, address: Ipv4Addr) -> Option<SubnetIndex> {
-    client
-        .plan
-        .members(client.network)
-        .iter()
-        .copied()
-        .find(|&subnet| client.plan.subnet(subnet).contains(address))
+    client.members().iter().copied().find(|&subnet| client.plan.subnet(subnet).contains(address))
 }

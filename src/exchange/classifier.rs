@@ -1,11 +1,13 @@
 //! The classes of one query, gathered in the order of their assignment: a shard's memory for [`crate::classify::classes`].
 
 use crate::classify::classes::{self, Classifier as Rules};
+use crate::config::plan::classes::{KNOWN, UNKNOWN};
 use crate::config::plan::flex_id::FlexIdBuffer;
 use crate::config::plan::{FlexId, HostIndex, Plan, PoolIndex, SubnetIndex};
 use crate::expr::{ClassSet, Scratch};
 use crate::ids::ClassId;
 use crate::wire::Query;
+use crate::wire::codes::option;
 
 /// The class set and the room for evaluation, used again for every query.
 #[derive(Default)]
@@ -20,6 +22,11 @@ impl Classifier {
     /// The classes so far.
     pub(super) fn classes(&self) -> &[ClassId] {
         self.classes.as_slice()
+    }
+
+    /// Whether the query has this class.
+    pub(super) fn has(&self, class: ClassId) -> bool {
+        self.classes.contains(class)
     }
 
     fn with(&mut self, plan: &Plan, query: &Query<'_>, rule: impl FnOnce(&mut Rules<'_>, &mut ClassSet)) {
@@ -38,7 +45,9 @@ impl Classifier {
         {
             self.fault_count += 1;
         }
-        self.with(plan, query, |rules, classes| rules.first_stage(classes));
+        if !plan.classes.is_empty() || query.options.contains(option::VENDOR_CLASS_ID) {
+            self.with(plan, query, |rules, classes| rules.first_stage(classes));
+        }
     }
 
     /// Classes that are given to the query, and that no expression has looked for so far.
@@ -76,6 +85,9 @@ impl Classifier {
 
     /// KNOWN or UNKNOWN, and the classes that depend on them.
     pub(super) fn known(&mut self, plan: &Plan, query: &Query<'_>, found: bool) {
+        if plan.classes.is_empty() {
+            return self.add(&[if found { KNOWN } else { UNKNOWN }]);
+        }
         self.with(plan, query, |rules, classes| rules.second_stage(found, classes));
     }
 
@@ -87,6 +99,8 @@ impl Classifier {
         subnet: SubnetIndex,
         pool: Option<PoolIndex>,
     ) {
-        self.with(plan, query, |rules, classes| rules.additional(subnet, pool, classes));
+        if plan.subnet(subnet).has_additional_classes {
+            self.with(plan, query, |rules, classes| rules.additional(subnet, pool, classes));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! the current subnet.
 
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 
 use crate::config::plan::{
     HostIndex, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
@@ -11,9 +12,8 @@ use crate::lease::table::KeyHash;
 use crate::time::Now;
 use crate::wire::query::Query;
 
-/// A query on its way through the rules, once its subnet is known.
-#[derive(Clone, Copy)]
-pub(super) struct Client<'a> {
+/// What does not change while a query goes through the rules.
+pub(super) struct Asker<'a> {
     pub(super) plan: &'a Plan,
     pub(super) query: &'a Query<'a>,
     pub(super) now: Now,
@@ -23,11 +23,25 @@ pub(super) struct Client<'a> {
     pub(super) identifiers: &'a Identifiers<'a>,
     /// The hash of the identifier, or of the hardware address when there is none.
     pub(super) key_hash: KeyHash,
+    pub(super) network: NetworkIndex,
+}
+
+/// A query on its way through the rules, once its subnet is known. Small, because it is made anew for each step.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) asker: &'a Asker<'a>,
     /// The current subnet: selected at first, then the one that the lease is of.
     pub(super) subnet: SubnetIndex,
-    pub(super) network: NetworkIndex,
     /// The query's classes in the order in which it got them.
     pub(super) classes: &'a [ClassId],
+}
+
+impl<'a> Deref for Client<'a> {
+    type Target = Asker<'a>;
+
+    fn deref(&self) -> &Asker<'a> {
+        self.asker
+    }
 }
 
 /// The identifiers of a query, for reservations; `flex_id` is what an expression made of it, empty for nothing.
@@ -62,7 +76,8 @@ impl<'a> Client<'a> {
 
     /// How long an offer is kept for the client, seconds: of its first class that says so, else of the subnet; 0 is not at all.
     pub(super) fn offer_lifetime_s(&self) -> u32 {
-        let of_class = self.classes.iter().find_map(|&class| self.plan.class(class)?.offer_lifetime_s);
+        let of_class = || self.classes.iter().find_map(|&class| self.plan.class(class)?.offer_lifetime_s);
+        let of_class = if self.plan.classes.is_empty() { None } else { of_class() };
         of_class.unwrap_or(self.plan.subnet(self.subnet).offer_lifetime_s)
     }
 
@@ -79,7 +94,7 @@ impl<'a> Client<'a> {
 
     /// The first allowed subnet of the network, ascending by id, with an allowed pool that holds `address`.
     pub(super) fn allowed_place(&self, address: Ipv4Addr) -> Option<(SubnetIndex, PoolIndex)> {
-        self.plan.members(self.network).iter().find_map(|&subnet| {
+        self.members().iter().find_map(|&subnet| {
             if !self.plan.subnet(subnet).contains(address) || !self.allows_subnet(subnet) {
                 return None;
             }
@@ -89,16 +104,20 @@ impl<'a> Client<'a> {
 
     /// Whether `address` lies in any pool of the network, whoever may use it.
     pub(super) fn is_known_address(&self, address: Ipv4Addr) -> bool {
-        self.plan.members(self.network).iter().any(|&subnet| self.plan.pool_of(subnet, address).is_some())
+        self.members().iter().any(|&subnet| self.plan.pool_of(subnet, address).is_some())
+    }
+
+    /// The subnets of the network, ascending by id.
+    pub(super) fn members(&self) -> &[SubnetIndex] {
+        if self.plan.subnet(self.subnet).is_alone {
+            return std::slice::from_ref(&self.subnet);
+        }
+        self.plan.members(self.network)
     }
 
     /// The reservation of this client in `subnet`.
     pub(super) fn host_in(&self, subnet: SubnetIndex) -> Option<HostIndex> {
-        let own = self.plan.subnet(subnet);
-        if !own.has_hosts || !self.plan.subnet(subnet).reservations.in_subnet {
-            return None;
-        }
-        self.plan.hosts.find(Some(subnet), &self.plan.globals.identifier_order, self.identifiers)
+        self.plan.find_host(subnet, self.identifiers)
     }
 
     /// The global reservation of this client, if `subnet` looks at those.
@@ -106,7 +125,7 @@ impl<'a> Client<'a> {
         if !self.plan.subnet(subnet).reservations.global {
             return None;
         }
-        self.plan.hosts.find(None, &self.plan.globals.identifier_order, self.identifiers)
+        self.plan.find_global_host(self.identifiers)
     }
 
     /// The reservation that counts in the current subnet.
@@ -116,20 +135,29 @@ impl<'a> Client<'a> {
 
     /// Whether any reservation is found: the client is KNOWN.
     pub(super) fn is_known(&self) -> bool {
-        self.plan.network(self.network).has_hosts
+        self.network_has_hosts()
             && self
-                .plan
-                .members(self.network)
+                .members()
                 .iter()
                 .any(|&subnet| self.allows_subnet(subnet) && self.host_in(subnet).is_some())
             || self.global_host(self.subnet).is_some()
     }
 
+    fn network_has_hosts(&self) -> bool {
+        let subnet = self.plan.subnet(self.subnet);
+        subnet.has_hosts || !subnet.is_alone && self.plan.network(self.network).has_hosts
+    }
+
     /// The address reserved for this client: walking the network from the current subnet, the first subnet with a
     /// reservation decides and becomes the current one; else the global reservation, if its address is in range.
     pub(super) fn reserved_address(&mut self) -> Option<Reserved> {
-        let members = self.plan.members(self.network);
-        if self.plan.network(self.network).has_hosts {
+        let alone = [self.subnet];
+        let members = if self.plan.subnet(self.subnet).is_alone {
+            &alone[..]
+        } else {
+            self.asker.plan.members(self.network)
+        };
+        if self.network_has_hosts() {
             let start = members.iter().position(|&subnet| subnet == self.subnet).unwrap_or(0);
             for &subnet in members[start..].iter().chain(&members[..start]) {
                 if !self.allows_subnet(subnet) {
@@ -159,11 +187,6 @@ impl<'a> Client<'a> {
 
     /// Whether `address` of `subnet` is reserved for somebody else.
     pub(super) fn reserved_for_other(&self, subnet: SubnetIndex, address: Ipv4Addr) -> bool {
-        let own = self.plan.subnet(subnet);
-        let flags = self.plan.subnet(subnet).reservations;
-        own.has_hosts
-            && flags.in_subnet
-            && (!flags.out_of_pool || self.plan.pool_of(subnet, address).is_none())
-            && self.plan.hosts.is_reserved_for_other(subnet, address, self.identifiers)
+        self.plan.reserved_for_other(subnet, address, self.identifiers)
     }
 }

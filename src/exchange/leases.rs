@@ -157,49 +157,58 @@ impl Leases {
         }
     }
 
-    /// The two leases among `found` that `rank` puts first; nothing is the rank of a lease that does not count. A lease whose
-    /// address has gone to another shard is none any more: time sweeps its record away.
+    /// The two leases among `found` that `rank` puts first. One that has no `place` does not count, and one whose address has
+    /// gone to another shard is none any more: time sweeps its record away.
+    #[inline]
     fn first(
         &self,
         found: impl Iterator<Item = LeaseRef>,
-        rank: impl Fn(&Record) -> Option<u64>,
+        place: impl Fn(&Record) -> Option<SubnetIndex>,
+        rank: impl Fn(&Record, SubnetIndex) -> u64,
     ) -> [Option<LeaseRef>; 2] {
-        let mut first = [const { None::<(u64, LeaseRef)> }; 2];
-        for lease in found {
+        let mut counted = found.filter_map(|lease| {
             let record = self.table.record(lease);
-            let Some(rank) = rank(record) else { continue };
-            if record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease) {
-                continue;
-            }
+            let subnet = place(record)?;
+            let is_gone = record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease);
+            (!is_gone).then_some((lease, subnet))
+        });
+        // Nearly every client has one lease: nothing to compare.
+        let Some((only, subnet)) = counted.next() else { return [None; 2] };
+        let Some(second) = counted.next() else { return [Some(only), None] };
+        let rank = |(lease, subnet): (LeaseRef, SubnetIndex)| (rank(self.table.record(lease), subnet), lease);
+        let mut first = (rank((only, subnet)), None);
+        for other in std::iter::once(second).chain(counted).map(rank) {
             match first {
-                [None, _] => first[0] = Some((rank, lease)),
-                [Some((best, _)), _] if rank < best => first = [Some((rank, lease)), first[0]],
-                [_, Some((second, _))] if rank >= second => {}
-                _ => first[1] = Some((rank, lease)),
+                (best, _) if other.0 < best.0 => first = (other, Some(best)),
+                (_, Some(second)) if other.0 >= second.0 => {}
+                (best, _) => first = (best, Some(other)),
             }
         }
-        first.map(|found| found.map(|(_, lease)| lease))
+        [Some(first.0.1), first.1.map(|(_, lease)| lease)]
     }
 
-    /// The leases with this client identifier that `rank` puts first.
+    /// The leases with this client identifier that have a `place`, as `rank` puts them.
+    #[inline]
     pub(super) fn find_client_id(
         &self,
         hash: KeyHash,
         client_id: &[u8],
-        rank: impl Fn(&Record) -> Option<u64>,
+        place: impl Fn(&Record) -> Option<SubnetIndex>,
+        rank: impl Fn(&Record, SubnetIndex) -> u64,
     ) -> [Option<LeaseRef>; 2] {
-        self.first(self.table.with_client_id(hash, client_id), rank)
+        self.first(self.table.with_client_id(hash, client_id), place, rank)
     }
 
-    /// The leases with this hardware address that `rank` puts first, among those of a client that sends `client_id`.
+    /// The same with this hardware address, among those of a client that sends `client_id`.
     pub(super) fn find_hw(
         &self,
         hash: KeyHash,
         hw_addr: &HwAddr,
         client_id: &[u8],
-        rank: impl Fn(&Record) -> Option<u64>,
+        place: impl Fn(&Record) -> Option<SubnetIndex>,
+        rank: impl Fn(&Record, SubnetIndex) -> u64,
     ) -> [Option<LeaseRef>; 2] {
-        self.first(self.table.with_hw(hash, hw_addr, client_id), rank)
+        self.first(self.table.with_hw(hash, hw_addr, client_id), place, rank)
     }
 
     /// The other shard that holds a lease under `hash`: the query belongs there.
@@ -589,7 +598,7 @@ impl Leases {
 
     /// The share of a subnet's addresses that are assigned, 0 to 1.
     pub(super) fn occupancy(serving: &Serving, subnet: SubnetIndex) -> f64 {
-        let capacity = serving.plan.subnet(subnet).pool_addresses;
+        let capacity = serving.plan.pool_addresses(subnet);
         if capacity == 0 {
             return 0.0;
         }

@@ -85,6 +85,11 @@ pub(super) fn name_lease(
         Some(pool) => plan.pool(pool).name_rules,
         None => plan.subnet(client.subnet).name_rules,
     });
+    let names_itself =
+        [option::HOST_NAME, option::FQDN].iter().any(|code| client.query.options.contains(*code));
+    if host.is_none() && !names_itself && !rules.generates_unasked() {
+        return;
+    }
     let reserved = host.map_or(&[][..], |host| &plan.hosts.host(host).hostname);
     if let Some(fqdn) = client.query.fqdn() {
         let mut text = [0; TEXT_BYTES_MAX];

@@ -8,7 +8,7 @@ use super::allocation::{self, Grant, Place, Refusal};
 use super::allocators::Allocators;
 use super::answer::{self, Arrival, Desk, Times, Verdict};
 use super::classifier::Classifier;
-use super::client::{Client, identifiers};
+use super::client::{Asker, Client, identifiers};
 use super::context::RELAY_BYTES_MAX;
 use super::context::{self, CONTEXT_BYTES_MAX};
 use super::known_answers::KnownAnswers;
@@ -22,7 +22,7 @@ use crate::classify::subnet::{self, Origin};
 use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::flex_id::FlexIdBuffer;
 use crate::config::plan::hosts::IdentifierKind;
-use crate::config::plan::{ChosenOptions, FlexId, SubnetIndex};
+use crate::config::plan::{ChosenOptions, FlexId, Identifiers, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::Owner;
@@ -178,15 +178,19 @@ impl Shard {
     pub fn prefetch_subnet(serving: &Serving, query: &Query<'_>, likely: SubnetIndex) {
         let plan = &serving.plan;
         let subnet = plan.subnet(likely);
-        prefetch(plan.network(subnet.network));
+        if !subnet.is_alone {
+            prefetch(plan.network(subnet.network));
+        }
         if let Some(pool) = plan.pools_of(likely).first() {
             prefetch(pool);
         }
         if subnet.has_hosts {
             let hw_addr = query.hw_addr();
-            let of_hw = plan.hosts.first_look(likely, IdentifierKind::HwAddress, hw_addr.as_bytes());
+            let of_hw =
+                plan.hosts.first_look(likely, subnet.filter, IdentifierKind::HwAddress, hw_addr.as_bytes());
             let client_id = query.client_id();
-            let of_id = client_id.and_then(|id| plan.hosts.first_look(likely, IdentifierKind::ClientId, id));
+            let of_id = client_id
+                .and_then(|id| plan.hosts.first_look(likely, subnet.filter, IdentifierKind::ClientId, id));
             for tag in [of_hw, of_id].into_iter().flatten() {
                 prefetch(tag);
             }
@@ -311,7 +315,7 @@ impl Shard {
             None if query.option(option::MESSAGE_TYPE).is_some() => {
                 return Err(DropReason::UnknownMessageType);
             }
-            None if classifier.classes().contains(&BOOTP) => MessageType::Request,
+            None if classifier.has(BOOTP) => MessageType::Request,
             None => return Err(DropReason::NoMessageType),
         };
         if !matches!(
@@ -333,16 +337,17 @@ impl Shard {
             return Err(DropReason::InformNoSource);
         }
         self.check_server_id(serving, given, query, classifier.classes())?;
-        if classifier.classes().contains(&DROP) {
+        if classifier.has(DROP) {
             return Err(DropReason::ClassDrop);
         }
-        let identifiers = identifiers(query, flex_id);
+        let identifiers =
+            if plan.hosts.is_empty() { Identifiers::default() } else { identifiers(query, flex_id) };
         if plan.globals.early_global_lookup {
             if let Some(host) = plan.hosts.find(None, &plan.globals.identifier_order, &identifiers) {
                 classifier.reserve(plan, query, host);
                 classifier.known(plan, query, true);
             }
-            if classifier.classes().contains(&DROP) {
+            if classifier.has(DROP) {
                 return Err(DropReason::ClassDropEarly);
             }
         }
@@ -377,7 +382,7 @@ impl Shard {
         let Some(selected) = selected else {
             return self.without_subnet(serving, given, query, kind, classifier, out);
         };
-        let client = Client {
+        let asker = Asker {
             plan,
             query,
             now: given.now,
@@ -385,12 +390,11 @@ impl Shard {
             client_id,
             identifiers: &identifiers,
             key_hash: given.key_hash.unwrap_or_else(|| self.key_hash(query)),
-            subnet: selected,
             network: plan.subnet(selected).network,
-            classes: &[],
         };
+        let client = Client { asker: &asker, subnet: selected, classes: &[] };
         self.learn_reservation(&client, classifier)?;
-        let rejected = classifier.classes().contains(&REJECT);
+        let rejected = classifier.has(REJECT);
         match kind {
             MessageType::Discover if rejected => Err(DropReason::ClassReject),
             MessageType::Discover => self.discover(serving, given, client, classifier, out),
@@ -480,11 +484,15 @@ impl Shard {
     fn learn_reservation(&self, client: &Client<'_>, classifier: &mut Classifier) -> Step<()> {
         let plan = client.plan;
         let query = client.query;
+        if plan.hosts.is_empty() {
+            classifier.known(plan, query, false);
+            return if classifier.has(DROP) { Err(DropReason::ClassDropReserved) } else { Ok(()) };
+        }
         // Guards are asked with the classes known so far.
         let known = {
             let view = Client { classes: classifier.classes(), ..*client };
             let known = view.is_known();
-            let single = plan.network(client.network).name.is_none();
+            let single = plan.subnet(client.subnet).is_alone;
             let host = match view.host_in(client.subnet) {
                 Some(host) if single => Some(host),
                 _ => view.global_host(client.subnet),
@@ -497,7 +505,7 @@ impl Shard {
             classifier.reserve(plan, query, host);
         }
         classifier.known(plan, query, known.0);
-        if classifier.classes().contains(&DROP) {
+        if classifier.has(DROP) {
             return Err(DropReason::ClassDropReserved);
         }
         Ok(())
@@ -743,7 +751,7 @@ impl Shard {
                 let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
                 let same = usable && same_but_times(&self.leases.table.view(old), &lease);
                 if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
-                    let (t1_s, t2_s) = client.plan.subnet(place.subnet).timers.t1_t2_s(remaining);
+                    let (t1_s, t2_s) = client.plan.subnet(place.subnet).t1_t2_s(remaining);
                     times = Times { valid_s: remaining, t1_s, t2_s };
                     (old, self.leases.table.record(old).pending_lsn())
                 } else if same {
@@ -951,7 +959,7 @@ impl Shard {
     /// The classes that follow from where the lease is: the reservation's within a shared network, additional ones.
     fn settle_classes(&self, client: &Client<'_>, place: Place, classifier: &mut Classifier) {
         let plan = client.plan;
-        if plan.network(client.network).name.is_some() {
+        if !plan.subnet(place.subnet).is_alone {
             let host = {
                 let view = Client { classes: classifier.classes(), ..*client };
                 view.host_in(place.subnet)
@@ -989,7 +997,7 @@ impl Shard {
             });
             valid_s = remaining_s.min(valid_s).max(lifetimes.min_s);
         }
-        let (t1_s, t2_s) = subnet.timers.t1_t2_s(valid_s);
+        let (t1_s, t2_s) = subnet.t1_t2_s(valid_s);
         Times { valid_s, t1_s, t2_s }
     }
 }

@@ -902,7 +902,7 @@ impl Backend for Desk {
                 }
                 pools.push((pool.pool_id, values));
             }
-            let values = subnet_values(serving.subnet_stats(index), subnet.pool_addresses);
+            let values = subnet_values(serving.subnet_stats(index), serving.plan.pool_addresses(index));
             into.subnets.push(SubnetSample { id: subnet.id, values, pools });
         }
     }

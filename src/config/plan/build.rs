@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::classes::{Class, ClassNames, Guard, KNOWN, Stage, Test, UNKNOWN};
 use super::expression::Surrounding;
-use super::hosts::{Host, Hosts, Identifier};
+use super::hosts::{Host, HostFilter, Hosts, Identifier};
 use super::lookup::SubnetLookup;
 use super::names::{CharacterSet, NameRules, ReplaceName};
 use super::options::{NewOption, OptionStoreBuilder, ScopeIndex};
@@ -117,10 +117,20 @@ impl Builder<'_> {
             if let Some(index) = host.subnet {
                 let subnet = &mut subnets[super::at(index.0)];
                 subnet.has_hosts = true;
+                subnet.filter.add(host);
                 networks[super::at(subnet.network.0)].has_hosts = true;
             }
         }
         let network_subnets = members(&mut networks, &subnets);
+        for subnet in &mut subnets {
+            let network = &networks[super::at(subnet.network.0)];
+            subnet.is_alone = network.name.is_none();
+            subnet.has_v6_only_preferred = network.has_v6_only_preferred;
+            let pools = &pools[super::at(subnet.pools.start)..super::at(subnet.pools.end)];
+            subnet.has_additional_classes = !subnet.additional_classes.is_empty()
+                || !network.additional_classes.is_empty()
+                || pools.iter().any(|pool| !pool.additional_classes.is_empty());
+        }
         self.server_identifiers.sort_unstable();
         self.server_identifiers.dedup();
         Plan {
@@ -402,7 +412,6 @@ impl Builder<'_> {
         let options = self.options.merge(&[own_options, network_options]);
         let name_rules = self.rules(settings, None);
         let first_pool = count(pools.len());
-        let mut pool_addresses = 0;
         for pool in &subnet.pools {
             let pool_options = self.scope(self.definitions, &pool.options, false);
             let built = Pool {
@@ -421,11 +430,17 @@ impl Builder<'_> {
                     self.rules(settings, Some(pool))
                 },
             };
-            pool_addresses += built.capacity();
             pools.push(built);
         }
         let guard = self.guard(&subnet.guards);
         let is_open = guard.0.is_empty();
+        let timers = Timers {
+            renew_s: settings.renew_timer_s,
+            rebind_s: settings.rebind_timer_s,
+            calculate: settings.calculate_tee_times,
+            t1_share: settings.t1_percent,
+            t2_share: settings.t2_percent,
+        };
         let held = Settings {
             guard,
             additional_classes: self.class_list(&subnet.additional_classes),
@@ -436,13 +451,8 @@ impl Builder<'_> {
             },
             offer_lifetime_s: settings.offer_lifetime_s,
             adaptive_threshold: settings.adaptive_lease_time_threshold,
-            timers: Timers {
-                renew_s: settings.renew_timer_s,
-                rebind_s: settings.rebind_timer_s,
-                calculate: settings.calculate_tee_times,
-                t1_share: settings.t1_percent,
-                t2_share: settings.t2_percent,
-            },
+            timers,
+            default_times: timers.t1_t2_s(settings.valid_lifetime.default),
             match_client_id: settings.match_client_id,
             authoritative: settings.authoritative,
             boot: BootFields {
@@ -481,7 +491,10 @@ impl Builder<'_> {
             prefix_len: subnet.prefix.length,
             has_hosts: false,
             is_open,
-            pool_addresses,
+            is_alone: false,
+            has_additional_classes: false,
+            has_v6_only_preferred: false,
+            filter: HostFilter::default(),
         }
     }
 

@@ -11,9 +11,12 @@ pub use crate::config::tree::IdentifierKind;
 /// The kinds, by number.
 pub const IDENTIFIER_KINDS: usize = 5;
 
-/// The identifiers that one query carries; empty ones are absent.
+/// The identifiers that one query carries; empty ones are absent. Each is hashed once, whatever it is then looked for in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Identifiers<'a>([&'a [u8]; IDENTIFIER_KINDS]);
+pub struct Identifiers<'a> {
+    values: [&'a [u8]; IDENTIFIER_KINDS],
+    hashes: [u64; IDENTIFIER_KINDS],
+}
 
 impl<'a> Identifiers<'a> {
     /// The identifiers that `query` carries, of which `hw_addr` is the hardware address and `flex_id` what an expression
@@ -31,13 +34,14 @@ impl<'a> Identifiers<'a> {
 
     /// Notes that the query's identifier of this kind is `value`.
     pub fn set(&mut self, kind: IdentifierKind, value: &'a [u8]) {
-        self.0[kind as usize] = value;
+        self.values[kind as usize] = value;
+        self.hashes[kind as usize] = hash(kind as u8, value);
     }
 
     /// The query's identifier of this kind.
     #[must_use]
     pub fn value(&self, kind: IdentifierKind) -> Option<&'a [u8]> {
-        Some(self.0[kind as usize]).filter(|value| !value.is_empty())
+        Some(self.values[kind as usize]).filter(|value| !value.is_empty())
     }
 }
 
@@ -125,15 +129,59 @@ fn mix(left: u64, right: u64) -> u64 {
     folded
 }
 
-fn hash(scope: u32, kind: u8, octets: &[u8]) -> u64 {
-    let mut state = mix(u64::from(scope) << 8 | u64::from(kind), octets.len() as u64);
+/// The hash of an identifier or address, wherever it is reserved.
+fn hash(kind: u8, octets: &[u8]) -> u64 {
+    let mut state = mix(u64::from(kind), octets.len() as u64);
     let (words, rest) = octets.as_chunks::<8>();
     for word in words {
         state = mix(state, u64::from_be_bytes(*word));
     }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(state, u64::from_be_bytes(last))
+    mix(state, rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)))
+}
+
+/// The same within one subnet, or among the global reservations.
+fn within(scope: u32, hash: u64) -> u64 {
+    mix(hash, u64::from(scope))
+}
+
+/// Which identifiers and addresses may be reserved in one subnet: never wrong when it says no. It lies beside what a query
+/// reads of its subnet anyway, so that a client without a reservation, among however many, touches no table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostFilter {
+    identifiers: u64,
+    addresses: u64,
+}
+
+impl HostFilter {
+    /// Two bits of 64: with ten reservations one stranger in ten passes.
+    const fn bits(hash: u64) -> u64 {
+        1 << (hash & 63) | 1 << (hash >> 6 & 63)
+    }
+
+    /// Reserved addresses mostly follow each other: so do their bits.
+    const fn bit(address: Ipv4Addr) -> u64 {
+        1 << (address.to_bits() & 63)
+    }
+
+    /// From now on there is this reservation.
+    pub fn add(&mut self, host: &Host) {
+        self.identifiers |= Self::bits(hash(host.kind as u8, host.identifier.as_bytes()));
+        if !host.address.is_unspecified() {
+            self.addresses |= Self::bit(host.address);
+        }
+    }
+
+    /// Whether there may be one for an identifier with this hash.
+    const fn may_know(self, hash: u64) -> bool {
+        let bits = Self::bits(hash);
+        self.identifiers & bits == bits
+    }
+
+    /// Whether there may be one of `address`.
+    #[must_use]
+    pub const fn may_hold(self, address: Ipv4Addr) -> bool {
+        self.addresses & Self::bit(address) != 0
+    }
 }
 
 /// Kind number of the hash of addresses.
@@ -191,9 +239,9 @@ impl Hosts {
         let mut by_address = Index::new(hosts.len());
         for (position, host) in (0_u32..).zip(&hosts) {
             let scope = host.subnet.map_or(GLOBAL, |subnet| subnet.0);
-            by_identifier.insert(hash(scope, host.kind as u8, host.identifier.as_bytes()), position);
+            by_identifier.insert(within(scope, hash(host.kind as u8, host.identifier.as_bytes())), position);
             if !host.address.is_unspecified() {
-                by_address.insert(hash(scope, ADDRESS, &host.address.octets()), position);
+                by_address.insert(within(scope, hash(ADDRESS, &host.address.octets())), position);
             }
         }
         Self { hosts, by_identifier, by_address }
@@ -203,6 +251,12 @@ impl Hosts {
     #[must_use]
     pub fn host(&self, index: HostIndex) -> &Host {
         &self.hosts[super::at(index.0)]
+    }
+
+    /// Whether there is no reservation at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
     }
 
     /// All reservations; a position is a [`HostIndex`].
@@ -220,7 +274,43 @@ impl Hosts {
         order: &[IdentifierKind],
         identifiers: &Identifiers<'_>,
     ) -> Option<HostIndex> {
-        order.iter().find_map(|&kind| self.find_one(subnet, kind, identifiers.value(kind)?))
+        if self.hosts.is_empty() {
+            return None;
+        }
+        order.iter().find_map(|&kind| {
+            self.find_hashed(subnet, kind, identifiers.value(kind)?, identifiers.hashes[kind as usize])
+        })
+    }
+
+    /// The same for a subnet with this filter.
+    #[must_use]
+    pub fn find_filtered(
+        &self,
+        subnet: SubnetIndex,
+        filter: HostFilter,
+        order: &[IdentifierKind],
+        identifiers: &Identifiers<'_>,
+    ) -> Option<HostIndex> {
+        order.iter().find_map(|&kind| {
+            let hash = identifiers.hashes[kind as usize];
+            let value = identifiers.value(kind).filter(|_| filter.may_know(hash))?;
+            self.find_hashed(Some(subnet), kind, value, hash)
+        })
+    }
+
+    /// The first thing that [`Self::find_filtered`] looks at for this identifier, to be loaded before it is called; nothing
+    /// where the filter is enough.
+    #[must_use]
+    pub fn first_look(
+        &self,
+        subnet: SubnetIndex,
+        filter: HostFilter,
+        kind: IdentifierKind,
+        value: &[u8],
+    ) -> Option<&u16> {
+        let hash = hash(kind as u8, value);
+        let slot = filter.may_know(hash).then(|| self.by_identifier.first_slot(within(subnet.0, hash)))?;
+        self.by_identifier.tags.get(slot)
     }
 
     /// The reservation of `subnet` (nothing: a global one) whose identifier is `value`.
@@ -231,18 +321,21 @@ impl Hosts {
         kind: IdentifierKind,
         value: &[u8],
     ) -> Option<HostIndex> {
-        let hash = hash(subnet.map_or(GLOBAL, |subnet| subnet.0), kind as u8, value);
+        self.find_hashed(subnet, kind, value, hash(kind as u8, value))
+    }
+
+    fn find_hashed(
+        &self,
+        subnet: Option<SubnetIndex>,
+        kind: IdentifierKind,
+        value: &[u8],
+        hash: u64,
+    ) -> Option<HostIndex> {
+        let hash = within(subnet.map_or(GLOBAL, |subnet| subnet.0), hash);
         self.by_identifier.find(hash).find(|&index| {
             let host = self.host(index);
             host.kind == kind && host.subnet == subnet && host.identifier.as_bytes() == value
         })
-    }
-
-    /// The first thing that [`find_one`](Self::find_one) looks at, to be loaded before it is called.
-    #[must_use]
-    pub fn first_look(&self, subnet: SubnetIndex, kind: IdentifierKind, value: &[u8]) -> Option<&u16> {
-        let hash = hash(subnet.0, kind as u8, value);
-        self.by_identifier.tags.get(self.by_identifier.first_slot(hash))
     }
 
     /// The reservations of `subnet` (nothing: the global ones) that hold `address`.
@@ -251,7 +344,7 @@ impl Hosts {
         subnet: Option<SubnetIndex>,
         address: Ipv4Addr,
     ) -> impl Iterator<Item = HostIndex> + '_ {
-        let hash = hash(subnet.map_or(GLOBAL, |subnet| subnet.0), ADDRESS, &address.octets());
+        let hash = within(subnet.map_or(GLOBAL, |subnet| subnet.0), hash(ADDRESS, &address.octets()));
         self.by_address.find(hash).filter(move |&index| {
             let host = self.host(index);
             host.address == address && host.subnet == subnet

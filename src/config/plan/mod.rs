@@ -31,7 +31,7 @@ use crate::ids::{ClassId, InterfaceId, SubnetId};
 pub use build::{Surroundings, build};
 pub use classes::{Class, ClassNames, Guard, Stage};
 pub use flex_id::FlexId;
-pub use hosts::{Host, Hosts, IdentifierKind, Identifiers};
+pub use hosts::{Host, HostFilter, Hosts, IdentifierKind, Identifiers};
 pub use lookup::SubnetLookup;
 pub use names::NameRules;
 pub use options::{CodeSet, OptionStore, ScopeIndex};
@@ -215,6 +215,8 @@ pub struct Settings {
     pub adaptive_threshold: Option<f64>,
     /// T1 and T2.
     pub timers: Timers,
+    /// T1 and T2 of a lease with the default lifetime, which is what nearly every client gets.
+    pub default_times: (Option<u32>, Option<u32>),
     /// `match-client-id`.
     pub match_client_id: bool,
     /// `authoritative`.
@@ -259,8 +261,14 @@ pub struct Subnet {
     pub has_hosts: bool,
     /// Whether neither the subnet nor its network has a guard.
     pub is_open: bool,
-    /// The pools' capacity together.
-    pub pool_addresses: u64,
+    /// Whether its network is that of this subnet and no other: then there is nothing to look up there.
+    pub is_alone: bool,
+    /// Whether there are classes to evaluate after allocation: of the subnet, its network or any of its pools.
+    pub has_additional_classes: bool,
+    /// Whether option 108 (RFC 8925) is configured in its network.
+    pub has_v6_only_preferred: bool,
+    /// Which reservations there can be, so that a query of a client without one looks no further.
+    pub filter: HostFilter,
 }
 
 const _: () = assert!(size_of::<Subnet>() == 64, "a subnet is one cache line");
@@ -274,6 +282,17 @@ impl Deref for Subnet {
     }
 }
 
+impl Settings {
+    /// T1 and T2 for a lease of `granted_s` seconds.
+    #[must_use]
+    pub fn t1_t2_s(&self, granted_s: u32) -> (Option<u32>, Option<u32>) {
+        if granted_s == self.lifetimes.default_s {
+            return self.default_times;
+        }
+        self.timers.t1_t2_s(granted_s)
+    }
+}
+
 impl Subnet {
     /// Whether `address` lies in the prefix.
     #[must_use]
@@ -282,8 +301,9 @@ impl Subnet {
     }
 }
 
-/// A pool of addresses.
+/// A pool of addresses. One cache line, as a subnet.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Pool {
     /// The subnet it belongs to.
     pub subnet: SubnetIndex,
@@ -293,15 +313,17 @@ pub struct Pool {
     pub last: Ipv4Addr,
     /// `pool-id`; 0 when not configured.
     pub pool_id: u32,
-    /// Who may have addresses from here.
-    pub guard: Guard,
-    /// Classes to evaluate after allocation.
-    pub additional_classes: Box<[ClassId]>,
     /// Options of pool, subnet and network merged, in this order of precedence.
     pub options: ScopeIndex,
     /// How names are made for its addresses.
     pub name_rules: NameRulesIndex,
+    /// Who may have addresses from here.
+    pub guard: Guard,
+    /// Classes to evaluate after allocation.
+    pub additional_classes: Box<[ClassId]>,
 }
+
+const _: () = assert!(size_of::<Pool>() == 64, "a pool is one cache line");
 
 impl Pool {
     /// Whether `address` lies in the pool.
@@ -466,9 +488,19 @@ impl Plan {
         &self.pools[at(pools.start)..at(pools.end)]
     }
 
+    /// How many addresses the pools of the subnet at `index` have together.
+    #[must_use]
+    pub fn pool_addresses(&self, index: SubnetIndex) -> u64 {
+        self.pools_of(index).iter().map(Pool::capacity).sum()
+    }
+
     /// The pool of the subnet at `index` that holds `address`.
     #[must_use]
     pub fn pool_of(&self, index: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
+        let pools = &self.subnet(index).pools;
+        if pools.end - pools.start == 1 {
+            return self.pools[at(pools.start)].contains(address).then_some(PoolIndex(pools.start));
+        }
         let after = self.pools_of(index).partition_point(|pool| pool.first <= address);
         let position = self.subnet(index).pools.start + u32::try_from(after.checked_sub(1)?).ok()?;
         self.pools[at(position)].contains(address).then_some(PoolIndex(position))
@@ -487,10 +519,10 @@ impl Plan {
     #[must_use]
     pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
         let subnet = self.subnet(index);
-        if !subnet.has_hosts || !self.subnet(index).reservations.in_subnet {
+        if !subnet.has_hosts || !subnet.reservations.in_subnet {
             return None;
         }
-        self.hosts.find(Some(index), &self.globals.identifier_order, identifiers)
+        self.hosts.find_filtered(index, subnet.filter, &self.globals.identifier_order, identifiers)
     }
 
     /// The global reservation for the client that has `identifiers`. Whether it is to be looked for is a flag of the
@@ -509,10 +541,11 @@ impl Plan {
         address: Ipv4Addr,
         identifiers: &Identifiers<'_>,
     ) -> bool {
-        if !self.subnet(index).has_hosts {
+        let subnet = self.subnet(index);
+        if !subnet.has_hosts || !subnet.filter.may_hold(address) {
             return false;
         }
-        let flags = &self.subnet(index).reservations;
+        let flags = &subnet.reservations;
         flags.in_subnet
             && !(flags.out_of_pool && self.pool_of(index, address).is_some())
             && self.hosts.is_reserved_for_other(index, address, identifiers)
@@ -532,10 +565,9 @@ impl Plan {
     /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
     #[must_use]
     pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
-        classes
-            .iter()
-            .find_map(|&class| self.class(class)?.lifetimes)
-            .unwrap_or_else(|| self.subnet(index).lifetimes)
+        let of_class = || classes.iter().find_map(|&class| self.class(class)?.lifetimes);
+        let of_class = if self.classes.is_empty() { None } else { of_class() };
+        of_class.unwrap_or_else(|| self.subnet(index).lifetimes)
     }
 
     /// The boot fields of an answer: each from the reservation, else the first class that has it, else the subnet.

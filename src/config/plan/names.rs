@@ -288,6 +288,12 @@ impl NameRules {
         self.qualified(true, out)
     }
 
+    /// Whether a client that says no name, and for which none is reserved, is given one.
+    #[must_use]
+    pub const fn generates_unasked(&self) -> bool {
+        matches!(self.replace, ReplaceName::Always | ReplaceName::WhenNotPresent)
+    }
+
     /// The name for the host name option of an answer: `reserved` from a reservation (empty: none), `client` as the
     /// client sent it, if it did.
     pub fn choose_hostname(
@@ -302,10 +308,7 @@ impl NameRules {
             return self.qualified(false, out);
         }
         let Some(client) = client else {
-            return match self.replace {
-                ReplaceName::Always | ReplaceName::WhenNotPresent => NameChoice::Generate,
-                ReplaceName::Never | ReplaceName::WhenPresent => NameChoice::None,
-            };
+            return if self.generates_unasked() { NameChoice::Generate } else { NameChoice::None };
         };
         let client = client.trim_ascii();
         if client.is_empty() || !is_text(client) {
