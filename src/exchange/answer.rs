@@ -10,7 +10,7 @@ use crate::config::plan::{
 };
 use crate::ids::ClassId;
 use crate::wire::codes::{self, CLIENT_PORT, MessageType, SERVER_PORT, option};
-use crate::wire::dhcp4::OPTIONS_OFFSET;
+use crate::wire::dhcp4::{BOOT_NAMES, OPTIONS_OFFSET};
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Addresses, PAYLOAD_OFFSET};
 use crate::wire::query::Query;
@@ -137,7 +137,7 @@ pub(super) fn write(
     let relay = query.options.find(query.packet.payload(), option::AGENT_OPTIONS).unwrap_or(&[]);
     // So is an identifier made by an expression (`replaced_client_id`): the client gets its own back.
     let client_id = query.options.find(query.packet.payload(), option::CLIENT_ID).unwrap_or(&[]);
-    let varying = Varying {
+    let mut varying = Varying {
         server_id: own_address.octets(),
         lease_time_s: verdict.lease.map(|times| times.valid_s),
         renewal_s: verdict.lease.and_then(|times| times.t1_s),
@@ -153,13 +153,14 @@ pub(super) fn write(
     if let Some(key) = &key
         && let Some(known) = desk.known.find(query, key)
     {
-        let boot = if known.has_boot_names {
+        let known_boot_names = known.has_boot_names;
+        let boot = if known_boot_names {
             boot_fields(plan, classes, verdict)
         } else {
             BootView { next_server: known.next_server, ..BootView::default() }
         };
         set_boot(&mut reply, &boot);
-        let varying = Varying { server_id: known.server_id.unwrap_or(varying.server_id), ..varying };
+        varying.server_id = known.server_id.unwrap_or(varying.server_id);
         let payload_len = reply.emit_with(area, |area| known.options.emit(&varying, area))?;
         if cfg!(debug_assertions) {
             // Every test of the rules is a test of the short way, too.
@@ -168,11 +169,12 @@ pub(super) fn write(
                 compose(plan, query, &reply, classes, verdict, &varying, &mut desk.configured, &mut long)?;
             assert_eq!(area[..payload_len], long[..len], "the short way writes what the long way does");
         }
-        return frame::emit(out, &addresses, payload_len);
+        let blank = if known_boot_names { 0..0 } else { BOOT_NAMES };
+        return frame::emit_around(out, &addresses, payload_len, blank);
     }
 
     let configured_id = configured_identifier(plan, verdict, classes);
-    let varying = Varying { server_id: configured_id.unwrap_or(varying.server_id), ..varying };
+    varying.server_id = configured_id.unwrap_or(varying.server_id);
     let boot = if nak { BootView::default() } else { boot_fields(plan, classes, verdict) };
     set_boot(&mut reply, &boot);
     let overflows = desk.configured.overflow_count;
@@ -269,8 +271,9 @@ fn destination(
     let inform = matches!(query.message_type, Some(MessageType::Inform));
     let nak = verdict.kind == MessageType::Nak;
     let ciaddr = query.packet.ciaddr();
-    let relay_port = if query.relay_agent().has_relay_port() { query.datagram.src_port } else { SERVER_PORT };
     let relayed = query.is_relayed();
+    let relay_port =
+        if relayed && query.relay_agent().has_relay_port() { query.datagram.src_port } else { SERVER_PORT };
     let (dst, dst_port) = if inform && !ciaddr.is_unspecified() {
         (ciaddr, CLIENT_PORT)
     } else if inform && relayed {

@@ -36,14 +36,30 @@ pub(super) struct AnswerKey<'a> {
     requested: &'a [u8],
 }
 
-/// The part of a key that has a fixed size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The part of a key that has a fixed size: two words, as they are compared and hashed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Scope {
-    kind: MessageType,
-    subnet: SubnetIndex,
-    pool: Option<PoolIndex>,
-    host: Option<HostIndex>,
-    presence: u8,
+    /// Subnet and pool.
+    place: u64,
+    /// Reservation, message type, which of the varying options are there.
+    shape: u64,
+}
+
+impl Scope {
+    /// No position is so high: `u32::MAX` is the bound of their count.
+    fn new(
+        kind: MessageType,
+        subnet: SubnetIndex,
+        pool: Option<PoolIndex>,
+        host: Option<HostIndex>,
+        presence: u8,
+    ) -> Self {
+        let host = host.map_or(u32::MAX, |host| host.0);
+        Self {
+            place: u64::from(subnet.0) << 32 | u64::from(pool.map_or(u32::MAX, |pool| pool.0)),
+            shape: u64::from(host) << 16 | u64::from(kind.number()) << 8 | u64::from(presence),
+        }
+    }
 }
 
 impl<'a> AnswerKey<'a> {
@@ -62,13 +78,7 @@ impl<'a> AnswerKey<'a> {
                 .iter()
                 .any(|code| query.options.contains(*code))
             && varying.is_in_one_piece();
-        let scope = Scope {
-            kind: verdict.kind,
-            subnet: verdict.subnet?,
-            pool: verdict.pool,
-            host: verdict.host,
-            presence: varying.presence(),
-        };
+        let scope = Scope::new(verdict.kind, verdict.subnet?, verdict.pool, verdict.host, varying.presence());
         is_plain.then_some(Self { scope, classes, requested })
     }
 
@@ -76,11 +86,7 @@ impl<'a> AnswerKey<'a> {
     fn hash(&self) -> u64 {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(ODD).rotate_left(29);
-        let Scope { kind, subnet, pool, host, presence } = self.scope;
-        let place = u64::from(subnet.0) << 32 | u64::from(pool.map_or(u32::MAX, |pool| pool.0));
-        let host = host.map_or(u32::MAX, |host| host.0);
-        let shape = u64::from(host) << 16 | u64::from(kind.number()) << 8 | u64::from(presence);
-        let mut hash = mix(mix(0, place), shape);
+        let mut hash = mix(mix(0, self.scope.place), self.scope.shape);
         for class in self.classes {
             hash = mix(hash, u64::from(class.0));
         }
@@ -119,7 +125,7 @@ pub(super) struct KnownAnswer {
 impl KnownAnswer {
     const NONE: Self = Self {
         plan: 0,
-        scope: Scope { kind: MessageType::Nak, subnet: SubnetIndex(0), pool: None, host: None, presence: 0 },
+        scope: Scope { place: 0, shape: 0 },
         class_count: 0,
         requested_len: 0,
         server_id: None,

@@ -20,6 +20,9 @@ pub const FIXED_BYTES: usize = 236;
 /// Where the options begin.
 pub const OPTIONS_OFFSET: usize = FIXED_BYTES + 4;
 
+/// Where `sname` and `file` stand: nothing but zeros in most messages.
+pub const BOOT_NAMES: Range<usize> = field::SNAME.start..field::FILE.end;
+
 /// Where each field of the fixed part stands.
 pub(super) mod field {
     use std::ops::Range;
@@ -222,7 +225,9 @@ pub fn parse_with(payload: &[u8], table: &mut OptionTable, strict: Strictness) -
     // A message that ends with its cookie has an options field of nothing, which passes.
     table.read(payload, OPTIONS_OFFSET..payload.len())?;
     cut_at_broken_vendor_options(payload, table)?;
-    judge(payload, table, strict)?;
+    if !table.doubtful().is_empty() {
+        judge(payload, table, strict)?;
+    }
 
     let content = table.find(payload, codes::option::MESSAGE_TYPE);
     let message_type = match content {
@@ -234,6 +239,9 @@ pub fn parse_with(payload: &[u8], table: &mut OptionTable, strict: Strictness) -
 
 /// A vendor option with a cut content ends the options: it and what stands behind it are as if absent.
 fn cut_at_broken_vendor_options(payload: &[u8], table: &mut OptionTable) -> Result<(), DropReason> {
+    if !table.contains(codes::option::VIVCO) && !table.contains(codes::option::VIVSO) {
+        return Ok(());
+    }
     let mut gone = CodeSet::EMPTY;
     let mut area = OPTIONS_OFFSET..payload.len();
     // Each turn rules one of the two codes out for good, so there are at most two.
@@ -252,7 +260,7 @@ fn cut_at_broken_vendor_options(payload: &[u8], table: &mut OptionTable) -> Resu
 }
 
 fn judge(payload: &[u8], table: &mut OptionTable, strict: Strictness) -> Result<(), DropReason> {
-    for code in table.codes() {
+    for code in table.doubtful() {
         let Some(data) = table.find(payload, code) else { continue };
         match Shape::of(code).check(data, strict.lenient) {
             Verdict::Fits => {}

@@ -9,6 +9,7 @@
 //! tag the kernel took out, is refused: the VLAN device that the tag names receives its own copy.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use super::codes;
 use super::drop::DropReason;
@@ -106,7 +107,9 @@ pub fn parse(frame: &[u8], arrival: Arrival) -> Result<Datagram, DropReason> {
     let total_len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
     // Octets past the total length are padding of the link layer; octets short of it are a cut frame.
     let body = packet.get(header_len..total_len).ok_or(DropReason::FrameLength)?;
-    if fold(sum(header)) != 0xffff {
+    // Nearly no header has options.
+    let header_sum = if header_len == IP_BYTES { sum_of_five(ip) } else { sum(header) };
+    if fold(header_sum) != 0xffff {
         return Err(DropReason::FrameChecksumIp);
     }
     if ip[6] & 0x3f != 0 || ip[7] != 0 {
@@ -128,7 +131,8 @@ pub fn parse(frame: &[u8], arrival: Arrival) -> Result<Datagram, DropReason> {
     };
     let checksum_given = udp[6] != 0 || udp[7] != 0;
     if checksum_given && !arrival.checksum_not_ready {
-        let pseudo = pseudo_header(&ip[12..20], udp_len);
+        let pseudo =
+            pseudo_header([ip[12], ip[13], ip[14], ip[15]], [ip[16], ip[17], ip[18], ip[19]], udp_len);
         if fold(pseudo + sum(datagram)) != 0xffff {
             return Err(DropReason::FrameChecksumUdp);
         }
@@ -170,6 +174,25 @@ pub struct Addresses {
 /// # Errors
 /// [`DropReason::ReplyTooLong`] when `frame` does not hold that payload or IPv4 cannot carry it.
 pub fn emit(frame: &mut [u8], addresses: &Addresses, payload_len: usize) -> Result<usize, DropReason> {
+    emit_around(frame, addresses, payload_len, 0..0)
+}
+
+/// [`emit`] of a payload that holds nothing but zeros in the range `blank`, which begins and ends at an even octet: they add
+/// nothing to a sum.
+///
+/// # Errors
+/// As [`emit`].
+#[inline]
+pub fn emit_around(
+    frame: &mut [u8],
+    addresses: &Addresses,
+    payload_len: usize,
+    blank: Range<usize>,
+) -> Result<usize, DropReason> {
+    debug_assert!(
+        blank.start.is_multiple_of(2) && blank.end.is_multiple_of(2),
+        "sums are of pairs of octets"
+    );
     let frame_len = PAYLOAD_OFFSET.saturating_add(payload_len);
     let total_len = frame_len - ETHERNET_BYTES;
     let frame = frame.get_mut(..frame_len).ok_or(DropReason::ReplyTooLong)?;
@@ -179,34 +202,29 @@ pub fn emit(frame: &mut [u8], addresses: &Addresses, payload_len: usize) -> Resu
         return Err(DropReason::ReplyTooLong);
     };
 
+    let (src, dst) = (addresses.src.octets(), addresses.dst.octets());
     headers[0..6].copy_from_slice(&addresses.l2_dst);
     headers[6..12].copy_from_slice(&addresses.l2_src);
     headers[12..14].copy_from_slice(&ETHERTYPE_IP4);
     // Version 4 and five words; low delay; length; identification 0 with "do not fragment"; 128 hops; UDP; checksum.
-    headers[14..26].copy_from_slice(&[
-        0x45,
-        0x10,
-        total[0],
-        total[1],
-        0,
-        0,
-        0x40,
-        0,
-        128,
-        PROTOCOL_UDP,
-        0,
-        0,
-    ]);
-    headers[26..30].copy_from_slice(&addresses.src.octets());
-    headers[30..34].copy_from_slice(&addresses.dst.octets());
-    let ip_checksum = !fold(sum(&headers[14..34]));
-    headers[24..26].copy_from_slice(&ip_checksum.to_le_bytes());
+    let mut ip =
+        [0x45, 0x10, total[0], total[1], 0, 0, 0x40, 0, 128, PROTOCOL_UDP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    ip[12..16].copy_from_slice(&src);
+    ip[16..20].copy_from_slice(&dst);
+    let ip_checksum = !fold(sum_of_five(&ip));
+    ip[10..12].copy_from_slice(&ip_checksum.to_le_bytes());
+    headers[14..34].copy_from_slice(&ip);
 
-    headers[34..36].copy_from_slice(&addresses.src_port.to_be_bytes());
-    headers[36..38].copy_from_slice(&addresses.dst_port.to_be_bytes());
+    let [src_port, dst_port] = [addresses.src_port, addresses.dst_port].map(u16::to_be_bytes);
+    headers[34..36].copy_from_slice(&src_port);
+    headers[36..38].copy_from_slice(&dst_port);
     headers[38..40].copy_from_slice(&udp_len.to_be_bytes());
     headers[40..42].copy_from_slice(&[0, 0]);
-    let total = pseudo_header(&headers[26..34], udp_len) + sum(&headers[34..42]) + sum(payload);
+    let ports = u64::from(u16::from_le_bytes(src_port)) + u64::from(u16::from_le_bytes(dst_port));
+    let (before, after) = payload.split_at_checked(blank.start).unwrap_or((payload, &mut []));
+    let after = after.get(blank.end - blank.start..).unwrap_or(&[]);
+    let total =
+        pseudo_header(src, dst, udp_len) + ports + u64::from(udp_len.swap_bytes()) + sum(before) + sum(after);
     // A checksum that comes out as 0 is sent as 0xffff, because 0 says "none" (RFC 768).
     let udp_checksum = match !fold(total) {
         0 => 0xffff,
@@ -216,9 +234,17 @@ pub fn emit(frame: &mut [u8], addresses: &Addresses, payload_len: usize) -> Resu
     Ok(frame_len)
 }
 
-/// The part of the UDP checksum that covers both addresses (8 octets), protocol and length.
-fn pseudo_header(addresses: &[u8], udp_len: u16) -> u64 {
-    sum(addresses) + u64::from(u16::from_le_bytes([0, PROTOCOL_UDP])) + u64::from(udp_len.swap_bytes())
+/// The sum of a header without options: what [`sum`] gives, or as good.
+fn sum_of_five(header: &[u8; IP_BYTES]) -> u64 {
+    header.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_le_bytes(*word))).sum()
+}
+
+/// The part of the UDP checksum that covers both addresses, protocol and length.
+fn pseudo_header(src: [u8; 4], dst: [u8; 4], udp_len: u16) -> u64 {
+    u64::from(u32::from_le_bytes(src))
+        + u64::from(u32::from_le_bytes(dst))
+        + u64::from(u16::from_le_bytes([0, PROTOCOL_UDP]))
+        + u64::from(udp_len.swap_bytes())
 }
 
 /// The one's-complement sum of `bytes` as little-endian words, not yet folded to 16 bits, below 2^33. Byte order does not matter
@@ -318,6 +344,21 @@ mod tests {
         let header =
             [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
         assert_eq!(checksum(&header), [0xb8, 0x61]);
+    }
+
+    #[test]
+    fn zeros_that_are_passed_over_change_nothing() {
+        let mut payload: Vec<u8> = (0..=255).map(|octet: u8| octet.wrapping_mul(167)).collect();
+        payload.push(9);
+        for blank in [0..0, 44..236, 2..4, 254..256] {
+            let mut payload = payload.clone();
+            payload[blank.clone()].fill(0);
+            let expected = frame_with(&payload);
+            let mut frame = expected.clone();
+            frame[..PAYLOAD_OFFSET].fill(0xaa);
+            assert_eq!(emit_around(&mut frame, &ADDRESSES, payload.len(), blank), Ok(expected.len()));
+            assert_eq!(frame, expected);
+        }
     }
 
     #[test]

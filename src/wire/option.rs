@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::codes::option::{END, PAD};
 use super::drop::DropReason;
+use super::shape::is_plain;
 
 /// Most octets that the repeated options of one message join to (RFC 3396): more than a frame of 1500 octets holds.
 pub const JOINED_BYTES_MAX: usize = 1280;
@@ -190,6 +191,7 @@ struct Place {
 /// ```text
 /// present  256 bits   which codes there are; nothing else below is valid without its bit
 /// repeated 256 bits   whose payload was joined and stands in `joined`, not in the message
+/// doubtful 256 bits   whose length alone does not say that they are well formed
 /// place    256 x 4    offset and length
 /// joined   1280       payloads of repeated codes
 /// ```
@@ -197,6 +199,7 @@ struct Place {
 pub struct OptionTable {
     present: CodeSet,
     repeated: CodeSet,
+    doubtful: CodeSet,
     place: [Place; 256],
     joined: [u8; JOINED_BYTES_MAX],
 }
@@ -214,6 +217,7 @@ impl OptionTable {
         Self {
             present: CodeSet::EMPTY,
             repeated: CodeSet::EMPTY,
+            doubtful: CodeSet::EMPTY,
             place: [Place { offset: 0, len: 0 }; 256],
             joined: [0; JOINED_BYTES_MAX],
         }
@@ -223,6 +227,7 @@ impl OptionTable {
     pub const fn clear(&mut self) {
         self.present = CodeSet::EMPTY;
         self.repeated = CodeSet::EMPTY;
+        self.doubtful = CodeSet::EMPTY;
     }
 
     /// Notes the options in `area` of `payload`, one entry for each code; payloads of a repeated code are joined in
@@ -245,8 +250,12 @@ impl OptionTable {
             let known = &mut self.place[usize::from(code)];
             if self.present.insert(code) {
                 *known = place;
+                if !is_plain(code, place.len) {
+                    self.doubtful.insert(code);
+                }
                 continue;
             }
+            self.doubtful.insert(code);
             if self.repeated.insert(code) {
                 joined_len += usize::from(known.len);
             }
@@ -294,6 +303,11 @@ impl OptionTable {
         let place = self.place[usize::from(code)];
         let range = usize::from(place.offset)..usize::from(place.offset) + usize::from(place.len);
         if self.repeated.contains(code) { self.joined.get(range) } else { payload.get(range) }
+    }
+
+    /// The codes whose payload has to be looked at ([`super::shape`]); the others are as they should be.
+    pub(super) const fn doubtful(&self) -> CodeSet {
+        self.doubtful
     }
 
     /// Whether option `code` is there.

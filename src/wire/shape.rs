@@ -113,6 +113,42 @@ impl Shape {
     }
 }
 
+/// Whether `len` octets of option `code` fit whatever they are: [`Shape::check`] would say so, and looks at every payload of
+/// which this is false.
+pub(super) fn is_plain(code: u8, len: u16) -> bool {
+    let Plain { min, max, odd } = PLAIN[usize::from(code)];
+    (u16::from(min)..=u16::from(max)).contains(&len) && len & u16::from(odd) == 0
+}
+
+/// The lengths that are good whatever the payload: from `min` to `max`, without these bits.
+#[derive(Clone, Copy)]
+struct Plain {
+    min: u8,
+    max: u8,
+    odd: u8,
+}
+
+const PLAIN: [Plain; 256] = {
+    const MAX: u8 = u8::MAX;
+    let mut table = [Plain { min: 0, max: MAX, odd: 0 }; 256];
+    let mut code = 0;
+    while code < table.len() {
+        table[code] = match SHAPES[code] {
+            Shape::Any => Plain { min: 0, max: MAX, odd: 0 },
+            Shape::Scalar(bytes) => Plain { min: bytes, max: bytes, odd: 0 },
+            Shape::Addresses => Plain { min: 0, max: MAX, odd: 3 },
+            Shape::AtLeast(bytes) => Plain { min: bytes, max: MAX, odd: 0 },
+            Shape::Integers(bytes) if bytes.is_power_of_two() => {
+                Plain { min: bytes, max: MAX, odd: bytes - 1 }
+            }
+            // Of no length.
+            _ => Plain { min: MAX, max: 0, odd: 0 },
+        };
+        code += 1;
+    }
+    table
+};
+
 fn malformed_unless(fits: bool) -> Verdict {
     if fits { Verdict::Fits } else { Verdict::Malformed }
 }
@@ -264,6 +300,25 @@ mod tests {
 
     fn check(code: u8, data: &[u8]) -> Verdict {
         Shape::of(code).check(data, false)
+    }
+
+    #[test]
+    fn what_is_plain_fits_whatever_it_holds() {
+        for code in 0..=u8::MAX {
+            for len in 0..=255_u8 {
+                for octet in [0, 1, 0xff] {
+                    let data = vec![octet; usize::from(len)];
+                    assert!(
+                        !is_plain(code, u16::from(len)) || check(code, &data) == Verdict::Fits,
+                        "{code}, {len} octets"
+                    );
+                }
+            }
+        }
+        // Not all, or nothing would be saved.
+        assert!(
+            is_plain(55, 9) && is_plain(50, 4) && is_plain(61, 7) && !is_plain(50, 3) && !is_plain(12, 3)
+        );
     }
 
     #[test]

@@ -414,6 +414,19 @@ mod tests {
                 let walked = hosts.iter().position(|host| same(&host));
                 prop_assert_eq!(found.map(|found| super::super::at(found.0)), walked);
 
+                let mut filter = HostFilter::default();
+                hosts.iter().filter(|host| host.subnet == query.subnet).for_each(|host| filter.add(host));
+                if let Some(subnet) = query.subnet {
+                    let mut identifiers = Identifiers::default();
+                    identifiers.set(query.kind, query.identifier.as_bytes());
+                    prop_assert_eq!(
+                        index.find_filtered(subnet, filter, &KINDS, &identifiers),
+                        index.find(query.subnet, &KINDS, &identifiers)
+                    );
+                }
+                let is_held = index.holders(query.subnet, query.address).next().is_some();
+                prop_assert!(filter.may_hold(query.address) || !is_held);
+
                 let held: Vec<usize> =
                     index.holders(query.subnet, query.address).map(|found| super::super::at(found.0)).collect();
                 let mut walked: Vec<usize> = (0..hosts.len())
