@@ -1142,6 +1142,16 @@ fn the_service_manager_hears_of_readiness_life_and_end() {
         heard.push(hear());
     }
     assert!(heard.iter().any(|line| line.starts_with("RELOADING=1")), "{heard:?}");
+    assert!(heard.last().is_some_and(|line| line.contains("STATUS=serving on ")), "{heard:?}");
+    fs::write(place.path("kea.conf"), "{ \"Dhcp4\": { \"subnet5\": [] } }").expect("writable");
+    server.signal("HUP");
+    let failed = loop {
+        let line = hear();
+        if line.starts_with("READY=1") {
+            break line;
+        }
+    };
+    assert!(failed.contains("the last reload failed"), "{failed}");
     server.signal("TERM");
     while hear() != "STOPPING=1" {}
 }

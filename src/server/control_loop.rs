@@ -364,6 +364,13 @@ impl Control {
     }
 
     fn tell_serving(&self, lease_count: u64) {
+        let text = format!("{}, {lease_count} lease(s) loaded", self.serving());
+        log!(Severity::Info, DHCP4, DHCP4_STARTED, "{text}");
+        self.notifier.ready(&text);
+    }
+
+    /// Where clients are served, for people.
+    fn serving(&self) -> String {
         let names: Vec<String> = self
             .table
             .served()
@@ -375,9 +382,7 @@ impl Control {
             .collect();
         let on = if names.is_empty() { "no interface yet".to_owned() } else { names.join(" ") };
         let shards = self.desk.engine.shards.len();
-        let text = format!("serving on {on} with {shards} shard(s), {lease_count} lease(s) loaded");
-        log!(Severity::Info, DHCP4, DHCP4_STARTED, "{text}");
-        self.notifier.ready(&text);
+        format!("serving on {on} with {shards} shard(s)")
     }
 
     fn end(&mut self, value: i64) {
@@ -454,7 +459,9 @@ impl Control {
     fn reload(&mut self, api: &mut ControlLoop) -> Result<(), String> {
         self.notifier.reloading(crate::net::monotonic_us());
         let outcome = self.reread(api);
-        self.notifier.ready("serving");
+        let failed =
+            if outcome.is_err() { "; the last reload failed, the old configuration stays" } else { "" };
+        self.notifier.ready(&format!("{}{failed}", self.serving()));
         outcome.map_err(|text| {
             let names: Vec<String> = self.desk.files.iter().map(|file| file.display().to_string()).collect();
             format!("Config reload failed: configuration error using file '{}': {text}", names.join("', '"))
