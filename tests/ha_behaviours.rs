@@ -429,3 +429,45 @@ fn b85_pages_are_exclusive_ascending_and_hold_all_states() {
         }
     }
 }
+
+/// The backlog waits behind a command that the partner does not answer; meanwhile it is given up, and the pair is normal again by a copy.
+#[test]
+fn a_change_of_a_backlog_that_was_given_up_is_not_sent_late() {
+    let (mut hand, mut played) = normal("load-balancing", &json!({ "max-unacked-clients": 10 }), 1);
+    let client = (1..50)
+        .find(|&client| {
+            hand.exchange(&format!("discover mac={}", client_mac(client)), &mut |_| ok(Value::Null)).is_some()
+        })
+        .expect("a client of the primary's half");
+    let peer = |hand: &mut Hand, played: &mut Played, what: &str, state: &str| {
+        hand.run_until(what, &mut |sent| played.hear(sent), |hand| hand.state() == state);
+    };
+    played.state = None;
+    peer(&mut hand, &mut played, "silence", "communication-recovery");
+    let address = hand.serve(client, &mut |_| Reply::Silent).expect("it serves its half");
+    // It is heard again. What it can do is asked first, and not answered.
+    played.state = Some("load-balancing");
+    hand.pass(1000);
+    for _ in 0..30 {
+        hand.turn(&mut |sent| {
+            if sent.command() == "list-commands" { Reply::Later } else { played.hear(sent) }
+        });
+    }
+    let place = hand.sent.iter().rfind(|sent| sent.command() == "list-commands").expect("asked").place;
+    assert_eq!(hand.state(), "communication-recovery", "the backlog waits");
+    // The partner served alone, and has copied.
+    played.state = Some("partner-down");
+    peer(&mut hand, &mut played, "a copy", "ready");
+    played.state = Some("load-balancing");
+    peer(&mut hand, &mut played, "the normal state", "load-balancing");
+    hand.pass(5000);
+    let line =
+        format!("request mac={} ciaddr={address} from={address} to=255.255.255.255", client_mac(client));
+    let from = hand.sent.len();
+    assert!(hand.exchange(&line, &mut |sent| played.hear(sent)).is_some());
+    assert_eq!(updates(&hand, from, 1), [("lease4-update".to_owned(), address.to_string())]);
+    // Now that command is answered at last.
+    hand.answered(place, ok(json!(["ha-heartbeat", "ha-sync-complete-notify"])));
+    turns(&mut hand, &mut played, 40);
+    assert_eq!(updates(&hand, from, 1).len(), 1, "{:?}", updates(&hand, from, 1));
+}

@@ -9,6 +9,13 @@ use lab::Program::{Aplomado, Kea};
 use lab::{Door, Lab, Program, SERVERS, Setup, now};
 use serde_json::{Value, json};
 
+fn sleep(time: Duration) {
+    let start = now();
+    while now().duration_since(start) < time {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
 /// A lab whose servers run and are in their normal state.
 fn pair(setup: Setup) -> Option<Lab> {
     let mut lab = Lab::new(setup)?;
@@ -59,10 +66,31 @@ fn cut(name: &'static str, programs: [Program; 2], delayed: u32, clients: u16) {
         lab.await_state(server, "communication-recovery");
     }
     assert_eq!(lab.serve_all(20..20 + clients).len(), 2, "both serve while they cannot hear each other");
+    let ours = |message: &str| {
+        let servers = (0..2).filter(|&server| programs[server] == Aplomado);
+        servers.map(|server| lab.log(server).matches(message).count()).collect::<Vec<_>>()
+    };
+    // Kea says it in the same words.
+    let copied = || (0..2).map(|server| lab.log(server).matches("HA_SYNC_SUCCESSFUL").count()).sum::<usize>();
+    let copies = copied();
+    let is_too_much = u32::from(clients) > 2 * delayed;
+    lab::until("word of the backlogs", || {
+        let full = ours("HA_LEASES_BACKLOG_FULL");
+        full.iter().all(|&count| count == usize::from(is_too_much)).then_some(())
+    });
     lab.cut_control(false);
+    // Whose state is normal now may not have heard the other one yet.
+    lab::until("meeting again", || {
+        let again = ours("from communication-recovery to ");
+        again.iter().all(|&count| count == 1).then_some(())
+    });
     lab.await_normal();
     lab.assert_distinct(0..20 + clients);
     lab.assert_equal(usize::from(20 + clients));
+    // What was kept was sent; or all was copied: each from the other, or, of two of ours, one from the other to which it brought its own.
+    assert_eq!(copied() > copies, is_too_much, "{copies} copies before");
+    let sent = ours("HA_LEASES_BACKLOG_START");
+    assert!(is_too_much || sent.iter().all(|&count| count == 1), "{sent:?}");
 }
 
 #[test]
@@ -80,6 +108,7 @@ fn a_cut_link_is_recovered_from_with_kea() {
 fn more_than_the_backlog_holds_ends_in_a_synchronisation() {
     cut("o-aa", [Aplomado, Aplomado], 5, 40);
     cut("o-ak", [Aplomado, Kea], 5, 40);
+    cut("o-ka", [Kea, Aplomado], 5, 40);
 }
 
 /// Maintenance ordered at one server, served by it alone, cancelled, and both are back.
@@ -226,6 +255,49 @@ fn commands_of_the_operator() {
         lab.await_normal();
         assert_eq!(lab.serve_all(20..40).len(), 2);
         lab.assert_equal(40);
+    }
+}
+
+/// Our server pauses wherever it comes to, and goes on when it is told to; the other one waits for it, or serves.
+#[test]
+fn a_server_that_pauses_in_every_state() {
+    for (name, programs) in [("pa-aa", [Aplomado, Aplomado]), ("pa-ak", [Aplomado, Kea])] {
+        let mut setup = Setup::new(name, "hot-standby", &programs);
+        let pause = |state: &str| json!({ "state": state, "pause": "always" });
+        let states = ["waiting", "syncing", "ready", "hot-standby"];
+        setup.relationship = json!({ "state-machine": { "states": states.map(pause) } });
+        let Some(mut lab) = Lab::new(setup) else { return };
+        // The other one does not pause, and is alone at first.
+        lab.setup.relationship = json!({});
+        lab.configure(1);
+        lab.start(1);
+        lab.await_state(1, "partner-down");
+        lab.serve_all(0..10);
+        lab.start(0);
+        for state in states {
+            lab.await_state(0, state);
+            // Some heartbeats go by: nothing moves it.
+            sleep(Duration::from_millis(800));
+            assert_eq!(lab.state(0).as_deref(), Some(state), "it pauses");
+            let status = lab.order(0, "status-get", &Value::Null);
+            let paused = &status["arguments"]["high-availability"][0]["ha-servers"]["local"]["paused"];
+            assert_eq!(*paused, json!(true), "in {state}");
+            assert_eq!(lab.leases(0).len(), if matches!(state, "waiting" | "syncing") { 0 } else { 10 });
+            if state != "hot-standby" {
+                lab.order(0, "ha-continue", &Value::Null);
+            }
+        }
+        // Paused in its normal state it serves as ever.
+        lab.await_normal();
+        assert_eq!(lab.serve_all(10..20).into_iter().collect::<Vec<_>>(), [SERVERS[0]]);
+        lab.assert_equal(20);
+        // It misses its partner only when it may go on.
+        lab.kill(1);
+        sleep(Duration::from_millis(2500));
+        assert_eq!(lab.state(0).as_deref(), Some("hot-standby"));
+        lab.order(0, "ha-continue", &Value::Null);
+        lab.await_state(0, "partner-down");
+        lab.serve_all(20..25);
     }
 }
 

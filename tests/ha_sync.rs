@@ -29,6 +29,11 @@ fn say(text: &str) {
 fn full(name: &'static str, page_limit: u32) -> Option<Lab> {
     let mut setup = Setup::new(name, "hot-standby", &[Aplomado, Aplomado]);
     setup.relationship = json!({ "sync-page-limit": page_limit });
+    filled(setup)
+}
+
+/// The lab of `setup`, in which the first server has [`OLD`] leases of a second subnet.
+fn filled(mut setup: Setup) -> Option<Lab> {
     setup.subnets = Some(json!([
         { "id": 1, "subnet": "10.77.0.0/16", "pools": [{ "pool": "10.77.10.0 - 10.77.250.255" }] },
         { "id": 2, "subnet": "10.88.0.0/16", "pools": [{ "pool": "10.88.0.1 - 10.88.255.254" }] },
@@ -148,5 +153,31 @@ fn an_asker_that_dies_while_it_copies_begins_anew() {
     drop(load);
     assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(times(&lab, 0, "HA_SYNC_SOURCE_START"), 2);
+    assert_equal(&lab);
+}
+
+#[test]
+fn a_backup_copies_from_a_primary_that_goes_on_serving() {
+    let mut setup = Setup::new("s-backup", "passive-backup", &[Aplomado, Aplomado]);
+    setup.relationship = json!({ "sync-page-limit": 1000 });
+    let Some(mut lab) = filled(setup) else { return };
+    lab.start(0);
+    lab.await_state(0, "passive-backup");
+    let load = Load::start(2, 16, Duration::ZERO);
+    sleep(Duration::from_millis(500));
+    lab.start(1);
+    lab.await_state(1, "backup");
+    load.ledger().forget_waits();
+    lab.order(1, "ha-sync", &json!({ "server-name": "one", "max-period": 20 }));
+    let (wait, wrong) = {
+        let ledger = load.ledger();
+        (ledger.wait_max, ledger.wrong.clone())
+    };
+    assert_eq!(times(&lab, 0, "HA_SYNC_SOURCE_COMPLETE"), 1, "it stayed in service");
+    assert!(wait < Duration::from_secs(1) && wrong.is_empty(), "a client waited for {wait:?}; {wrong:?}");
+    assert_eq!(lab.state(1).as_deref(), Some("backup"));
+    // What was on its way before the backup was there is in the copy, what came later in updates.
+    sleep(Duration::from_millis(500));
+    drop(load);
     assert_equal(&lab);
 }

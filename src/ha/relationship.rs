@@ -100,6 +100,8 @@ pub enum Event {
     Observed(Traffic),
     /// So many client transactions changed leases and were not sent to the partner.
     Unsent(u64),
+    /// In a copy the partner was given all of our leases that it lacked.
+    Gave,
 }
 
 /// What a relationship wants done.
@@ -200,6 +202,11 @@ pub struct Relationship {
     backlog: Backlog,
     resync_owed: bool,
     unsent: u64,
+    /// Changes were not sent, or kept and then lost, and the partner has not copied our leases since.
+    undelivered: bool,
+    /// The partner has reset this server while both went on by themselves: it lost changes that it had kept for us, and we have not copied
+    /// its leases since.
+    was_reset: bool,
     service: bool,
     heartbeat: Heartbeat,
     sync: Option<RunningSync>,
@@ -239,6 +246,8 @@ impl Relationship {
             backlog: Backlog::new(config.delayed_updates_limit),
             resync_owed: false,
             unsent: 0,
+            undelivered: false,
+            was_reset: false,
             service: false,
             heartbeat: Heartbeat::Stopped,
             sync: None,
@@ -276,6 +285,7 @@ impl Relationship {
             Event::HoldLost => self.copy_spoiled = Some(self.unsent),
             Event::Observed(traffic) => self.communication.traffic = traffic,
             Event::Unsent(count) => self.count_unsent(count),
+            Event::Gave => self.undelivered = false,
         }
         self.publish(now);
     }
@@ -562,6 +572,12 @@ impl Relationship {
             }
             None => {
                 if result.is_ok() && self.state == State::Syncing {
+                    self.was_reset = false;
+                    // A partner that serves alone copies from one that is ready only when its count differs from the last one that it
+                    // heard, and it may have heard the last change while we were still copying.
+                    if self.undelivered {
+                        self.count_unsent(1);
+                    }
                     self.transition(State::Ready);
                 }
             }
@@ -603,6 +619,7 @@ impl Relationship {
         if self.partner.is_some() && self.config.send_lease_updates {
             let (sum, wrapped) = self.unsent.overflowing_add(count);
             self.unsent = sum + u64::from(wrapped);
+            self.undelivered |= count > 0;
         }
     }
 

@@ -562,6 +562,75 @@ fn overflown_backlog_resets_the_partner() {
     assert!(!server.relationship().backlog().was_overflown());
 }
 
+/// What a server kept for its partner and lost, or did not send, the partner must copy: one that serves alone does so only when it hears of a
+/// count that it has not heard before, when the server is ready.
+#[test]
+fn what_the_partner_was_not_sent_is_told_once_more_when_it_can_copy_it() {
+    let count = |server: &Server| {
+        server.relationship().heartbeat_answer(server.now).unsent_update_count.expect("a count")
+    };
+    let recovering = |queued| {
+        let mut server = Server::reach("load-balancing", "alpha", "communication-recovery", json!({}));
+        if queued > 0 {
+            queue(&mut server, queued);
+        }
+        server
+    };
+    let copied = |server: &mut Server, gave| {
+        server.partner("partner-down");
+        assert_eq!(server.state(), "syncing");
+        let before = count(server);
+        if gave {
+            server.event(Event::Gave);
+        }
+        server.finish_sync(true);
+        assert_eq!(server.state(), "ready");
+        count(server) - before
+    };
+    // Kept, and of no use any more; nothing kept; kept, but brought.
+    assert_eq!(copied(&mut recovering(3), false), 1);
+    assert_eq!(copied(&mut recovering(0), false), 0);
+    assert_eq!(copied(&mut recovering(3), true), 0);
+    // Not sent by a server that was alone; and what a partner has copied since needs no word.
+    let mut alone = Server::reach("load-balancing", "alpha", "partner-down", json!({}));
+    alone.event(Event::Unsent(2));
+    assert_eq!(copied(&mut alone, false), 1);
+    let mut alone = Server::reach("load-balancing", "alpha", "partner-down", json!({}));
+    alone.event(Event::Unsent(2));
+    alone.partner("load-balancing");
+    alone.command("ha-sync-complete-notify", None);
+    assert_eq!(copied(&mut alone, false), 0);
+    // Nor what came before the pair was in its normal state.
+    let mut pair = Server::reach("load-balancing", "alpha", "partner-down", json!({}));
+    pair.event(Event::Unsent(2));
+    pair.partner("ready");
+    assert_eq!(pair.state(), "load-balancing");
+    assert_eq!(copied(&mut pair, false), 0);
+}
+
+/// The partner kept more than it could, resets us and copies, all before our next heartbeat: what it kept is nowhere but there.
+#[test]
+fn a_server_that_was_reset_in_recovery_copies_before_it_goes_on_with_a_partner_that_is_ready() {
+    for (reset, expected) in [(true, "syncing"), (false, "load-balancing")] {
+        let mut server = Server::reach("load-balancing", "alpha", "communication-recovery", json!({}));
+        server.interrupt();
+        if reset {
+            assert_eq!(server.result("ha-reset", None), 0);
+        } else {
+            server.unacked(11);
+        }
+        server.silence();
+        assert_eq!(server.state(), "partner-down");
+        server.partner("ready");
+        assert_eq!(server.state(), expected);
+        if reset {
+            server.finish_sync(true);
+            server.partner("ready");
+            assert_eq!(server.state(), "load-balancing");
+        }
+    }
+}
+
 #[test]
 fn failed_flush_owes_a_synchronisation_even_after_another_silence() {
     let mut server = Server::reach("load-balancing", "alpha", "communication-recovery", json!({}));

@@ -86,6 +86,8 @@ impl Relationship {
             // Nothing was measured since the pair ended: what ended it then must not end it again unseen.
             self.communication.forget_measurements();
         }
+        // A partner whose backlog has overflown does this. It may be seen to be ready before it was ever heard, if it is quick.
+        self.was_reset |= matches!(self.state, State::CommunicationRecovery | State::LoadBalancing);
         self.transition(State::Waiting);
         self.run_once(now, Trigger::Ordinary);
         Answer::success("HA state machine reset.")
@@ -263,6 +265,7 @@ impl Relationship {
             self.actions.push_back(Action::LocalService(false));
             self.hasten_heartbeat(now);
         }
+        self.undelivered = false;
         // A partner that names no origin disabled us as `ha-partner`.
         let origin = origin.unwrap_or_else(|| self.config.remote_origin());
         self.actions.push_back(Action::ReleaseOrigin(origin));

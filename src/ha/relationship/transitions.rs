@@ -52,9 +52,14 @@ impl Relationship {
         }
         self.log(Message::StateTransition { from: old, to: next, partner: self.communication.partner_state });
         if old == State::CommunicationRecovery {
+            self.undelivered |= !self.backlog.is_empty() || self.backlog.was_overflown() || self.resync_owed;
             self.backlog.clear();
             self.resync_owed = false;
             self.flush = None;
+        }
+        if next == self.config.mode.normal_state() {
+            self.undelivered = false;
+            self.was_reset = false;
         }
         self.reset = None;
         self.communication.forget_news();
@@ -303,7 +308,10 @@ impl Relationship {
                 self.send_reset();
                 None
             }
-            (PartnerDown, Ready) => Some(if self.communication.has_new_unsent() { Waiting } else { normal }),
+            (PartnerDown, Ready) => {
+                let lacks = self.was_reset || self.communication.has_new_unsent();
+                Some(if lacks { Waiting } else { normal })
+            }
             _ => None,
         }
     }

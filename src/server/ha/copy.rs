@@ -238,10 +238,10 @@ impl Copy {
                     Want::Finished(result) => {
                         self.give = None;
                         moved = true;
-                        if let Ok((taken, refused)) = result {
+                        if let Ok(Some((taken, refused))) = result {
                             wishes.push(Wish::Gave(taken, refused));
                         }
-                        self.sync.given(result.map(|(taken, _)| taken));
+                        self.sync.given(result.map(|gave| gave.map_or(0, |(taken, _)| taken)));
                     }
                 }
             }

@@ -39,8 +39,8 @@ pub(super) enum Want {
     Nothing,
     /// Send this to the source.
     Send(Vec<u8>),
-    /// It is over: so many leases were taken, so many refused; or why it failed.
-    Finished(Result<(u64, u64), String>),
+    /// It is over: so many leases were taken, so many refused; nothing when the source does not know how; or why it failed.
+    Finished(Result<Option<(u64, u64)>, String>),
 }
 
 /// Leases on their way to the source.
@@ -55,7 +55,7 @@ pub(super) struct Give {
     retries: u32,
     taken: u64,
     refused: u64,
-    outcome: Option<Result<(u64, u64), String>>,
+    outcome: Option<Result<Option<(u64, u64)>, String>>,
 }
 
 impl Give {
@@ -74,7 +74,7 @@ impl Give {
         }
     }
 
-    fn end(&mut self, outcome: Result<(u64, u64), String>) {
+    fn end(&mut self, outcome: Result<Option<(u64, u64)>, String>) {
         self.wait = Wait::Nothing;
         self.outcome = Some(outcome);
     }
@@ -124,7 +124,7 @@ impl Give {
             Err(error) => self.end(Err(error.to_string())),
             // An older one of ours: it is as with a Kea.
             Ok(answer) if answer.result == i64::from(RESULT_UNSUPPORTED) => {
-                self.end(Ok((self.taken, self.refused)));
+                self.end(Ok(None));
             }
             Ok(_) => {
                 self.retries = 0;
@@ -150,7 +150,7 @@ impl Give {
                     self.wait = Wait::Shard(first | *number);
                 }
             } else {
-                self.end(Ok((self.taken, self.refused)));
+                self.end(Ok(Some((self.taken, self.refused))));
             }
         }
         self.outcome.take().map_or(Want::Nothing, Want::Finished)

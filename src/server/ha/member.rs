@@ -410,8 +410,13 @@ impl Member {
                     self.note_partners();
                 }
                 Wish::Commands(names) => self.learn_commands(source, names),
-                Wish::Gave(0, 0) => {}
                 Wish::Gave(taken, refused) => {
+                    if refused == 0 {
+                        self.event(relationships, now, Event::Gave);
+                    }
+                    if (taken, refused) == (0, 0) {
+                        continue;
+                    }
                     let name = &self.config.peers[source].name;
                     let severity = if refused > 0 { Severity::Warn } else { Severity::Info };
                     log!(
