@@ -44,6 +44,14 @@ fn what_a_server_gave_alone_is_known_to_both_when_it_is_back_after_a_restart() {
             .map(|sent| sent.arguments()["leases"].as_array().map_or(0, Vec::len))
             .sum();
         assert_eq!(leases, 7, "each was sent once");
+        // Statistics are those of the leases that are there, however they came.
+        for server in 0..2 {
+            let call = two.hands[server].command(&json!({ "command": "statistic-get", "service": ["dhcp4"],
+                "arguments": { "name": "subnet[1].assigned-addresses" } }));
+            (0..20).for_each(|_| two.turn());
+            let answer = two.hands[server].take_answer(call).expect("an answer");
+            assert_eq!(answer["arguments"]["subnet[1].assigned-addresses"][0][0], 7, "{answer}");
+        }
         // Nor is any of them given away by the partner alone.
         two.kill(0);
         two.run_to(["dead", "partner-down"]);

@@ -181,3 +181,35 @@ fn a_backup_copies_from_a_primary_that_goes_on_serving() {
     drop(load);
     assert_equal(&lab);
 }
+
+#[test]
+fn heartbeats_are_answered_while_a_page_of_all_leases_is_made_and_applied() {
+    let Some(mut lab) = full("s-page", 100_000) else { return };
+    lab.start(0);
+    lab.await_state(0, "partner-down");
+    lab.start(1);
+    until("the other one", || lab.state(1));
+    // At both: one makes a page of all leases, the other puts it away.
+    let (mut longest, mut asked) = (Duration::ZERO, 0);
+    until("the normal state", || {
+        let states = [0, 1].map(|server| {
+            let start = now();
+            let state = lab.state(server).expect("an answer");
+            longest = longest.max(now().duration_since(start));
+            asked += 1;
+            state
+        });
+        (states == ["hot-standby", "hot-standby"]).then_some(())
+    });
+    assert!(lab.log(1).contains("50000 lease(s) stored"), "one page brought all");
+    say(&format!("{asked} heartbeats while a page of {OLD} leases travelled; the longest took {longest:?}"));
+    // Such a page takes longer than this altogether; a partner takes a server for dead after twice as long, at the shortest.
+    assert!(longest < Duration::from_millis(500), "an answer took {longest:?}");
+    assert_equal_old(&lab);
+}
+
+/// As [`assert_equal`], when no client has come.
+fn assert_equal_old(lab: &Lab) {
+    let [one, two] = [leases(lab, 0), leases(lab, 1)];
+    assert!(one == two && one.len() == OLD as usize, "{} and {} leases", one.len(), two.len());
+}

@@ -3,6 +3,7 @@
 //!
 //! `APLOMADO_ZERO_ALLOC_PACKETS` sets the number of packets (a million).
 
+mod hand;
 #[path = "../benches/rig/mod.rs"]
 mod rig;
 
@@ -296,4 +297,54 @@ fn shard_neither_allocates_nor_frees_for_packets() {
     }
     assert!(report.len() > 15, "many reasons to drop a packet came up: {report:?}");
     assert!(changes > packets / 20, "leases changed: {changes}");
+}
+
+/// Queries of many clients at a whole server of a pair; how many it answered. Nothing is allocated by its shard meanwhile.
+fn flood(hand: &mut hand::Hand, played: &mut hand::Played, random: &mut Random, turns: usize) -> usize {
+    let state = hand.state();
+    let before = hand.replies.len();
+    for turn in 0..turns {
+        for _ in 0..BATCH / 2 {
+            let client = random.below(60_000);
+            let [_, a, b, c] = client.to_be_bytes();
+            let secs = random.below(40);
+            hand.query(&format!("discover mac=02:00:00:{a:02x}:{b:02x}:{c:02x} secs={secs}"));
+        }
+        let server = hand.server();
+        let (now, wall_ns) = (server.desk.clock.now(), server.desk.clock.wall_us() * 1000);
+        // The first turns see what has changed since the last ones.
+        ARMED.set(turn >= 4);
+        server.work.shards[0].turn(now, wall_ns);
+        ARMED.set(false);
+        assert_eq!(COUNTS.get(), (0, 0), "allocations and frees in turn {turn} in {state}");
+        hand.turn(&mut |sent| played.hear(sent));
+    }
+    hand.replies.len() - before
+}
+
+#[test]
+fn shard_of_a_pair_neither_allocates_nor_frees_for_its_partners_clients() {
+    use serde_json::{Value, json};
+    let (mut hand, mut played) = hand::normal("load-balancing", &json!({ "max-unacked-clients": 100 }), 1);
+    let mut random = Random(0x2026_1126);
+    // Half of them are the partner's.
+    let queries = 200 * BATCH / 2;
+    let answered = flood(&mut hand, &mut played, &mut random, 200);
+    assert!(answered > queries / 4 && answered < queries * 3 / 4, "{answered} of {queries}");
+    // The partner's are looked at, more of them than are remembered, while it is silent.
+    played.state = None;
+    hand.run_to("communication-recovery", &mut |sent| played.hear(sent));
+    hand.pass(6000);
+    hand.turn(&mut |sent| played.hear(sent));
+    assert!(flood(&mut hand, &mut played, &mut random, 400) > 0, "its own are served");
+    let remote = hand.servers()["remote"].clone();
+    let unacked = remote["unacked-clients"].as_u64().expect("a count");
+    let analyzed = remote["analyzed-packets"].as_u64().expect("a count");
+    assert!(unacked > 100 && analyzed > 1000, "{remote}");
+    // All are served by the one that is left; and none while the service is off.
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    assert_eq!(flood(&mut hand, &mut played, &mut random, 200), queries);
+    hand.ask("dhcp-disable", &Value::Null, &mut |sent| played.hear(sent));
+    hand.replies.clear();
+    assert_eq!(flood(&mut hand, &mut played, &mut random, 100), 0);
 }
