@@ -28,6 +28,7 @@ use aplomado::lease::{Lease4, LeaseState};
 use aplomado::net::{BATCH_MAX, Doorbell, Port, PortSet};
 use aplomado::server::sampler::SAMPLES_MAX;
 use aplomado::server::setup::{prepare_space, reclamation};
+use aplomado::server::shard_bell::ShardBell;
 use aplomado::server::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
@@ -173,8 +174,11 @@ impl Common {
             events: events_tx,
             wake_control: Box::new(|| {}),
             log_bell,
-            durable: Arc::clone(&durable),
-            acked: Vec::new(),
+            bell: Arc::new(ShardBell::new(
+                Arc::clone(&self.bells[usize::from(id.0)]),
+                Arc::clone(&durable),
+                Vec::new(),
+            )),
             pairs: Vec::new(),
             park_disk_max: 16_384,
             park_peers_max: 64,

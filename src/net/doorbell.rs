@@ -36,6 +36,13 @@ impl Doorbell {
         }
     }
 
+    /// Whether the shard sleeps or is about to, for a ringer that would not wake it for everything. Call it after a full fence that
+    /// follows the work.
+    #[must_use]
+    pub fn has_sleeper(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Announces sleep; after it the shard looks at its queues once more.
     pub(super) fn lie_down(&self) {
         self.asleep.store(true, Ordering::Relaxed);

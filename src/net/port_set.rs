@@ -181,6 +181,15 @@ impl<P: Port> PortSet<P> {
         slept.map(|_| ())
     }
 
+    /// Sleeps for `time` whatever comes. Nobody need ring meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn nap(&mut self, time: Duration) -> io::Result<()> {
+        self.poll.clear();
+        self.poll.wait(time)
+    }
+
     /// Sleeps until a frame arrives, the bell rings or `timeout` is over. `has_work` is asked once after the sleep was
     /// announced: whatever it looks at, its producers ring the bell after they have changed it.
     ///

@@ -68,6 +68,18 @@ impl Gate {
         self.of(Self::peer(peer)).0 != 0
     }
 
+    /// It as a number, for a cell that threads share.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What [`Self::bits`] was of.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub const fn is_open(self) -> bool {
@@ -203,6 +215,15 @@ impl<F> Park<F> {
         self.peers.release(marks, awaited, &mut leave);
     }
 
+    /// What the next reply to leave waits for, counting only what `awaited` names: the position of the first that waits for the disk alone,
+    /// position and gate of the first that waits for peers.
+    #[must_use]
+    pub fn first(&self, awaited: Gate) -> (Option<Lsn>, Option<(Lsn, Gate)>) {
+        let awaited = awaited.and(Gate::DISK);
+        let peers = self.peers.first().map(|entry| (entry.lsn, entry.gate.of(awaited)));
+        (self.disk.first().map(|entry| entry.lsn), peers)
+    }
+
     /// Takes out the replies that depend on `lsn` and wait for `peer`, which has refused it: they are dropped, and their leases
     /// marked ([`crate::lease::table::LeaseTable::mark_uncacheable`]).
     pub fn fail(&mut self, lsn: Lsn, peer: PeerId, dropped: impl FnMut(Parked<F>)) {
@@ -275,6 +296,11 @@ impl<F> Queue<F> {
         self.joined += usize::from(entry.is_joined());
         self.entries.push_back(entry);
         Ok(())
+    }
+
+    /// The first entry that has not been taken out.
+    fn first(&self) -> Option<&Entry<F>> {
+        self.entries.iter().find(|entry| entry.frame.is_some())
     }
 
     fn release(&mut self, marks: &Marks, awaited: Gate, leave: &mut impl FnMut(Parked<F>)) {

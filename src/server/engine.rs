@@ -17,6 +17,7 @@ use super::ha::links::{Links, Territory, UpdateTap};
 use super::ha::source::{Changed, ChangedTap};
 use super::pairs::HaPart;
 use super::sampler::SAMPLES_MAX;
+use super::shard_bell::ShardBell;
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
@@ -201,7 +202,7 @@ pub struct Work {
 pub struct LogWork {
     group: GroupCommit,
     status: Arc<LogStatus>,
-    bells: Vec<Arc<Doorbell>>,
+    bells: Vec<Arc<ShardBell>>,
     wake_control: Arc<dyn Fn() + Send + Sync>,
     sleeper: store::Sleeper,
 }
@@ -333,12 +334,20 @@ impl Engine {
         let (log_bell, sleeper) = store::doorbell();
         let log = Arc::new(LogStatus::default());
         let durables: Vec<Arc<Watermark>> = logs.iter().map(|(_, durable)| Arc::clone(durable)).collect();
+        let peers = || start.pairs.iter().flat_map(|links| &links.peers);
+        let shard_bells: Vec<Arc<ShardBell>> = (0..shard_count)
+            .map(|number| {
+                let acked = peers().map(|peer| (peer.id(), peer.mark(number))).collect();
+                let (bell, durable) = (Arc::clone(&bells[number]), Arc::clone(&durables[number]));
+                Arc::new(ShardBell::new(bell, durable, acked))
+            })
+            .collect();
         let files = live.as_ref().map(|_| {
             LeaseFiles::new(start.lease_file.as_deref().unwrap_or_else(|| std::path::Path::new("")))
         });
         let mut group = GroupCommit::new(live, logs, Vec::new(), start.sync);
         for (index, links) in (0..=u8::MAX).map(RelationshipIndex).zip(&start.pairs) {
-            links.set_bells(bells.clone());
+            links.set_bells(shard_bells.clone());
             let territory = (start.pairs.len() > 1).then(|| Territory::new(index, Arc::clone(&shared)));
             group.add_tap(Box::new(UpdateTap::new(Arc::clone(links), territory)));
         }
@@ -349,7 +358,7 @@ impl Engine {
         let log_work = LogWork {
             group,
             status: Arc::clone(&log),
-            bells: bells.clone(),
+            bells: shard_bells.clone(),
             wake_control: Arc::clone(&start.wake_control),
             sleeper,
         };
@@ -378,13 +387,7 @@ impl Engine {
                     Box::new(move || wake())
                 },
                 log_bell: log_bell.clone(),
-                durable: Arc::clone(&durables[number]),
-                acked: start
-                    .pairs
-                    .iter()
-                    .flat_map(|links| &links.peers)
-                    .map(|peer| (peer.id(), peer.mark(number)))
-                    .collect(),
+                bell: Arc::clone(&shard_bells[number]),
                 pairs: start
                     .pairs
                     .iter()
@@ -686,7 +689,7 @@ impl LogWork {
         status.syncs.store(counts.syncs, Ordering::Relaxed);
         if turn.change_count > 0 {
             for bell in &self.bells {
-                bell.ring();
+                bell.mark_moved();
             }
             // Commands wait for durability too, sometimes: a system call for every group would be too much.
             fence(Ordering::SeqCst);

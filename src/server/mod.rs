@@ -21,6 +21,7 @@ pub mod network;
 pub mod pairs;
 pub mod sampler;
 pub mod setup;
+pub mod shard_bell;
 pub mod shard_loop;
 
 use std::error::Error;

@@ -12,6 +12,7 @@
 mod batch;
 mod hand_over;
 mod orders;
+mod pace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,10 +23,12 @@ use crossbeam::channel::{Receiver, Sender};
 use self::batch::{Parsed, Stage};
 pub use self::hand_over::{Crossing, HAND_OVER_SLOTS, HandOver};
 pub use self::orders::{Event, ORDERS_MAX, Order};
+use self::pace::{NAP, Pace};
 use super::admission::{Admission, Glance};
 use super::ha::links::Refusal;
 use super::pairs::{HaPart, Pairs};
 use super::sampler::Sampler;
+use super::shard_bell::ShardBell;
 use crate::control::log::SampleQueue;
 use crate::exchange::allocators::Allocators;
 use crate::exchange::reclaim::{Cycles, Reclaims};
@@ -33,11 +36,11 @@ use crate::exchange::request::Job;
 use crate::exchange::serving::Serving;
 use crate::exchange::stats::INTERFACES_COUNTED;
 use crate::exchange::{Outcome, Shard};
-use crate::ids::{InterfaceId, Lsn, PeerId, ShardId};
+use crate::ids::{InterfaceId, Lsn, ShardId};
 use crate::lease::address::Owner;
 use crate::net::{BATCH_MAX, Frame, FrameSlab, Port, PortSet, PortStats, RxBatch, TxBatch, WINDOW_MAX};
 use crate::park::{Gate, Marks, Park};
-use crate::sync::{PlanCell, Watermark};
+use crate::sync::PlanCell;
 use crate::time::Now;
 use crate::wire::codes::MessageType;
 use crate::wire::dhcp4::Head;
@@ -86,10 +89,8 @@ pub struct ShardParts<P> {
     pub wake_control: Box<dyn Fn() + Send>,
     /// Wakes the log thread after changes.
     pub log_bell: crate::store::Doorbell,
-    /// What the log thread has made durable.
-    pub durable: Arc<Watermark>,
-    /// What each peer has answered, by number.
-    pub acked: Vec<(PeerId, Arc<Watermark>)>,
+    /// Its watermarks, and how those who move them wake it.
+    pub bell: Arc<ShardBell>,
     /// The pairs that this server is half of.
     pub pairs: Vec<HaPart>,
     /// Replies that may wait for the disk alone.
@@ -111,8 +112,7 @@ pub struct ShardLoop<P> {
     events: Sender<Event<P>>,
     wake_control: Box<dyn Fn() + Send>,
     log_bell: crate::store::Doorbell,
-    durable: Arc<Watermark>,
-    acked: Vec<(PeerId, Arc<Watermark>)>,
+    bell: Arc<ShardBell>,
     pairs: Pairs,
     rx: RxBatch,
     admission: Admission,
@@ -128,6 +128,7 @@ pub struct ShardLoop<P> {
     wanted: bool,
     /// Frames have come since the last sleep.
     heard: bool,
+    pace: Pace,
     logged: Lsn,
     sampler: Sampler,
     /// When the counters of the ports were last told, and those of ports that are gone.
@@ -166,8 +167,7 @@ impl<P: Port> ShardLoop<P> {
             events: parts.events,
             wake_control: parts.wake_control,
             log_bell: parts.log_bell,
-            durable: parts.durable,
-            acked: parts.acked,
+            bell: parts.bell,
             pairs: Pairs::new(parts.pairs),
             rx: RxBatch::new(),
             admission: Admission::new(),
@@ -182,6 +182,7 @@ impl<P: Port> ShardLoop<P> {
             job: None,
             wanted: false,
             heard: false,
+            pace: Pace::default(),
             logged: Lsn(0),
             sampler,
             ports_told_s: 0,
@@ -256,29 +257,33 @@ impl<P: Port> ShardLoop<P> {
         self.tell(Event::Port(port));
     }
 
-    /// Sleeps until something arrives, somebody rings, or `timeout` is over. A standby that has just heard its partner's clients lets
-    /// more of them come before it looks: else every frame would wake it to be dropped.
+    /// Sleeps until something arrives, somebody rings, or `timeout` is over. Where frames come fast, it naps and finds several of them. A
+    /// standby that has just heard its partner's clients lets more of them come before it looks: else every frame would wake it to be
+    /// dropped.
     ///
     /// # Errors
     /// When the kernel cannot poll.
     pub fn sleep(&mut self, timeout: Duration) -> std::io::Result<()> {
-        let (durable, marks, orders) = (&self.durable, &self.marks, &self.orders);
+        let heard = std::mem::take(&mut self.heard);
+        let serves_nobody = self.pairs.serve_nobody();
+        if self.pace.is_fast() && !serves_nobody {
+            return self.ports.nap(timeout.min(NAP));
+        }
+        let (disk, peers) = self.park.first(self.pairs.gate());
+        let retiring = self.shard.leases.retiring.first();
+        self.bell.sleep_for(disk.into_iter().chain(retiring).min(), peers);
+        let (bell, orders) = (&self.bell, &self.orders);
         let inbox = &self.crossing.inboxes[usize::from(self.id.0)];
         let (shared, generation) = (&self.shared, self.generation);
-        let (acked, pairs) = (&self.acked, &self.pairs);
-        let parked =
-            self.park.disk_count() + self.park.peers_count() > 0 || !self.shard.leases.retiring.is_empty();
-        let heard = std::mem::take(&mut self.heard);
+        let pairs = &self.pairs;
         let has_work = || {
             !orders.is_empty()
                 || !inbox.is_empty()
                 || shared.serving.generation() != generation
                 || pairs.has_news()
-                || (parked
-                    && (durable.read() != marks.disk()
-                        || acked.iter().any(|(peer, mark)| mark.read() != marks.peer(*peer))))
+                || bell.is_due()
         };
-        if heard && pairs.serve_nobody() {
+        if heard && serves_nobody {
             self.ports.rest(timeout.min(STANDBY_REST), has_work)
         } else {
             self.ports.wait(timeout, has_work)
@@ -364,13 +369,14 @@ impl<P: Port> ShardLoop<P> {
 
     /// Reads the watermarks, releases what they cover, opens addresses.
     fn settle(&mut self) -> bool {
-        let durable = self.durable.read();
-        let mut moved = durable != self.marks.disk();
+        let durable = self.bell.durable();
+        // Addresses open a few in a turn, and so perhaps not all that could when the mark moved.
+        let opening = self.shard.leases.retiring.first();
+        let mut moved = durable != self.marks.disk() || opening.is_some_and(|lsn| lsn <= durable);
         self.marks.set_disk(durable);
-        for (peer, mark) in &self.acked {
-            let lsn = mark.read();
-            moved |= lsn != self.marks.peer(*peer);
-            self.marks.set_peer(*peer, lsn);
+        for (peer, lsn) in self.bell.acked() {
+            moved |= lsn != self.marks.peer(peer);
+            self.marks.set_peer(peer, lsn);
         }
         // After the marks and before the release: what a peer refused must not leave.
         while let Some(refusal) = self.pairs.next_refusal() {

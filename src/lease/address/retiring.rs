@@ -50,6 +50,12 @@ impl Retiring {
         self.queue.is_empty()
     }
 
+    /// The position that the first of them waits for.
+    #[must_use]
+    pub fn first(&self) -> Option<Lsn> {
+        self.queue.front().map(|(lsn, _)| *lsn)
+    }
+
     /// Opens the address of `ticket` once `lsn` is durable: free after [`AddressSpace::begin_retire`], stealable after
     /// [`AddressSpace::begin_lend`]. Positions must not go back.
     ///

@@ -32,8 +32,8 @@ use crate::ha::view::{ScopeView, ScopeWord};
 use crate::ids::{Lsn, PeerId, SHARDS_MAX, ShardId, SubnetId};
 use crate::journal::{Change, ChangeOrigin, Tap};
 use crate::lease::Lease4;
-use crate::net::Doorbell;
 use crate::server::pairs::peer_id;
+use crate::server::shard_bell::ShardBell;
 use crate::server::shard_loop::Shared;
 use crate::sync::Watermark;
 
@@ -152,7 +152,7 @@ pub struct Links {
     unacked_max: u32,
     ack_delay_ms: u64,
     shards: Vec<ShardLink>,
-    bells: OnceLock<Vec<Arc<Doorbell>>>,
+    bells: OnceLock<Vec<Arc<ShardBell>>>,
     wake_control: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -216,7 +216,7 @@ impl Links {
     }
 
     /// How shards are woken; told once, when there are shards.
-    pub fn set_bells(&self, bells: Vec<Arc<Doorbell>>) {
+    pub fn set_bells(&self, bells: Vec<Arc<ShardBell>>) {
         // The first ones stay: there is one engine per process.
         let _ = self.bells.set(bells);
     }
@@ -276,10 +276,12 @@ impl Links {
 
     /// A peer has answered changes: `refused` says which of them it did not take.
     pub fn answered(&self, peer: &PeerLink, updates: &[Update], refused: impl Fn(usize) -> bool) {
+        let mut has_refused = [false; SHARDS_MAX];
         for (index, update) in updates.iter().enumerate() {
             if update.lsn == Lsn(0) || !refused(index) {
                 continue;
             }
+            has_refused[usize::from(update.shard.0)] = true;
             let shard = usize::from(update.shard.0);
             let address = update.lease.view().address;
             let refusal = Refusal { lsn: update.lsn, peer: peer.id(), address };
@@ -299,7 +301,11 @@ impl Links {
             of_shard.for_each(|update| progress.answer(update.lsn));
             mark.publish(progress.mark());
             drop(progress);
-            self.ring(usize::from(shard));
+            if has_refused[usize::from(shard)] {
+                self.ring(usize::from(shard));
+            } else if let Some(bell) = self.bells.get().and_then(|bells| bells.get(usize::from(shard))) {
+                bell.mark_moved();
+            }
         }
     }
 

@@ -42,6 +42,7 @@ impl<P: Port> ShardLoop<P> {
     /// Receives one batch and does everything for it.
     pub(super) fn receive(&mut self, now: Now, wall_ns: u64) -> bool {
         let mut count = self.ports.recv(&mut self.rx);
+        self.pace.heard(now.mono, count);
         if count == 0 {
             return false;
         }

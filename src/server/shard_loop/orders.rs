@@ -105,8 +105,8 @@ impl<P: Port> ShardLoop<P> {
 
     /// The position up to which every peer that replies wait for has answered.
     fn answered(&self) -> Lsn {
-        let awaited = self.acked.iter().filter(|(peer, _)| self.pairs.gate().awaits(*peer));
-        awaited.map(|(_, mark)| mark.read()).min().unwrap_or(Lsn(u64::MAX))
+        let awaited = self.bell.acked().filter(|(peer, _)| self.pairs.gate().awaits(*peer));
+        awaited.map(|(_, lsn)| lsn).min().unwrap_or(Lsn(u64::MAX))
     }
 
     fn work(&mut self, now: Now, number: u64, job: Job) {
