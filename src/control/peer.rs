@@ -7,6 +7,8 @@
 //! Bounds: every step (connect, send, receive) ends after the time that the caller gives; an answer is at most
 //! [`ANSWER_BYTES_MAX`] octets.
 
+mod transport;
+
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +19,10 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
-    TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+use self::transport::PeerTcp;
 
 /// Longest answer that is read: a page of 100,000 leases with long contexts.
 pub const ANSWER_BYTES_MAX: u64 = 512 << 20;
@@ -59,13 +62,12 @@ impl PeerConnection {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            .no_delay(true)
             .user_agent("aplomado")
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .max_idle_age(IDLE_MAX)
             .build();
-        let connector = ().chain(TcpConnector::default()).chain(PeerTls(target.tls.clone()));
+        let connector = ().chain(PeerTcp).chain(PeerTls(target.tls.clone()));
         let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
         let authorization = target.credentials.as_ref().map(|(user, password)| {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
