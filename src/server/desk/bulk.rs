@@ -1,0 +1,72 @@
+//! A partner's bulk command: each change checked against the subnets.
+
+use super::Desk;
+use crate::config::plan::Plan;
+use crate::control::backend::{Completion, Ticket};
+use crate::ha::backlog::Operation;
+use crate::ha::command::bulk::{BulkFailure, read_bulk};
+use crate::ha::command::lease::{BadLease, Update4};
+use crate::ha::partner::SYNC_LEASES_COMMAND;
+use crate::ids::SubnetId;
+use crate::lease::request::PutMode;
+use crate::server::ha;
+use crate::server::ha::bulk::Item;
+
+impl Desk {
+    /// Begins a bulk command of the partner.
+    pub(super) fn apply_bulk(&mut self, ticket: Ticket, command: &crate::control::command::Command) {
+        let (serving, wall_s) = (self.engine.serving(), self.clock.now().wall_s);
+        let mut items: Vec<Item> = Vec::new();
+        let read = read_bulk(&command.text, |item| {
+            items.push(bulk_item(&serving.plan, wall_s, items.len(), item));
+        });
+        let sender = match read {
+            Ok(sender) => sender,
+            Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
+        };
+        if let Some(ha) = &mut self.ha {
+            for (_, lease) in items.iter().flatten() {
+                ha.touch(lease.view().address);
+            }
+        }
+        // What a peer brings that copies our leases it may have given at any time: the newer lease stays, and of two of one second ours.
+        let is_copying = command.name == SYNC_LEASES_COMMAND;
+        if is_copying {
+            self.source.listed(self.clock.now());
+        }
+        let mode = if is_copying { PutMode::Newer } else { PutMode::Upsert };
+        let partner_wins =
+            !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
+        self.bulk.begin(ticket, items, &self.engine, mode, partner_wins);
+    }
+}
+
+/// One change of a bulk command, checked against the subnets.
+fn bulk_item(
+    plan: &Plan,
+    wall_s: u64,
+    index: usize,
+    item: Result<(Operation, Update4<'_>), BadLease>,
+) -> Item {
+    let refuse = |result, text: String| Err(BulkFailure { index, result, text });
+    let (operation, update) = match item {
+        Ok(item) => item,
+        Err(bad) => return refuse(1, format!("lease {}: expected {}", bad.field, bad.expected)),
+    };
+    let (address, id) = (update.lease.address, update.lease.subnet_id);
+    if operation == Operation::Delete {
+        return Ok((operation, update.complete(0, id, 0).to_owned()));
+    }
+    let subnet = match id {
+        SubnetId(0) => plan.lookup.by_address(address, |_| true),
+        id => plan.subnet_by_id(id),
+    };
+    let subnet = subnet.map(|index| plan.subnet(index));
+    match subnet.filter(|subnet| subnet.contains(address)) {
+        Some(subnet) => {
+            let lease = update.complete(wall_s, subnet.id, subnet.lifetimes.default_s);
+            Ok((operation, lease.to_owned()))
+        }
+        None => refuse(4, format!("no subnet {} holds the address {address}", id.0)),
+    }
+}
