@@ -264,7 +264,7 @@ impl Run<'_> {
     }
 
     fn round(&mut self) {
-        use Kind::{Aplomado, Dhcpd, Dnsmasq, Kea, KeaThreads, Reflector};
+        use Kind::{Answerer, Aplomado, Dhcpd, Dnsmasq, Kea, KeaThreads, Reflector};
         let all = [Aplomado, Kea, KeaThreads, Dhcpd, Dnsmasq].map(Team::single);
         let pairs = [
             Team::pair(Aplomado, Aplomado, "hot-standby"),
@@ -281,6 +281,7 @@ impl Run<'_> {
             for team in &all {
                 self.highest(DORA, team, "dora", false);
             }
+            self.highest(DORA, &Team::single(Answerer), "dora", false);
         }
         if self.wants(Part::Renew) {
             // The others send renewals' answers to the client's address, which nobody in the laboratory has.

@@ -17,6 +17,9 @@ pub(crate) enum Kind {
     Aplomado,
     /// Swaps addresses: no DHCP at all.
     Reflector,
+    /// The reflector that answers DISCOVER and REQUEST, without state, rules or a disk: what machine, kernel and generator carry of
+    /// four-way exchanges at all.
+    Answerer,
     /// Kea without threads, which is its fastest with leases on disk.
     Kea,
     /// Kea with two threads and its default queue, which is its fastest for renewals.
@@ -30,6 +33,7 @@ impl Kind {
         match self {
             Self::Aplomado => "aplomado",
             Self::Reflector => "reflector",
+            Self::Answerer => "reflector that answers",
             Self::Kea => "kea",
             Self::KeaThreads => "kea, 2 threads",
             Self::Dhcpd => "dhcpd",
@@ -41,7 +45,7 @@ impl Kind {
     pub(crate) fn program(self) -> Result<String, String> {
         let own = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
         let found = match self {
-            Self::Reflector => Some(own),
+            Self::Reflector | Self::Answerer => Some(own),
             Self::Aplomado => std::env::var_os("APLOMADO").map_or_else(
                 || own.parent().map(|folder| folder.join("aplomado")).filter(|path| path.is_file()),
                 |path| Some(path.into()),
@@ -69,6 +73,7 @@ impl Kind {
             (Self::Aplomado, false) => 60_000.0,
             (Self::Aplomado, true) => 30_000.0,
             (Self::Reflector, _) => 200_000.0,
+            (Self::Answerer, _) => 90_000.0,
             (Self::Kea | Self::KeaThreads, false) => 7_500.0,
             (Self::Kea | Self::KeaThreads, true) => 2_400.0,
             (Self::Dhcpd, _) => 600.0,
@@ -136,6 +141,10 @@ impl Team {
         let configuration = path("conf");
         match kind {
             Kind::Reflector => words.extend(["reflect", "-i", "eth0", "-d", "3600"].map(str::to_owned)),
+            // Threads, rings and bytes as the server has them.
+            Kind::Answerer => words.extend(
+                ["reflect", "-i", "eth0", "-d", "3600", "--answer", "--shards", "2"].map(str::to_owned),
+            ),
             Kind::Aplomado => words.extend(["run".to_owned(), "-c".to_owned(), configuration.clone()]),
             Kind::Kea | Kind::KeaThreads => words.extend(["-c".to_owned(), configuration.clone()]),
             Kind::Dhcpd => {
@@ -148,7 +157,7 @@ impl Team {
             Kind::Dnsmasq => words.extend(["-k".to_owned(), "-C".to_owned(), configuration.clone()]),
         }
         let text = match kind {
-            Kind::Reflector => String::new(),
+            Kind::Reflector | Kind::Answerer => String::new(),
             Kind::Dhcpd => format!(
                 "authoritative;\nping-check false;\ndefault-lease-time 4000;\nmax-lease-time 4000;\n\
                  subnet 10.0.0.0 netmask 255.0.0.0 {{ range {} {}; }}\n",
@@ -204,7 +213,7 @@ impl Team {
             kind if kind.takes_kea_configuration() => {
                 command(lab, number, "version-get", &Value::Null).is_some()
             }
-            Kind::Reflector => running.last_words().contains("reflecting"),
+            Kind::Reflector | Kind::Answerer => running.last_words().contains("reflecting"),
             // Both say so, in their own words, or fail the first probe.
             _ => holds_port_67(running.id()),
         }
@@ -242,6 +251,8 @@ impl Team {
             dhcp4["client-classes"] = (0..self.classes).map(class).collect();
         }
         if self.is_pair() {
+            // The default of 256 is some three milliseconds of what our pair carries; no pair of Kea's comes near it.
+            dhcp4["parked-packet-limit"] = json!(8192);
             let second = if self.mode == "hot-standby" { "standby" } else { "secondary" };
             let relationship = json!({
                 "this-server-name": (["one", "two"][number]), "mode": self.mode,

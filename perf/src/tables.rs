@@ -88,7 +88,7 @@ fn targets(results: &Results, out: &mut String) {
     let least = |one: Option<f64>, other: Option<f64>| Some(one?.min(other?));
     let packet_ns = |server: &str| cpu(OFFER, server).map(|us| us * 1000.0);
     let extra = packet_ns("aplomado").zip(packet_ns("reflector")).map(|(ours, bare)| ours - bare);
-    let rows: [(&str, &str, Option<f64>, bool); 11] = [
+    let rows: [(&str, &str, Option<f64>, bool); 12] = [
         (
             "OFFER only, packets/s against the reflector",
             "0.85",
@@ -97,6 +97,12 @@ fn targets(results: &Results, out: &mut String) {
         ),
         ("or server CPU per packet above the reflector's, ns", "400", extra, false),
         ("DORA, durable, against Kea", "12", ratio(rate(DORA, "aplomado"), best_kea(DORA)), true),
+        (
+            "the same against what answers without state, rules or disk (no target)",
+            "0",
+            ratio(rate(DORA, "aplomado"), rate(DORA, "reflector that answers")),
+            true,
+        ),
         ("renewals against Kea (no target)", "0", ratio(rate(RENEW, "aplomado"), best_kea(RENEW)), true),
         (
             "p99 at half of Kea's rate, against Kea's",
