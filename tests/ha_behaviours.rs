@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use hand::{Hand, Played, Reply, START_S, Sent, client_mac, normal, ok, result, setting};
+use aplomado::wire::drop::DropReason;
+use hand::{Hand, Played, Reply, START_S, Sent, client_mac, normal, normal_of, ok, result, setting};
 use serde_json::{Value, json};
 
 const SHARDS: [usize; 2] = [1, 2];
@@ -470,4 +471,41 @@ fn a_change_of_a_backlog_that_was_given_up_is_not_sent_late() {
     hand.answered(place, ok(json!(["ha-heartbeat", "ha-sync-complete-notify"])));
     turns(&mut hand, &mut played, 40);
     assert_eq!(updates(&hand, from, 1).len(), 1, "{:?}", updates(&hand, from, 1));
+}
+
+#[test]
+fn no_more_replies_wait_for_the_partner_than_may_and_who_finds_no_room_is_served_when_it_asks_again() {
+    // The limit is the server's, shared out to its shards.
+    for (shards, limit, waiting) in [(1, 3, 3..=3), (2, 4, 2..=4), (1, 0, 12..=12)] {
+        let mut setting = setting("one", "hot-standby", &json!({}), shards);
+        let mut text: Value = serde_json::from_str(&setting.text).expect("JSON");
+        text["Dhcp4"]["parked-packet-limit"] = json!(limit);
+        setting.text = text.to_string();
+        let (mut hand, mut played) = normal_of(setting, "hot-standby");
+        let places: Rc<RefCell<Vec<usize>>> = Rc::default();
+        let seen = Rc::clone(&places);
+        played.updates = Box::new(move |sent| {
+            seen.borrow_mut().push(sent.place);
+            Reply::Later
+        });
+        let queries: Vec<u32> = (1..=12).map(|client| request(&mut hand, &mut played, client)).collect();
+        turns(&mut hand, &mut played, 20);
+        assert!(waiting.contains(&hand.parked()), "{} replies wait", hand.parked());
+        assert!(queries.iter().all(|&xid| hand.take_reply(xid).is_none()));
+        let full = DropReason::ParkFull;
+        let dropped: u64 =
+            hand.server().desk.engine.shards.iter().map(|shard| shard.counters.drop_count(full)).sum();
+        assert_eq!(dropped, 12 - hand.parked() as u64);
+        // The partner answers at last, and from now on at once.
+        played.updates = Box::new(|_| ok(Value::Null));
+        let parked = hand.parked();
+        for place in places.borrow_mut().drain(..) {
+            hand.answered(place, ok(Value::Null));
+        }
+        turns(&mut hand, &mut played, 40);
+        assert_eq!(queries.iter().filter(|&&xid| hand.take_reply(xid).is_some()).count(), parked);
+        for client in 1..=12 {
+            assert!(hand.serve(client, &mut |sent| played.hear(sent)).is_some(), "client {client}");
+        }
+    }
 }

@@ -119,7 +119,12 @@ impl Played {
 
 /// A primary in its normal state, and its partner.
 pub(crate) fn normal(mode: &'static str, relationship: &Value, shard_count: usize) -> (Hand, Played) {
-    let mut hand = Hand::start(setting("one", mode, relationship, shard_count));
+    normal_of(setting("one", mode, relationship, shard_count), mode)
+}
+
+/// As [`normal`], of this setting.
+pub(crate) fn normal_of(setting: Setting, mode: &'static str) -> (Hand, Played) {
+    let mut hand = Hand::start(setting);
     let mut played = Played::new();
     if mode == "passive-backup" {
         hand.run_to(mode, &mut |sent| played.hear(sent));

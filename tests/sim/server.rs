@@ -127,7 +127,7 @@ impl Server {
             seed: setting.seed,
             wake_control: wake,
             pairs: vec![Arc::clone(&links)],
-            parked_max: 0,
+            parked_max: tree.parked_packet_limit,
             upgrade_contexts: false,
             room: Room { log_slots: 1024, parked_for_disk: 128, parked_for_peers: 128, blocks: 1024 },
             disk: Arc::new(disk.clone()),
