@@ -83,6 +83,8 @@ fn sample(arguments: &Arguments, perf: &std::path::Path, data: &std::path::Path)
         return Err("perf saw nothing run: is the process idle?".to_owned());
     }
     let mut options = inferno::flamegraph::Options::default();
+    // In percent: what is narrower cannot be seen, and makes the file several times as large.
+    options.min_width = 0.2;
     options.title = arguments.pid.map_or_else(|| arguments.command.join(" "), |pid| format!("process {pid}"));
     let file = std::fs::File::create(&arguments.out)
         .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
