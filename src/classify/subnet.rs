@@ -64,7 +64,7 @@ pub fn select(plan: &Plan, origin: &Origin, classes: &[ClassId]) -> Option<Subne
     if let Some(address) = unicast(origin.ciaddr).or_else(|| unicast(origin.source)) {
         return with_address(address);
     }
-    plan.lookup.by_interface(origin.interface).find(|&index| allowed(index)).or_else(|| {
+    plan.lookup.first_on(origin.interface, allowed).or_else(|| {
         let interface = plan.interfaces.get(usize::from(origin.interface.0))?;
         with_address(*interface.addresses.first()?)
     })

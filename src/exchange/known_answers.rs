@@ -3,8 +3,8 @@
 //! A key is everything that the choice depends on, compared octet by octet; the plan's number is part of it, so that a new plan
 //! finds nothing of the old one's. Answers whose options depend on more than a key holds have no key.
 //!
-//! With many subnets an answer lies far from the processor. Which one it will be is guessed when a batch comes in, from the relay and
-//! the message type of each query and what the last such query got, and loaded while other queries are looked at.
+//! With many subnets an answer lies far from the processor. Answers of one kind lie side by side by subnet, so that the answer of a
+//! query whose subnet is known can be loaded while other queries are looked at.
 //!
 //! Promises: the memory is there from the start, a place holds the answer that was written last, nothing is allocated or freed.
 
@@ -21,19 +21,61 @@ use crate::wire::template::{OptionTemplate, Varying};
 /// Places at least, and at most: each is some 600 octets.
 const PLACES_MIN: usize = 256;
 const PLACES_MAX: usize = 65_536;
-/// With fewer places all of them stay near.
-const GUESSED_MIN: usize = 1024;
+/// Places that an answer may be in.
+const WAYS_MAX: usize = 4;
 /// Longest parameter request list that a key holds.
 const REQUESTED_MAX: usize = 64;
 /// Most classes that a key holds.
 const CLASSES_MAX: usize = 12;
+/// Octets of both.
+const LISTS_BYTES: usize = REQUESTED_MAX + 2 * CLASSES_MAX;
 
 /// What the options of an answer depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerKey<'a> {
     scope: Scope,
+    subnet: SubnetIndex,
     classes: &'a [ClassId],
     requested: &'a [u8],
+}
+
+/// The classes and the parameter request list of an answer, packed: a usual one is in the line that the answer begins in.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Lists {
+    class_count: u8,
+    requested_len: u8,
+    octets: [u8; LISTS_BYTES],
+}
+
+impl Lists {
+    const NONE: Self = Self { class_count: 0, requested_len: 0, octets: [0; LISTS_BYTES] };
+
+    /// Those of a key, which are not too many.
+    fn of(key: &AnswerKey<'_>) -> Self {
+        let mut lists = Self::NONE;
+        let mut octets = lists.octets.iter_mut();
+        let of_classes = key.classes.iter().flat_map(|class| class.0.to_le_bytes());
+        octets
+            .by_ref()
+            .zip(of_classes.chain(key.requested.iter().copied()))
+            .for_each(|(to, from)| *to = from);
+        lists.class_count = u8::try_from(key.classes.len()).unwrap_or(u8::MAX);
+        lists.requested_len = u8::try_from(key.requested.len()).unwrap_or(u8::MAX);
+        lists
+    }
+
+    fn are(&self, key: &AnswerKey<'_>) -> bool {
+        if usize::from(self.class_count) != key.classes.len()
+            || usize::from(self.requested_len) != key.requested.len()
+        {
+            return false;
+        }
+        let Some((classes, rest)) = self.octets.split_at_checked(2 * key.classes.len()) else { return false };
+        let mut pairs = classes.as_chunks::<2>().0.iter().zip(key.classes);
+        pairs.all(|(octets, class)| u16::from_le_bytes(*octets) == class.0)
+            && rest.get(..key.requested.len()) == Some(key.requested)
+    }
 }
 
 /// The part of a key that has a fixed size: two words, as they are compared and hashed.
@@ -70,6 +112,7 @@ impl<'a> AnswerKey<'a> {
         classes: &'a [ClassId],
         varying: &Varying<'_>,
     ) -> Option<Self> {
+        let subnet = verdict.subnet?;
         let requested = query.parameter_request_list();
         let is_plain = verdict.lease.is_some()
             && requested.len() <= REQUESTED_MAX
@@ -78,26 +121,17 @@ impl<'a> AnswerKey<'a> {
                 .iter()
                 .any(|code| query.options.contains(*code))
             && varying.is_in_one_piece();
-        let scope = Scope::new(verdict.kind, verdict.subnet?, verdict.pool, verdict.host, varying.presence());
-        is_plain.then_some(Self { scope, classes, requested })
+        let scope = Scope::new(verdict.kind, subnet, verdict.pool, verdict.host, varying.presence());
+        is_plain.then_some(Self { scope, subnet, classes, requested })
     }
 
-    /// Spreads keys over places. Clients choose some of it: what collides is only slower.
+    /// Spreads keys over rows. Clients choose some of it: what collides is only slower.
     fn hash(&self) -> u64 {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(ODD).rotate_left(29);
-        let mut hash = mix(mix(0, self.scope.place), self.scope.shape);
-        for class in self.classes {
-            hash = mix(hash, u64::from(class.0));
-        }
-        let (words, rest) = self.requested.as_chunks::<8>();
-        for word in words {
-            hash = mix(hash, u64::from_be_bytes(*word));
-        }
-        for octet in rest {
-            hash = mix(hash, u64::from(*octet));
-        }
-        hash ^ hash >> 32
+        let of_classes = self.classes.iter().map(|class| u64::from(class.0));
+        let of_requested = self.requested.iter().map(|code| u64::from(*code));
+        mix(of_classes.chain(of_requested).fold(mix(0, self.scope.shape), mix), 0) >> 32
     }
 }
 
@@ -108,37 +142,35 @@ pub(super) struct KnownAnswer {
     /// Number of the plan that it was written from; 0 for none.
     plan: u64,
     scope: Scope,
-    class_count: u8,
-    requested_len: u8,
     /// The server identifier that the configuration says.
     pub(super) server_id: Option<[u8; 4]>,
     /// `siaddr`, if there is one.
     pub(super) next_server: Option<Ipv4Addr>,
     /// Whether `sname` or `file` say something: then they are looked up again.
     pub(super) has_boot_names: bool,
-    classes: [ClassId; CLASSES_MAX],
-    requested: [u8; REQUESTED_MAX],
+    lists: Lists,
     /// The options.
     pub(super) options: OptionTemplate,
 }
+
+const _: () = assert!(
+    size_of::<KnownAnswer>() == 576 && std::mem::offset_of!(KnownAnswer, options) == 128,
+    "a usual answer is in three cache lines: the first, and those that the options begin in"
+);
 
 impl KnownAnswer {
     const NONE: Self = Self {
         plan: 0,
         scope: Scope { place: 0, shape: 0 },
-        class_count: 0,
-        requested_len: 0,
         server_id: None,
         next_server: None,
         has_boot_names: false,
-        classes: [ClassId(0); CLASSES_MAX],
-        requested: [0; REQUESTED_MAX],
+        lists: Lists::NONE,
         options: OptionTemplate::EMPTY,
     };
 
     fn prefetch(&self) {
         prefetch(self);
-        prefetch(&self.requested);
         prefetch(&self.options);
         if let Some(octet) = self.options.octet(64) {
             prefetch(octet);
@@ -146,27 +178,28 @@ impl KnownAnswer {
     }
 
     fn is(&self, plan: u64, key: &AnswerKey<'_>) -> bool {
-        self.plan == plan
-            && self.scope == key.scope
-            && self.classes[..usize::from(self.class_count)] == *key.classes
-            && self.requested[..usize::from(self.requested_len)] == *key.requested
+        self.plan == plan && self.scope == key.scope && self.lists.are(key)
     }
 }
 
-/// All answers that a shard remembers.
+/// All answers that a shard remembers: as many rows as fit, each with a place for every subnet (or for some of the same number
+/// modulo the length of a row, when there are very many).
 pub(super) struct KnownAnswers {
     plan: u64,
     places: Box<[KnownAnswer]>,
-    /// By relay and message type, the place of the last answer; empty where guessing is not worth it.
-    guesses: Box<[u32]>,
+    /// Length of a row, and how many there are: powers of two.
+    row: usize,
+    rows: usize,
+    /// By message type of the query, the row that its last answer was in.
+    last: [usize; KINDS],
 }
 
-/// Where the guess of a query stands.
-fn guess_of(query: &Query<'_>, guesses: &[u32]) -> usize {
-    let kind = query.message_type.map_or(0, |kind| u64::from(kind.number()));
-    let from = u64::from(query.packet.giaddr().to_bits()) << 16 | u64::from(query.interface.0) << 4;
-    let mixed = (from ^ kind).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mixed >> 32).unwrap_or_default() & guesses.len().wrapping_sub(1)
+/// Message types whose answers are told apart; of those above, the last counts for all.
+const KINDS: usize = 4;
+
+/// Where the last row of a query like this is noted.
+fn kind_of(query: &Query<'_>) -> usize {
+    query.message_type.map_or(0, |kind| usize::from(kind.number())) % KINDS
 }
 
 impl std::fmt::Debug for KnownAnswers {
@@ -178,12 +211,14 @@ impl std::fmt::Debug for KnownAnswers {
 impl KnownAnswers {
     /// Room for a plan of `subnet_count` subnets. Allocates.
     pub(super) fn new(subnet_count: usize) -> Self {
-        let count = subnet_count.saturating_mul(4).next_power_of_two().clamp(PLACES_MIN, PLACES_MAX);
-        let guesses = if count < GUESSED_MIN { 0 } else { count };
+        let count = subnet_count.saturating_mul(WAYS_MAX).next_power_of_two().clamp(PLACES_MIN, PLACES_MAX);
+        let row = subnet_count.next_power_of_two().min(count / WAYS_MAX);
         Self {
             plan: 0,
             places: vec![KnownAnswer::NONE; count].into_boxed_slice(),
-            guesses: vec![0; guesses].into_boxed_slice(),
+            row,
+            rows: count / row,
+            last: [0; KINDS],
         }
     }
 
@@ -192,27 +227,36 @@ impl KnownAnswers {
         self.plan = plan;
     }
 
-    fn place(&self, key: &AnswerKey<'_>) -> usize {
-        usize::try_from(key.hash()).unwrap_or_default() & (self.places.len() - 1)
+    /// The place of a subnet in a row.
+    fn place(&self, row: usize, subnet: SubnetIndex) -> usize {
+        (row & (self.rows - 1)) * self.row + (subnet.0 as usize & (self.row - 1))
     }
 
-    /// Starts loading the answer that `query` most likely gets.
-    pub(super) fn prefetch(&self, query: &Query<'_>) {
-        if let Some(place) = self.guesses.get(guess_of(query, &self.guesses))
-            && let Some(known) = usize::try_from(*place).ok().and_then(|place| self.places.get(place))
-        {
+    /// The rows that a key may be in, the likeliest first.
+    fn rows_of(&self, key: &AnswerKey<'_>) -> impl Iterator<Item = usize> + use<> {
+        let first = usize::try_from(key.hash()).unwrap_or_default() & (self.rows - 1);
+        first..first + WAYS_MAX
+    }
+
+    /// Starts loading the answer that `query` most likely gets, if it is one of `subnet`.
+    pub(super) fn prefetch(&self, query: &Query<'_>, subnet: SubnetIndex) {
+        if let Some(known) = self.places.get(self.place(self.last[kind_of(query)], subnet)) {
             known.prefetch();
         }
     }
 
     /// The answer with this key.
     pub(super) fn find(&mut self, query: &Query<'_>, key: &AnswerKey<'_>) -> Option<&KnownAnswer> {
-        let place = self.place(key);
-        let guess = guess_of(query, &self.guesses);
-        if let Some(guess) = self.guesses.get_mut(guess) {
-            *guess = u32::try_from(place).unwrap_or_default();
+        // Mostly the one that a query like this got last, in whatever subnet: that needs no hash.
+        let kind = kind_of(query);
+        let is_in = |row: usize| {
+            self.places.get(self.place(row, key.subnet)).is_some_and(|known| known.is(self.plan, key))
+        };
+        let last = self.last[kind];
+        if !is_in(last) {
+            self.last[kind] = self.rows_of(key).find(|row| is_in(*row))?;
         }
-        self.places.get(place).filter(|known| known.is(self.plan, key))
+        self.places.get(self.place(self.last[kind], key.subnet))
     }
 
     /// Remembers an answer: its encoded `options` with what varies in them.
@@ -224,18 +268,14 @@ impl KnownAnswers {
         server_id: Option<[u8; 4]>,
         boot: &BootView<'_>,
     ) {
-        let (place, plan) = (self.place(key), self.plan);
+        let plan = self.plan;
+        // One that nobody uses, else the first: it is the one that is found soonest.
+        let places = || self.rows_of(key).map(|row| self.place(row, key.subnet));
+        let is_old = |place: &usize| self.places.get(*place).is_some_and(|known| known.plan != plan);
+        let Some(place) = places().find(is_old).or_else(|| places().next()) else { return };
         let Some(known) = self.places.get_mut(place) else { return };
         known.plan = 0;
-        let (Some(classes), Some(requested)) =
-            (known.classes.get_mut(..key.classes.len()), known.requested.get_mut(..key.requested.len()))
-        else {
-            return;
-        };
-        classes.copy_from_slice(key.classes);
-        requested.copy_from_slice(key.requested);
-        known.class_count = u8::try_from(key.classes.len()).unwrap_or_default();
-        known.requested_len = u8::try_from(key.requested.len()).unwrap_or_default();
+        known.lists = Lists::of(key);
         known.scope = key.scope;
         known.server_id = server_id;
         known.next_server = boot.next_server;

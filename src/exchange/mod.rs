@@ -9,15 +9,20 @@
 //! Bounds: the log ring and the list of addresses given up; when either is full a query changes nothing and is dropped
 //! with a reason.
 
+mod acknowledge;
 mod allocation;
 pub mod allocators;
 mod answer;
 mod classifier;
 mod client;
 pub mod context;
+mod discover;
+mod give_back;
 mod known_answers;
 pub mod leases;
 mod names;
+mod owner;
+mod prefetching;
 mod process;
 pub mod reclaim;
 pub mod request;

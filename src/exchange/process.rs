@@ -4,30 +4,28 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::allocation::{self, Grant, Place, Refusal};
+use super::allocation::Place;
 use super::allocators::Allocators;
 use super::answer::{self, Arrival, Desk, Times, Verdict};
 use super::classifier::Classifier;
 use super::client::{Asker, Client, identifiers};
+use super::context::CONTEXT_BYTES_MAX;
 use super::context::RELAY_BYTES_MAX;
-use super::context::{self, CONTEXT_BYTES_MAX};
 use super::known_answers::KnownAnswers;
-use super::leases::{Leases, LetGo, is_over};
-use super::names::{Names, name_lease};
+use super::leases::Leases;
+use super::names::Names;
 use super::reclaim::Reclaims;
 use super::scope::SubnetScope;
 use super::serving::Serving;
-use super::stats::{ShardCounters, add};
+use super::stats::ShardCounters;
 use crate::classify::subnet::{self, Origin};
 use crate::config::plan::classes::{BOOTP, DROP, REJECT};
 use crate::config::plan::flex_id::FlexIdBuffer;
-use crate::config::plan::hosts::IdentifierKind;
 use crate::config::plan::{ChosenOptions, FlexId, Identifiers, SubnetIndex};
 use crate::ids::{ClassId, LeaseRef, Lsn, ShardId};
-use crate::journal::ChangeOrigin;
+use crate::lease::LIFETIME_INFINITE_S;
 use crate::lease::address::Owner;
-use crate::lease::table::{KeyHash, prefetch};
-use crate::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
+use crate::lease::table::KeyHash;
 use crate::time::Now;
 use crate::wire::codes::{MessageType, option};
 use crate::wire::drop::DropReason;
@@ -99,14 +97,14 @@ pub struct Shard {
     /// Changes of leases that have just been lost to another client, or with their lease: no reply may leave for them.
     pub(super) displaced: Vec<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
-    desk: Desk,
-    names: Names,
+    pub(super) desk: Desk,
+    pub(super) names: Names,
     /// Where the context of a lease is put together.
-    context: Box<[u8; CONTEXT_BYTES_MAX]>,
+    pub(super) context: Box<[u8; CONTEXT_BYTES_MAX]>,
 }
 
 /// What a query is refused with on the way.
-type Step<T> = Result<T, DropReason>;
+pub(super) type Step<T> = Result<T, DropReason>;
 
 /// The subnet of a query that one of several relationships serves here; its classes come too late for the choice of the subnet.
 fn in_scope(
@@ -154,55 +152,6 @@ impl Shard {
     /// A change whose reply must be taken back; to be asked for until there is none, after every step of [`Self::serve`].
     pub fn take_displaced(&mut self) -> Option<(Lsn, LeaseRef)> {
         self.displaced.pop()
-    }
-
-    /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.
-    pub fn prefetch(&self, query: &Query<'_>) -> KeyHash {
-        let hash = self.key_hash(query);
-        self.leases.table.prefetch(hash);
-        hash
-    }
-
-    /// Starts loading what the plan has for this query, where that is more than stays near: the answer's options, the subnet.
-    /// Gives the subnet that it most likely starts in.
-    pub fn prefetch_plan(&self, serving: &Serving, query: &Query<'_>) -> Option<SubnetIndex> {
-        self.desk.known.prefetch(query);
-        let likely =
-            query.is_relayed().then(|| serving.plan.likely_subnet(query.packet.giaddr())).flatten()?;
-        prefetch(serving.plan.subnet(likely));
-        Some(likely)
-    }
-
-    /// Starts loading what `likely`, which should be there by now, leads to: its first pool and network, and where the reservations
-    /// of this client would be.
-    pub fn prefetch_subnet(serving: &Serving, query: &Query<'_>, likely: SubnetIndex) {
-        let plan = &serving.plan;
-        let subnet = plan.subnet(likely);
-        if !subnet.is_alone {
-            prefetch(plan.network(subnet.network));
-        }
-        if let Some(pool) = plan.pools_of(likely).first() {
-            prefetch(pool);
-        }
-        if subnet.has_hosts {
-            let hw_addr = query.hw_addr();
-            let of_hw =
-                plan.hosts.first_look(likely, subnet.filter, IdentifierKind::HwAddress, hw_addr.as_bytes());
-            let client_id = query.client_id();
-            let of_id = client_id
-                .and_then(|id| plan.hosts.first_look(likely, subnet.filter, IdentifierKind::ClientId, id));
-            for tag in [of_hw, of_id].into_iter().flatten() {
-                prefetch(tag);
-            }
-        }
-    }
-
-    /// The hash of the key that a client's lease is first looked for with: its identifier, else its hardware address.
-    fn key_hash(&self, query: &Query<'_>) -> KeyHash {
-        match query.client_id() {
-            Some(client_id) => self.leases.table.hash_client_id(client_id),
-            None => self.leases.table.hash_hw(&query.hw_addr()),
-        }
     }
 
     /// Decides one query; a reply is written into `out` as a whole frame.
@@ -431,55 +380,6 @@ impl Shard {
         if ours { Ok(()) } else { Err(DropReason::ForeignServerId) }
     }
 
-    /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
-    /// the directory who has. A query goes at most to the owner, and from there to one that is not the owner, where it stays. Asked only
-    /// with several shards.
-    fn elsewhere(&self, query: &Query<'_>, kind: MessageType, handed_over: bool) -> Option<ShardId> {
-        self.leases.directory.as_ref()?;
-        let hw_addr = query.hw_addr();
-        let owner = self.leases.steering.owner(&hw_addr);
-        if owner != self.leases.shard {
-            return (!handed_over).then_some(owner);
-        }
-        let table = &self.leases.table;
-        if let Some(client_id) = query.client_id() {
-            let hash = table.hash_client_id(client_id);
-            let found = table.with_client_id(hash, client_id);
-            if let Some(place) = self.place_of_wanted(query, kind, hash, found) {
-                return place;
-            }
-            if let Some(shard) = self.leases.elsewhere(hash) {
-                return Some(shard);
-            }
-        }
-        let hash = table.hash_hw(&hw_addr);
-        let found = table.with_hw(hash, &hw_addr, query.client_id().unwrap_or(&[]));
-        self.place_of_wanted(query, kind, hash, found).unwrap_or_else(|| self.leases.elsewhere(hash))
-    }
-
-    /// Where a client that has leases here, `found` under `hash`, is served; nothing when it has none here. A REQUEST for an address that
-    /// another shard holds for the client belongs there: a client can have leases with two shards, when one of them came from the partner
-    /// on an address that the shard had for somebody else before.
-    fn place_of_wanted(
-        &self,
-        query: &Query<'_>,
-        kind: MessageType,
-        hash: KeyHash,
-        mut found: impl Iterator<Item = LeaseRef>,
-    ) -> Option<Option<ShardId>> {
-        let first = found.next()?;
-        let wanted = query.requested_address().unwrap_or_else(|| query.packet.ciaddr());
-        let is_wanted = |lease| self.leases.table.record(lease).address() == wanted;
-        if kind != MessageType::Request || wanted.is_unspecified() || is_wanted(first) || found.any(is_wanted)
-        {
-            return Some(None);
-        }
-        Some(match self.leases.space.owner(wanted) {
-            Owner::InUse { shard, .. } if self.leases.is_with(hash, shard) => Some(shard),
-            _ => None,
-        })
-    }
-
     /// KNOWN or UNKNOWN, the reservation's classes, the classes that depend on them.
     fn learn_reservation(&self, client: &Client<'_>, classifier: &mut Classifier) -> Step<()> {
         let plan = client.plan;
@@ -545,103 +445,8 @@ impl Shard {
         }
     }
 
-    fn discover<'a>(
-        &mut self,
-        serving: &Serving,
-        given: &Given<'_>,
-        client: Client<'a>,
-        classifier: &mut Classifier,
-        out: &mut [u8],
-    ) -> Step<Outcome> {
-        let v6_only = client.prefers_v6_only();
-        let place = {
-            let mut view = Client { classes: classifier.classes(), ..client };
-            if v6_only {
-                None
-            } else {
-                Some(allocation::offer(&self.leases, &mut self.allocators, serving, &mut view)?)
-            }
-        };
-        let Some(place) = place else {
-            return self.v6_only(serving, given, client, MessageType::Offer, classifier, out);
-        };
-        let client = Client { subnet: place.subnet, ..client };
-        // Lifetimes come with the allocation: classes that follow from it come too late for them.
-        let (times, stored_s) = {
-            let view = Client { classes: classifier.classes(), ..client };
-            (self.times(serving, &view, place, None), view.offer_lifetime_s())
-        };
-        self.settle_classes(&client, place, classifier);
-        let view = Client { classes: classifier.classes(), ..client };
-        let host = view.current_host();
-        name_lease(&mut self.names, &view, host, place.pool, place.address);
-        let kept = if stored_s > 0 { self.store_offer(serving, &view, place, stored_s)? } else { None };
-        let verdict = Verdict {
-            kind: MessageType::Offer,
-            yiaddr: place.address,
-            lease: Some(times),
-            netmask: client.plan.subnet(place.subnet).netmask,
-            subnet: Some(place.subnet),
-            pool: place.pool,
-            host,
-            host_name: self.names.host_name(),
-            fqdn: self.names.fqdn(),
-        };
-        let len = answer::write(
-            client.plan,
-            client.query,
-            &given.arrival,
-            view.classes,
-            &verdict,
-            &mut self.desk,
-            out,
-        )?;
-        let kind = MessageType::Offer;
-        Ok(kept.map_or(Outcome::Reply { len, kind }, |(lease, lsn)| Outcome::Park { len, kind, lsn, lease }))
-    }
-
-    /// Keeps the address of an offer for its client for `valid_s` seconds (`offer-lifetime`). A lease that the client has in
-    /// use stays as it is: a DISCOVER does not shorten or end it.
-    fn store_offer(
-        &mut self,
-        serving: &Serving,
-        client: &Client<'_>,
-        place: Place,
-        valid_s: u32,
-    ) -> Step<Option<(LeaseRef, Lsn)>> {
-        let wall_s = client.now.wall_s;
-        let own = allocation::client_lease(&self.leases, client);
-        if own.is_some_and(|lease| !is_over(self.leases.table.record(lease), wall_s)) {
-            return Ok(None);
-        }
-        let lease = Lease4 {
-            address: place.address,
-            hw_addr: *client.hw_addr,
-            client_id: client.client_id_in(place.subnet),
-            cltt: wall_s,
-            valid_lft: valid_s,
-            subnet_id: client.plan.subnet(place.subnet).id,
-            pool_id: place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id),
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: self.names.lease_name(),
-            user_context: &[],
-        };
-        let renewed = own.filter(|&lease| self.leases.table.record(lease).address() == place.address);
-        let stored = match renewed {
-            Some(old) => {
-                self.leases.ready()?;
-                self.leases.count_reclaimed(serving, old);
-                self.leases.update(serving, old, &lease, ChangeOrigin::Client)?
-            }
-            None => self.leases.create(serving, &lease, own, wall_s, ChangeOrigin::Client)?,
-        };
-        Ok(Some(stored))
-    }
-
     /// The answer without a lease to a client that can do without IPv4 (RFC 8925).
-    fn v6_only(
+    pub(super) fn v6_only(
         &mut self,
         serving: &Serving,
         given: &Given<'_>,
@@ -657,165 +462,6 @@ impl Shard {
         classifier.additional(client.plan, client.query, client.subnet, None);
         let verdict = Verdict { subnet: Some(client.subnet), host, ..Verdict::bare(kind) };
         self.reply(serving, given, client.query, &verdict, classifier.classes(), out)
-    }
-
-    fn request(
-        &mut self,
-        serving: &Serving,
-        given: &Given<'_>,
-        mut client: Client<'_>,
-        classifier: &mut Classifier,
-        out: &mut [u8],
-    ) -> Step<Outcome> {
-        let query = client.query;
-        if client.prefers_v6_only() {
-            return self.v6_only(serving, given, client, MessageType::Ack, classifier, out);
-        }
-        let ciaddr = query.packet.ciaddr();
-        let wanted = query.requested_address().or_else(|| (!ciaddr.is_unspecified()).then_some(ciaddr));
-        let wanted = wanted.filter(|address| !address.is_unspecified());
-        let init_reboot = !query.options.contains(option::SERVER_ID) && query.requested_address().is_some();
-        let [own, surplus] = {
-            let view = Client { classes: classifier.classes(), ..client };
-            allocation::requested_lease(&self.leases, &view, wanted)
-        };
-        if init_reboot {
-            let authoritative = client.plan.subnet(client.subnet).authoritative;
-            match own.map(|lease| self.leases.table.record(lease).address()) {
-                None if !authoritative => return Err(DropReason::InitRebootUnknown),
-                Some(address) if Some(address) == wanted => {}
-                _ => return self.nak(serving, given, query, Some(client.subnet), classifier, out),
-            }
-        }
-        let granted = {
-            let mut view = Client { classes: classifier.classes(), ..client };
-            let granted =
-                allocation::grant(&self.leases, &mut view, wanted, own).and_then(|granted| match granted {
-                    Grant::Any(own) => {
-                        allocation::unreserved(&self.leases, &mut self.allocators, serving, &view)
-                            .map(|place| Grant::Create(place, own))
-                            .map_err(|_| Refusal::Nak)
-                    }
-                    other => Ok(other),
-                });
-            client.subnet = view.subnet;
-            granted
-        };
-        let (place, old) = match granted {
-            Ok(Grant::Renew(lease, place)) => (place, Some(lease)),
-            Ok(Grant::Create(place, own)) => (place, own),
-            Ok(Grant::Any(_)) => unreachable!("resolved above"),
-            Err(Refusal::Nak) => {
-                return self.nak(serving, given, query, Some(client.subnet), classifier, out);
-            }
-            Err(Refusal::UnknownAddress) => return Err(DropReason::UnknownAddress),
-        };
-        client.subnet = place.subnet;
-        let renewed = old.filter(|&lease| self.leases.table.record(lease).address() == place.address);
-        let mut times = {
-            let view = Client { classes: classifier.classes(), ..client };
-            self.times(serving, &view, place, renewed)
-        };
-        self.settle_classes(&client, place, classifier);
-        let view = Client { classes: classifier.classes(), ..client };
-        let host = view.current_host();
-        name_lease(&mut self.names, &view, host, place.pool, place.address);
-
-        let wall_s = given.now.wall_s;
-        let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
-        let subnet = client.plan.subnet(place.subnet);
-        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.user_context(lease));
-        let context_len =
-            context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut self.context);
-        let lease = Lease4 {
-            address: place.address,
-            hw_addr: *client.hw_addr,
-            client_id: client.client_id_in(place.subnet),
-            cltt: wall_s,
-            valid_lft: times.valid_s,
-            subnet_id: subnet.id,
-            pool_id,
-            state: LeaseState::Assigned,
-            fqdn_fwd: self.names.forward(),
-            fqdn_rev: self.names.reverse(),
-            hostname: self.names.lease_name(),
-            user_context: &self.context[..context_len],
-        };
-        if let Some(surplus) = surplus.filter(|_| renewed.is_some()) {
-            self.leases.ready()?;
-            self.leases.delete(serving, surplus, ChangeOrigin::Client)?;
-        }
-        let (stored, lsn) = match renewed {
-            Some(old) => {
-                let record = self.leases.table.record(old);
-                let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
-                let same = usable && same_but_times(&self.leases.table.view(old), &lease);
-                if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
-                    let (t1_s, t2_s) = client.plan.subnet(place.subnet).t1_t2_s(remaining);
-                    times = Times { valid_s: remaining, t1_s, t2_s };
-                    (old, self.leases.table.record(old).pending_lsn())
-                } else if same {
-                    (old, self.leases.renew(old, wall_s, times.valid_s)?)
-                } else {
-                    let expired = usable_but_expired(record, wall_s);
-                    if expired {
-                        self.leases.ready()?;
-                        self.leases.count_reclaimed(serving, old);
-                    }
-                    match self.leases.update(serving, old, &lease, ChangeOrigin::Client) {
-                        Err(DropReason::NoLease) => {
-                            return self.nak(serving, given, query, Some(place.subnet), classifier, out);
-                        }
-                        other => other?,
-                    }
-                }
-            }
-            None => match self.leases.create(serving, &lease, old, wall_s, ChangeOrigin::Client) {
-                Err(DropReason::NoLease) => {
-                    return self.nak(serving, given, query, Some(place.subnet), classifier, out);
-                }
-                other => other?,
-            },
-        };
-        if renewed.is_none() {
-            self.allocators.prefer(client.network, place.subnet);
-        }
-        let verdict = Verdict {
-            kind: MessageType::Ack,
-            yiaddr: place.address,
-            lease: Some(times),
-            netmask: subnet.netmask,
-            subnet: Some(place.subnet),
-            pool: place.pool,
-            host,
-            host_name: self.names.host_name(),
-            fqdn: self.names.fqdn(),
-        };
-        let len =
-            answer::write(client.plan, query, &given.arrival, view.classes, &verdict, &mut self.desk, out)?;
-        Ok(Outcome::Park { len, kind: MessageType::Ack, lsn, lease: stored })
-    }
-
-    /// The remaining lifetime of a lease that is answered from the cache; nothing when it must be written.
-    fn cached(&self, serving: &Serving, client: &Client<'_>, lease: LeaseRef, valid_s: u32) -> Option<u32> {
-        let record = self.leases.table.record(lease);
-        // A reply that waits for a partner must not be about a lease that the partner has never heard of, or has ended.
-        let is_untold = self.untold.is_some_and(|untold| record.pending_lsn() <= untold);
-        if is_untold
-            || record.is_uncacheable()
-            || record.valid_lft() != valid_s
-            || valid_s == LIFETIME_INFINITE_S
-        {
-            return None;
-        }
-        let age_s = client.now.wall_s.checked_sub(record.cltt())?;
-        if !client.plan.subnet(client.subnet).cache.covers(age_s, valid_s) {
-            return None;
-        }
-        for stats in [&*self.leases.totals, serving.subnet_stats(client.subnet)] {
-            add(&stats.reuses, 1);
-        }
-        valid_s.checked_sub(u32::try_from(age_s).ok()?)
     }
 
     fn inform(
@@ -847,89 +493,7 @@ impl Shard {
         Ok(Outcome::Reply { len, kind: MessageType::Ack })
     }
 
-    /// The lease that a client gives back by `ciaddr`; never answered.
-    fn release(
-        &mut self,
-        serving: &Serving,
-        given: &Given<'_>,
-        query: &Query<'_>,
-        client_id: &[u8],
-    ) -> Step<Outcome> {
-        let address = query.packet.ciaddr();
-        let lease = self.own_lease(given, address, query)?;
-        let lease = match lease {
-            Held::Here(lease) => lease,
-            Held::There(shard) => return Ok(Outcome::HandOver(shard)),
-            Held::Nowhere => return Err(DropReason::ReleaseNoLease),
-        };
-        if !self.belongs(serving, lease, query, client_id) {
-            return Err(DropReason::ReleaseWrongClient);
-        }
-        if self.leases.table.record(lease).state() != LeaseState::Assigned {
-            return Err(DropReason::ReleaseState);
-        }
-        let infinite = self.leases.table.record(lease).valid_lft() == LIFETIME_INFINITE_S;
-        let lsn = if serving.keeps_released() && !infinite {
-            self.leases.let_go(serving, lease, LetGo::Release { wall_s: given.now.wall_s })?
-        } else {
-            self.leases.ready()?;
-            self.leases.delete(serving, lease, ChangeOrigin::Client)?
-        };
-        Ok(Outcome::Done(lsn))
-    }
-
-    /// The lease that a client found in use by somebody else; never answered.
-    fn decline(
-        &mut self,
-        serving: &Serving,
-        given: &Given<'_>,
-        query: &Query<'_>,
-        client_id: &[u8],
-    ) -> Step<Outcome> {
-        let Some(address) = query.requested_address() else { return Err(DropReason::DeclineNoAddress) };
-        let lease = match self.own_lease(given, address, query)? {
-            Held::Here(lease) => lease,
-            Held::There(shard) => return Ok(Outcome::HandOver(shard)),
-            Held::Nowhere => return Err(DropReason::DeclineNoLease),
-        };
-        let record = self.leases.table.record(lease);
-        if record.state() != LeaseState::Assigned || is_over(record, given.now.wall_s) {
-            return Err(DropReason::DeclineNoLease);
-        }
-        if !self.belongs(serving, lease, query, client_id) {
-            return Err(DropReason::DeclineWrongClient);
-        }
-        let probation_s = serving.plan.globals.decline_probation_s;
-        let lsn = self.leases.decline(serving, lease, given.now.wall_s, probation_s)?;
-        Ok(Outcome::Done(lsn))
-    }
-
-    /// Who holds `address`.
-    fn own_lease(&self, given: &Given<'_>, address: Ipv4Addr, _query: &Query<'_>) -> Step<Held> {
-        Ok(match self.leases.space.owner(address) {
-            Owner::InUse { shard, lease } | Owner::Stealable { shard, lease } => {
-                if shard == self.leases.shard {
-                    Held::Here(lease)
-                } else if given.handed_over {
-                    Held::Nowhere
-                } else {
-                    Held::There(shard)
-                }
-            }
-            Owner::Unknown | Owner::Free | Owner::Retiring { .. } => Held::Nowhere,
-        })
-    }
-
-    fn belongs(&self, serving: &Serving, lease: LeaseRef, query: &Query<'_>, client_id: &[u8]) -> bool {
-        let record = self.leases.table.record(lease);
-        let matches = serving
-            .plan
-            .subnet_by_id(record.subnet_id())
-            .is_none_or(|subnet| serving.plan.subnet(subnet).match_client_id);
-        self.leases.table.belongs(lease, &query.hw_addr(), if matches { client_id } else { &[] })
-    }
-
-    fn nak(
+    pub(super) fn nak(
         &mut self,
         serving: &Serving,
         given: &Given<'_>,
@@ -942,7 +506,7 @@ impl Shard {
         self.reply(serving, given, query, &verdict, classifier.classes(), out)
     }
 
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         serving: &Serving,
         given: &Given<'_>,
@@ -957,7 +521,7 @@ impl Shard {
     }
 
     /// The classes that follow from where the lease is: the reservation's within a shared network, additional ones.
-    fn settle_classes(&self, client: &Client<'_>, place: Place, classifier: &mut Classifier) {
+    pub(super) fn settle_classes(&self, client: &Client<'_>, place: Place, classifier: &mut Classifier) {
         let plan = client.plan;
         if !plan.subnet(place.subnet).is_alone {
             let host = {
@@ -972,7 +536,7 @@ impl Shard {
     }
 
     /// Lifetime and timers for a lease at `place`.
-    fn times(
+    pub(super) fn times(
         &self,
         serving: &Serving,
         client: &Client<'_>,
@@ -1000,23 +564,6 @@ impl Shard {
         let (t1_s, t2_s) = subnet.t1_t2_s(valid_s);
         Times { valid_s, t1_s, t2_s }
     }
-}
-
-/// Where a lease is held.
-enum Held {
-    Here(LeaseRef),
-    There(ShardId),
-    Nowhere,
-}
-
-/// Whether a lease is in use by its state but over by its time.
-fn usable_but_expired(record: &crate::lease::table::Record, wall_s: u64) -> bool {
-    record.state() == LeaseState::Assigned && record.is_expired(wall_s)
-}
-
-/// Whether a renewal changes nothing but the times.
-fn same_but_times(old: &Lease4<'_>, new: &Lease4<'_>) -> bool {
-    Lease4 { cltt: new.cltt, valid_lft: new.valid_lft, ..*old } == *new
 }
 
 /// What subnet selection asks of a query.

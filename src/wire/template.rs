@@ -10,7 +10,7 @@ use super::codes::option;
 use super::reply::PIECE_BYTES_MAX;
 
 /// Octets of options that a template holds; longer ones are not remembered.
-pub const TEMPLATE_BYTES_MAX: usize = 448;
+pub const TEMPLATE_BYTES_MAX: usize = 424;
 
 /// Octets of a header: code and length.
 const HEADER_BYTES: usize = 2;
@@ -78,7 +78,7 @@ const INSERTED: usize = 4;
 /// patches    where the contents of 54, 51, 58 and 59 stand; 0 for an option that is not there
 /// ```
 #[derive(Clone, Debug)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct OptionTemplate {
     len: u16,
     inserts: [u16; INSERTED],

@@ -37,6 +37,9 @@ impl Table {
     }
 
     fn first_slot(&self, address: u32, length: u8) -> usize {
+        if self.0.is_empty() {
+            return 0;
+        }
         let mixed = (u64::from(address) << 8 | u64::from(length)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         usize::try_from((mixed >> 32) & (self.0.len() as u64 - 1)).expect("masked")
     }
@@ -51,7 +54,7 @@ impl Table {
 
     /// The entries for `address` and `length`, in order of insertion.
     fn find(&self, address: u32, length: u8) -> impl Iterator<Item = &Entry> {
-        let mut slot = if self.0.is_empty() { 0 } else { self.first_slot(address, length) };
+        let mut slot = self.first_slot(address, length);
         std::iter::from_fn(move || {
             loop {
                 let entry = self.0.get(slot).filter(|entry| entry.length != VACANT)?;
@@ -73,6 +76,8 @@ pub struct SubnetLookup {
     by_relay: Table,
     /// Sorted by interface, then by subnet.
     by_interface: Vec<(InterfaceId, SubnetIndex)>,
+    /// By interface, the first subnet that is bound to it, if it is open.
+    open_on: Vec<Option<SubnetIndex>>,
 }
 
 impl SubnetLookup {
@@ -108,7 +113,13 @@ impl SubnetLookup {
         }
         by_interface.sort_unstable();
         by_interface.dedup();
-        Self { lengths, by_prefix: prefixes, by_relay: relays, by_interface }
+        let mut open_on = Vec::new();
+        for (interface, index) in by_interface.iter().rev() {
+            let at = usize::from(interface.0);
+            open_on.resize(open_on.len().max(at + 1), None);
+            open_on[at] = Some(*index).filter(|index| subnets[super::at(index.0)].is_open);
+        }
+        Self { lengths, by_prefix: prefixes, by_relay: relays, by_interface, open_on }
     }
 
     /// The first subnet in ascending id whose prefix contains `address` and that is open or that `allowed` lets pass.
@@ -137,6 +148,22 @@ impl SubnetLookup {
             .find(relay.to_bits(), RELAY)
             .find(|entry| entry.is_open || allowed(SubnetIndex(entry.subnet)))
             .map(|entry| SubnetIndex(entry.subnet))
+    }
+
+    /// The first subnet in ascending id that is bound to `interface` and open, or that `allowed` lets pass.
+    pub fn first_on(
+        &self,
+        interface: InterfaceId,
+        allowed: impl Fn(SubnetIndex) -> bool,
+    ) -> Option<SubnetIndex> {
+        let open = self.open_on.get(usize::from(interface.0)).copied().flatten();
+        open.or_else(|| self.by_interface(interface).find(|&index| allowed(index)))
+    }
+
+    /// What [`Self::by_relay`] looks at first for `relay`, to be loaded before it is called.
+    #[must_use]
+    pub fn first_look(&self, relay: Ipv4Addr) -> Option<&impl Sized> {
+        self.by_relay.0.get(self.by_relay.first_slot(relay.to_bits(), RELAY))
     }
 
     /// The subnets, ascending by id, that are bound to `interface`.

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 use super::blob::{Arena, BlobRef};
 use super::index::{Entry, KeyHash};
 use super::prefetch::prefetch;
-use super::record::{POOL_ID_IN_BLOB, Record};
+use super::record::{NO_BLOB, POOL_ID_IN_BLOB, Record};
 use super::slab::Slab;
 use super::{LeaseTable, long_hw_bytes};
 use crate::ids::{HwAddr, LeaseRef};
@@ -109,6 +109,27 @@ impl LeaseTable {
     #[must_use]
     pub fn view(&self, lease: LeaseRef) -> Lease4<'_> {
         self.view_record(self.record(lease))
+    }
+
+    /// Whether `lease` is the lease at `at`, its times apart: asked of every renewal, so the record answers where it can.
+    #[must_use]
+    pub fn is_but_times(&self, at: LeaseRef, lease: &Lease4<'_>) -> bool {
+        let record = self.record(at);
+        if record.blob != NO_BLOB {
+            let old = self.view_record(record);
+            return Lease4 { cltt: lease.cltt, valid_lft: lease.valid_lft, ..old } == *lease;
+        }
+        record.address == lease.address.to_bits()
+            && record.subnet_id == lease.subnet_id.0
+            && u32::from(record.pool_id) == lease.pool_id
+            && record.state() == lease.state
+            && record.fqdn_fwd() == lease.fqdn_fwd
+            && record.fqdn_rev() == lease.fqdn_rev
+            && lease.hostname.is_empty()
+            && lease.user_context.is_empty()
+            && record.htype == lease.hw_addr.htype
+            && record.hw_inline() == Some(lease.hw_addr.as_bytes())
+            && record.client_id_inline() == Some(lease.client_id)
     }
 
     /// The client identifier of a lease; empty for none.

@@ -118,6 +118,30 @@ impl Bucket {
     }
 
     /// A bit per pair with this tag.
+    #[cfg(target_arch = "x86_64")]
+    fn matches(&self, tag: u16) -> u16 {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi16, _mm_set1_epi16,
+            _mm_setzero_si128,
+        };
+        // Eight tags are compared at once; the compiler makes one load of them.
+        let [a, b, c, d, e, f, g, h, i, j] = self.tags.map(u16::cast_signed);
+        #[expect(
+            unsafe_code,
+            reason = "it is asked twice for every packet and takes twice the instructions without these"
+        )]
+        // SAFETY: every x86_64 has SSE2, and these touch no memory. Their safe form is for functions that enable it.
+        let eight = unsafe {
+            let same =
+                _mm_cmpeq_epi16(_mm_set_epi16(h, g, f, e, d, c, b, a), _mm_set1_epi16(tag.cast_signed()));
+            _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128()))
+        };
+        let two = u16::from(i.cast_unsigned() == tag) | u16::from(j.cast_unsigned() == tag) << 1;
+        (u16::try_from(eight).expect("eight bits") | two << 8) & ((1 << self.count()) - 1)
+    }
+
+    /// A bit per pair with this tag.
+    #[cfg(not(target_arch = "x86_64"))]
     fn matches(&self, tag: u16) -> u16 {
         // Four tags to a word. A lane of the difference is zero exactly when neither its upper bit is set nor its lower bits carry
         // into that when their maximum is added; lanes do not disturb each other.

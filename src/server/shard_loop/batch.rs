@@ -143,6 +143,9 @@ impl<P: Port> ShardLoop<P> {
         else {
             return counters.dropped(DropReason::ParseShort);
         };
+        if self.serving.plan.subnets.len() >= SUBNETS_FAR {
+            Shard::prefetch_relay(&self.serving, &query);
+        }
         parsed.state = Stage::Ready(self.shard.prefetch(&query));
     }
 

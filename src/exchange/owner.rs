@@ -1,0 +1,64 @@
+//! Which shard serves a client: the owner of its hardware address says so.
+
+use super::process::Shard;
+use crate::ids::{LeaseRef, ShardId};
+use crate::lease::address::Owner;
+use crate::lease::table::KeyHash;
+use crate::wire::codes::MessageType;
+use crate::wire::query::Query;
+
+impl Shard {
+    /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
+    /// the directory who has. A query goes at most to the owner, and from there to one that is not the owner, where it stays. Asked only
+    /// with several shards.
+    pub(super) fn elsewhere(
+        &self,
+        query: &Query<'_>,
+        kind: MessageType,
+        handed_over: bool,
+    ) -> Option<ShardId> {
+        self.leases.directory.as_ref()?;
+        let hw_addr = query.hw_addr();
+        let owner = self.leases.steering.owner(&hw_addr);
+        if owner != self.leases.shard {
+            return (!handed_over).then_some(owner);
+        }
+        let table = &self.leases.table;
+        if let Some(client_id) = query.client_id() {
+            let hash = table.hash_client_id(client_id);
+            let found = table.with_client_id(hash, client_id);
+            if let Some(place) = self.place_of_wanted(query, kind, hash, found) {
+                return place;
+            }
+            if let Some(shard) = self.leases.elsewhere(hash) {
+                return Some(shard);
+            }
+        }
+        let hash = table.hash_hw(&hw_addr);
+        let found = table.with_hw(hash, &hw_addr, query.client_id().unwrap_or(&[]));
+        self.place_of_wanted(query, kind, hash, found).unwrap_or_else(|| self.leases.elsewhere(hash))
+    }
+
+    /// Where a client that has leases here, `found` under `hash`, is served; nothing when it has none here. A REQUEST for an address that
+    /// another shard holds for the client belongs there: a client can have leases with two shards, when one of them came from the partner
+    /// on an address that the shard had for somebody else before.
+    pub(super) fn place_of_wanted(
+        &self,
+        query: &Query<'_>,
+        kind: MessageType,
+        hash: KeyHash,
+        mut found: impl Iterator<Item = LeaseRef>,
+    ) -> Option<Option<ShardId>> {
+        let first = found.next()?;
+        let wanted = query.requested_address().unwrap_or_else(|| query.packet.ciaddr());
+        let is_wanted = |lease| self.leases.table.record(lease).address() == wanted;
+        if kind != MessageType::Request || wanted.is_unspecified() || is_wanted(first) || found.any(is_wanted)
+        {
+            return Some(None);
+        }
+        Some(match self.leases.space.owner(wanted) {
+            Owner::InUse { shard, .. } if self.leases.is_with(hash, shard) => Some(shard),
+            _ => None,
+        })
+    }
+}
