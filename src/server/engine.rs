@@ -1,10 +1,8 @@
 //! The shards and the log thread: started together, told what to do by the control thread, ended together.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,34 +13,35 @@ use parking_lot::Mutex;
 use super::clock::Clock;
 use super::ha::links::{Links, Territory, UpdateTap};
 use super::ha::source::{Changed, ChangedTap};
+use super::loading;
+use super::log_work::log_thread;
 use super::pairs::HaPart;
 use super::sampler::SAMPLES_MAX;
 use super::shard_bell::ShardBell;
 use super::shard_loop::{
     Crossing, Event, HAND_OVER_SLOTS, HandOver, ORDERS_MAX, Order, ShardLoop, ShardParts, Shared,
 };
-use super::told;
 use crate::allocate::Share;
 use crate::classify::steer::Steering;
 use crate::control::log::SampleQueue;
 use crate::exchange::allocators::Allocators;
-use crate::exchange::context;
 use crate::exchange::leases::Leases;
 use crate::exchange::serving::{Serving, StatsBook};
 use crate::exchange::stats::ShardCounters;
 use crate::exchange::{RelationshipIndex, Shard};
-use crate::ids::{Lsn, ShardId, SubnetId};
-use crate::journal::replay::{Sanity, SanityMode, sanity};
-use crate::journal::{LogRx, V4, log_ring};
+use crate::ids::{Lsn, ShardId};
+use crate::journal::replay::SanityMode;
+use crate::journal::{LogRx, log_ring};
 use crate::lease::address::{AddressSpace, Retiring};
 use crate::lease::directory::Directory;
 use crate::lease::table::{LeaseTable, TableLimits};
-use crate::lease::{Lease4, LeaseState};
 use crate::net::AnyPort;
 use crate::net::{Doorbell, PortSet};
-use crate::store::{self, Compaction, Disk, GroupCommit, LeaseFiles, LiveFile, RealDisk, Rotation, SyncMode};
+use crate::store::{self, Disk, GroupCommit, LeaseFiles, SyncMode};
 use crate::sync::{PlanCell, Watermark};
-use crate::time::Mono;
+
+pub use super::loading::LoadedLeases;
+pub use super::log_work::{LogNext, LogStatus, LogWork, clean_up};
 
 /// Slots of each shard's log ring, 128 octets each.
 const LOG_SLOTS: usize = 32_768;
@@ -62,8 +61,6 @@ const RECORDS_MAX: usize = 1 << 26;
 const BLOBS_MAX: usize = 4 << 30;
 /// How long an idle shard sleeps at most: time's work wants a look now and then.
 const SHARD_SLEEP: Duration = Duration::from_millis(100);
-/// The same for the log thread.
-const LOG_SLEEP: Duration = Duration::from_millis(500);
 
 /// How much one shard may have under way.
 #[derive(Clone, Copy, Debug)]
@@ -125,42 +122,6 @@ pub struct Start {
     pub disk: Arc<dyn Disk>,
 }
 
-/// What loading the leases came to.
-#[derive(Debug, Default)]
-pub struct LoadedLeases {
-    /// Leases in the tables.
-    pub lease_count: u64,
-    /// Leases of the file that found no room, by reason.
-    pub refused: BTreeMap<String, u64>,
-    /// Leases that are not in the subnet that they name: by what was done about it, how many and the first of them.
-    pub odd: BTreeMap<&'static str, (u64, Ipv4Addr)>,
-    /// Leases of subnets that the configuration does not have: of each, how many are in use, and how many of those declined.
-    pub absent: BTreeMap<SubnetId, (i64, i64)>,
-    /// What was found in the files.
-    pub findings: Vec<store::Finding>,
-    /// The file wants a clean-up.
-    pub needs_cleanup: bool,
-}
-
-/// What the log thread says of itself.
-#[derive(Debug, Default)]
-pub struct LogStatus {
-    /// Why it has stopped; nothing while it works.
-    pub failure: Mutex<Option<String>>,
-    /// Changes written.
-    pub changes: AtomicU64,
-    /// Groups written.
-    pub groups: AtomicU64,
-    /// Syncs.
-    pub syncs: AtomicU64,
-    /// Whether the control thread waits for a change to become durable: only then is it woken after a group.
-    awaited: AtomicBool,
-    rotate: AtomicBool,
-    /// What became of the rotation that was asked for: whether there is something to clean up, or why it failed.
-    rotated: Mutex<Option<Result<bool, String>>>,
-    stop: AtomicBool,
-}
-
 /// One shard as the control thread sees it.
 pub struct ShardHandle {
     /// Orders to it.
@@ -196,26 +157,6 @@ pub struct Work {
     pub shards: Vec<ShardLoop<AnyPort>>,
     /// The log thread's work.
     pub log: LogWork,
-}
-
-/// The log thread's work.
-pub struct LogWork {
-    group: GroupCommit,
-    status: Arc<LogStatus>,
-    bells: Vec<Arc<ShardBell>>,
-    wake_control: Arc<dyn Fn() + Send + Sync>,
-    sleeper: store::Sleeper,
-}
-
-/// What comes after a turn of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogNext {
-    /// Another turn.
-    Turn,
-    /// Nothing before this time, or before the bell rings.
-    Sleep(Option<Mono>),
-    /// The end: [`LogStatus::failure`] says whether there is something wrong.
-    End,
 }
 
 /// Shards and log thread at work.
@@ -303,7 +244,7 @@ impl Engine {
 
         let (live, loaded) = match &start.lease_file {
             Some(path) => {
-                let (live, loaded) = load(path, &start, &leases, &space, steering)?;
+                let (live, loaded) = loading::load(path, &start, &leases, &space, steering)?;
                 (Some(live), loaded)
             }
             None => (None, LoadedLeases::default()),
@@ -547,120 +488,11 @@ impl Engine {
     }
 }
 
-/// Opens the file and hands its leases to the shards that own their clients.
-fn load(
-    path: &std::path::Path,
-    start: &Start,
-    leases: &[Mutex<Leases>],
-    space: &AddressSpace,
-    steering: Steering,
-) -> Result<(LiveFile, LoadedLeases), String> {
-    let opened =
-        store::open::<V4>(Arc::clone(&start.disk), path, std::process::id()).map_err(|error| told(&error))?;
-    let refused = Mutex::new(BTreeMap::<String, u64>::new());
-    let odd = Mutex::new(BTreeMap::<&'static str, (u64, Ipv4Addr)>::new());
-    let dropped = AtomicU64::new(0);
-    let absent = Mutex::new(BTreeMap::<SubnetId, (i64, i64)>::new());
-    let serving = &*start.serving;
-    let take = |_: u32, lease: &Lease4<'_>| {
-        let mut lease = *lease;
-        if let Some(verdict) = check_subnet(serving, start.sanity, &mut lease) {
-            let mut odd = odd.lock();
-            let (count, first) = odd.entry(verdict.text()).or_insert((0, lease.address));
-            *count += 1;
-            *first = lease.address.min(*first);
-            if verdict == Verdict::Dropped {
-                dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-        }
-        let context = start.upgrade_contexts.then(|| context::upgraded(lease.user_context)).flatten();
-        if let Some(context) = &context {
-            lease.user_context = context;
-        }
-        let lease = &lease;
-        let owner = steering.owner(&lease.hw_addr);
-        let stored = match space.ensure(lease.address, lease.address) {
-            Ok(()) => {
-                let mut leases = leases[usize::from(owner.0)].lock();
-                leases.table.grow_now();
-                leases.load(serving, lease).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        if stored.is_ok() && serving.plan.subnet_by_id(lease.subnet_id).is_none() {
-            let mut absent = absent.lock();
-            let counts = absent.entry(lease.subnet_id).or_default();
-            counts.0 += i64::from(matches!(lease.state, LeaseState::Assigned | LeaseState::Declined));
-            counts.1 += i64::from(lease.state == LeaseState::Declined);
-        }
-        if let Err(reason) = stored {
-            *refused.lock().entry(reason).or_default() += 1;
-        }
-    };
-    let threads = u32::try_from(leases.len()).unwrap_or(1);
-    let report = opened.image.load(threads, start.row_errors_max, take).map_err(|error| told(&error))?;
-    let mut findings = opened.findings;
-    findings.extend(report.findings);
-    let refused = refused.into_inner();
-    let lost = refused.values().sum::<u64>() + dropped.into_inner();
-    let loaded = LoadedLeases {
-        lease_count: report.lease_count - lost.min(report.lease_count),
-        refused,
-        odd: odd.into_inner(),
-        absent: absent.into_inner(),
-        findings,
-        needs_cleanup: opened.needs_cleanup,
-    };
-    Ok((opened.live, loaded))
-}
-
 /// One shard's part of `parked-packet-limit`.
 fn park_peers_max(parked_max: u32, shard_count: usize, most: usize) -> usize {
     match usize::try_from(parked_max).unwrap_or(usize::MAX) {
         0 => most,
         limit => limit.div_ceil(shard_count).min(most),
-    }
-}
-
-/// What was done about a lease that is not in the subnet that it names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Kept,
-    Fixed,
-    Dropped,
-}
-
-impl Verdict {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Kept => "kept as they are (lease-checks: warn)",
-            Self::Fixed => "given the subnet of their address",
-            Self::Dropped => "not loaded",
-        }
-    }
-}
-
-/// Applies `lease-checks`; nothing when the lease is in its subnet, or nobody minds.
-fn check_subnet(serving: &Serving, mode: SanityMode, lease: &mut Lease4<'_>) -> Option<Verdict> {
-    let plan = &serving.plan;
-    let own = plan.subnet_by_id(lease.subnet_id).is_some_and(|index| {
-        let subnet = plan.subnet(index);
-        let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix_len)).unwrap_or(0);
-        (lease.address.to_bits() ^ subnet.prefix.to_bits()) & mask == 0
-    });
-    if own {
-        return None;
-    }
-    let found = plan.lookup.by_address(lease.address, |_| true).map(|index| plan.subnet(index).id);
-    match sanity(mode, false, found) {
-        Sanity::Keep => None,
-        Sanity::KeepAndReport => Some(Verdict::Kept),
-        Sanity::Fix(subnet) => {
-            lease.subnet_id = subnet;
-            Some(Verdict::Fixed)
-        }
-        Sanity::Drop => Some(Verdict::Dropped),
     }
 }
 
@@ -673,100 +505,4 @@ fn shard_thread(mut shard: ShardLoop<AnyPort>, clock: &Clock) {
         }
     }
     shard.end();
-}
-
-impl LogWork {
-    /// One turn: rows written and synced, watermarks published, a rotation that was asked for.
-    pub fn turn(&mut self, now: Mono) -> LogNext {
-        let status = &*self.status;
-        let turn = match self.group.turn(now) {
-            Ok(turn) => turn,
-            Err(error) => return self.fail(&error),
-        };
-        let counts = self.group.counts();
-        status.changes.store(counts.changes, Ordering::Relaxed);
-        status.groups.store(counts.groups, Ordering::Relaxed);
-        status.syncs.store(counts.syncs, Ordering::Relaxed);
-        if turn.change_count > 0 {
-            for bell in &self.bells {
-                bell.mark_moved();
-            }
-            // Commands wait for durability too, sometimes: a system call for every group would be too much.
-            fence(Ordering::SeqCst);
-            if status.awaited.load(Ordering::Relaxed) && status.awaited.swap(false, Ordering::Relaxed) {
-                (self.wake_control)();
-            }
-        }
-        if status.rotate.swap(false, Ordering::AcqRel) {
-            let outcome = match self.group.rotate() {
-                Ok(Rotation::Done | Rotation::Waiting) => Ok(true),
-                Ok(Rotation::Nothing) => Ok(false),
-                Ok(Rotation::Failed(error)) => Err(told(&error)),
-                Err(error) => return self.fail(&error),
-            };
-            *status.rotated.lock() = Some(outcome);
-            (self.wake_control)();
-        }
-        if turn.change_count > 0 {
-            LogNext::Turn
-        } else if status.stop.load(Ordering::Acquire) && self.group.is_idle() {
-            LogNext::End
-        } else {
-            LogNext::Sleep(turn.due)
-        }
-    }
-
-    fn fail(&self, error: &store::Error) -> LogNext {
-        *self.status.failure.lock() = Some(told(error));
-        (self.wake_control)();
-        LogNext::End
-    }
-
-    /// Sleeps until `limit` is over or there is something to do.
-    fn sleep(&self, limit: Duration) {
-        self.sleeper.sleep(Some(limit), || {
-            !self.group.is_idle()
-                || self.status.rotate.load(Ordering::Acquire)
-                || self.status.stop.load(Ordering::Acquire)
-        });
-    }
-
-    /// Writes what is left, when nothing has failed before.
-    pub fn finish(self, now: Mono) {
-        if self.status.failure.lock().is_some() {
-            return;
-        }
-        if let Err(error) = self.group.finish(now) {
-            *self.status.failure.lock() = Some(told(&error));
-        }
-        (self.wake_control)();
-    }
-}
-
-fn log_thread(mut log: LogWork, clock: &Clock) {
-    loop {
-        match log.turn(clock.now().mono) {
-            LogNext::Turn => {}
-            LogNext::Sleep(due) => log.sleep(due.map_or(LOG_SLEEP, |due| {
-                Duration::from_nanos(due.0.saturating_sub(clock.now().mono.0)).min(LOG_SLEEP)
-            })),
-            LogNext::End => return log.finish(clock.now().mono),
-        }
-    }
-}
-
-/// Cleans the lease file up in a thread of its own: what was moved aside becomes the new `X.2`.
-///
-/// # Errors
-/// When there is no thread to be had.
-pub fn clean_up(
-    files: &LeaseFiles,
-    done: impl FnOnce(Result<store::Cleaned, String>) + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
-    let files = files.clone();
-    std::thread::Builder::new().name("lfc".to_owned()).spawn(move || {
-        let disk = RealDisk;
-        let compaction = Compaction::<V4>::new(&disk, files, std::process::id());
-        done(compaction.run(&mut |_| true).map_err(|error| told(&error)));
-    })
 }

@@ -17,6 +17,8 @@ pub mod engine;
 pub mod ha;
 pub mod lease_writer;
 pub mod listeners;
+mod loading;
+mod log_work;
 pub mod network;
 pub mod pairs;
 pub mod sampler;
