@@ -189,6 +189,10 @@ impl OptionTemplate {
     fn copy(&self, area: &mut [u8], at: usize, from: usize, to: usize) -> Option<usize> {
         let len = to.checked_sub(from)?;
         let end = at + len;
+        if len == 0 {
+            // Not even looked at: it would be one more line of memory.
+            return Some(at);
+        }
         if end > area.len() {
             return None;
         }
