@@ -270,6 +270,33 @@ fn nothing_is_sent_again_of_an_address_that_the_partner_has_told_of_since() {
     assert_eq!(sender.drain().into_keys().collect::<Vec<_>>(), ["10.0.0.4"]);
 }
 
+/// The simulator's seed 11708: a release was not answered, the client came back while the link was cut, and the release was sent again after
+/// the backlog with the new lease.
+#[test]
+fn what_is_sent_again_is_not_older_than_what_went_into_the_backlog() {
+    for silent_before in [true, false] {
+        let mut sender = Sender::sending();
+        sender.group([2], 1);
+        let worker = (0..2).find(|&worker| sender.next(worker).is_some()).expect("a command");
+        if silent_before {
+            sender.silence(worker);
+        }
+        let (queue, sent) = (true, 0);
+        sender.links.publish(ScopeWord::new(ScopeParts { queue, sent, ..ScopeParts::default() }));
+        sender.tap.offer(ShardId(0), Lsn(2), ChangeOrigin::Client, &Change::Put(lease(2, 7)));
+        sender.tap.group_end();
+        if !silent_before {
+            sender.silence(worker);
+        }
+        assert_eq!(sender.links.delayed.try_iter().count(), 1);
+        assert_eq!(sender.links.send_owed(PARTNER), 1);
+        let body = sender.next(worker).expect("it is sent again");
+        let expected = lease(2, 7).expire();
+        let lease = body.pointer("/arguments/leases/0").unwrap_or(&body["arguments"]);
+        assert_eq!(lease["expire"], expected, "{body}");
+    }
+}
+
 #[test]
 fn nothing_is_sent_again_to_a_partner_that_copies_all_leases() {
     let mut sender = Sender::sending();

@@ -129,6 +129,16 @@ struct ShardLink {
     unacked: OnceLock<Arc<UnackedCounts>>,
 }
 
+/// What the partner did not answer, and what may not be sent again over something newer.
+#[derive(Default)]
+struct Owed {
+    /// The last change of each address.
+    changes: BTreeMap<Ipv4Addr, Delayed>,
+    /// The last change in the backlog of each address: an older one may still be under way, be made late, and be found unanswered only when
+    /// the backlog has been sent.
+    kept: BTreeMap<Ipv4Addr, Delayed>,
+}
+
 /// Everything that threads share of one relationship.
 pub struct Links {
     /// What shards do with queries and replies now.
@@ -145,7 +155,7 @@ pub struct Links {
     pub delayed: Receiver<Delayed>,
     delayed_tx: Sender<Delayed>,
     /// The last change of each address that the partner did not answer: it may have made it, or make it later.
-    owed: Mutex<BTreeMap<Ipv4Addr, Delayed>>,
+    owed: Mutex<Owed>,
     /// What the machine still wants sent of what can wait behind a peer's silence for longer than its reason lasts.
     wanted: Mutex<[Option<Ticket>; 2]>,
     key: (u64, u64),
@@ -317,18 +327,20 @@ impl Links {
         queue.take(usize::MAX, batch);
         for Update { operation, lease, .. } in &*batch {
             let address = lease.view().address;
-            if owed.len() >= OWED_MAX && !owed.contains_key(&address) {
+            if owed.changes.len() >= OWED_MAX && !owed.changes.contains_key(&address) {
                 peer.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            owed.insert(address, Delayed { operation: *operation, lease: lease.clone() });
+            let newer = owed.kept.get(&address).cloned();
+            let change = newer.unwrap_or_else(|| Delayed { operation: *operation, lease: lease.clone() });
+            owed.changes.insert(address, change);
         }
     }
 
     /// Sends again what the partner at `position` did not answer; gives how many changes.
     pub fn send_owed(&self, position: usize) -> usize {
         let mut owed = self.owed.lock();
-        let changes = std::mem::take(&mut *owed);
+        let changes = std::mem::take(&mut owed.changes);
         let count = changes.len();
         if let Some(peer) = self.peer(position) {
             Self::send_unawaited_to(peer, changes.into_values());
@@ -338,7 +350,7 @@ impl Links {
 
     /// Forgets what the partner did not answer: it will copy all leases.
     pub fn forget_owed(&self) {
-        self.owed.lock().clear();
+        *self.owed.lock() = Owed::default();
     }
 
     /// Notes which flush and which reset the machine wants: before one is given to a worker, and when the machine has moved.
@@ -393,9 +405,11 @@ impl Links {
         let updates = std::mem::replace(&mut group.updates, Vec::with_capacity(room));
         let refused = {
             let mut owed = self.owed.lock();
-            if self.partner == Some(peer.position) && !owed.is_empty() {
+            if self.partner == Some(peer.position) && !(owed.changes.is_empty() && owed.kept.is_empty()) {
                 for update in &updates {
-                    owed.remove(&update.lease.view().address);
+                    let address = update.lease.view().address;
+                    owed.changes.remove(&address);
+                    owed.kept.remove(&address);
                 }
             }
             peer.enqueue(updates)
@@ -492,7 +506,9 @@ impl Tap for UpdateTap {
         let by_client = is_ours && origin == ChangeOrigin::Client;
         if origin == ChangeOrigin::Partner {
             // It knows better than what it did not answer.
-            self.links.owed.lock().remove(&lease.address);
+            let mut owed = self.links.owed.lock();
+            owed.changes.remove(&lease.address);
+            owed.kept.remove(&lease.address);
         }
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
             let is_sent = by_client && word.sent & peer.bit() != 0;
@@ -502,8 +518,18 @@ impl Tap for UpdateTap {
             }
         }
         if by_client && word.queue {
+            let delayed = Delayed { operation, lease: lease.to_owned() };
+            {
+                let mut owed = self.links.owed.lock();
+                if let Some(older) = owed.changes.get_mut(&lease.address) {
+                    older.clone_from(&delayed);
+                }
+                if owed.kept.len() < OWED_MAX || owed.kept.contains_key(&lease.address) {
+                    owed.kept.insert(lease.address, delayed.clone());
+                }
+            }
             // More than fit overflow the backlog anyway.
-            let _ = self.links.delayed_tx.try_send(Delayed { operation, lease: lease.to_owned() });
+            let _ = self.links.delayed_tx.try_send(delayed);
             self.links.wake_control();
         }
         if by_client && word.count_unsent && self.begins(shard, lsn, operation, lease) {
