@@ -380,7 +380,7 @@ fn replayable(text: &str) -> Result<(String, Vec<Numbered>), &'static str> {
                     fs::read_to_string(Path::new(FOLDER).join(format!("{name}.json"))).expect("a file")
                 });
             }
-            Some("advance" | "live") => return Err("it makes time pass"),
+            Some("advance" | "live" | "set-back") => return Err("it makes time pass"),
             Some("restart" | "disk") => return Err("it is about the disk"),
             Some("scope") => return Err("it needs an HA scope"),
             Some("shards") => return Err("it is about several shards"),

@@ -7,6 +7,7 @@
 //! > discover mac=02:00:00:00:00:50 want=192.0.2.10   a query (`on=v1`: by this interface)
 //! < offer yiaddr=192.0.2.50 opt12='res.host' no6     the answer: what is not named may be anything
 //! < none foreign-server-id                           … or why there is none; `< served` when there never is one
+//! set-back 10s                                       the wall clock is set back
 //! advance 10s                                        time jumps, and shards do what is due; `live 10s` second by second
 //! restart                                            the server starts again with what its disk holds
 //! disk off                                           rows stay unwritten until `disk on`
@@ -114,6 +115,10 @@ impl Run {
             "live" => {
                 let seconds: u64 = words[1].trim_end_matches('s').parse().expect("seconds");
                 self.world().live_through(seconds);
+            }
+            "set-back" => {
+                let seconds: u64 = words[1].trim_end_matches('s').parse().expect("seconds");
+                self.world().now.wall_s -= seconds;
             }
             "restart" => self.world().restart(),
             "disk" => {

@@ -106,7 +106,10 @@ impl Shard {
         let (stored, lsn) = match renewed {
             Some(old) => {
                 let record = self.leases.table.record(old);
-                let usable = record.state() == LeaseState::Assigned && !record.is_expired(wall_s);
+                // One that was lent has not expired any more when the clock was set back: it is taken back before anything else.
+                let usable = record.state() == LeaseState::Assigned
+                    && !record.is_expired(wall_s)
+                    && !record.is_loose();
                 let same = usable && self.leases.table.is_but_times(old, &lease);
                 if same && let Some(remaining) = self.cached(serving, &view, old, times.valid_s) {
                     let (t1_s, t2_s) = client.plan.subnet(place.subnet).t1_t2_s(remaining);
