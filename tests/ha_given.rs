@@ -3,7 +3,8 @@
 
 mod hand;
 
-use hand::{Reply, Two, client_mac};
+use aplomado::store::Survivors;
+use hand::{Hand, Reply, START_S, Two, client_mac, setting};
 use serde_json::json;
 
 const GIVE: &str = "aplomado-sync-leases";
@@ -145,4 +146,37 @@ fn nothing_is_given_to_a_source_that_does_not_know_how() {
     hand.run_to("ready", &mut peer);
     assert_eq!(hand.sent.iter().filter(|sent| sent.command() == GIVE).count(), 1, "asked once");
     assert_eq!(hand.holders(), given);
+}
+
+#[test]
+fn what_is_brought_replaces_older_leases_only_and_is_durable_when_it_is_answered() {
+    for shards in [1, 2] {
+        let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), shards));
+        let lease = |client: u8, cltt: u64| {
+            json!({ "ip-address": "192.0.3.5", "hw-address": client_mac(client), "subnet-id": 1, "valid-lft": 4000,
+                "expire": cltt + 4000 })
+        };
+        let mut held = lease(1, START_S);
+        held["force-create"] = json!(true);
+        assert_eq!(hand.ask("lease4-update", &held, &mut |_| Reply::Later)["result"], 0);
+        let mut bring = |client: u8, cltt: u64| {
+            let arguments =
+                json!({ "leases": [lease(client, cltt)], "origin": "ha-partner", "server-name": "two" });
+            let answer = hand.ask(GIVE, &arguments, &mut |_| Reply::Later);
+            assert_eq!((&answer["result"], &answer["arguments"]), (&json!(0), &json!(null)), "{answer}");
+            let on_disk = hand::server::on_disk(&hand.disk.after(Survivors::Durable));
+            let holders: Vec<Option<u8>> = [hand.holders().into_values().map(|(client, _)| client).next()]
+                .into_iter()
+                .chain([on_disk
+                    .into_values()
+                    .next()
+                    .and_then(|lease| lease.view().hw_addr.as_bytes().last().copied())])
+                .collect();
+            assert_eq!(holders[0], holders[1], "what is answered is on the disk");
+            holders[0]
+        };
+        assert_eq!(bring(2, START_S - 10), Some(1), "an older one");
+        assert_eq!(bring(2, START_S), Some(1), "one of the same second");
+        assert_eq!(bring(2, START_S + 1), Some(2), "a newer one");
+    }
 }
