@@ -128,9 +128,9 @@ impl World {
 
     /// An answer that waits for the partner is about a lease that the partner has. It may have forgotten, with its disk. And it may have
     /// taken over meanwhile: then it changes leases without a word to a server that does not know yet, which repeats what both knew
-    /// before. An answer about a lease that was given alone has no such excuse. A client that has given its lease back, or whose older
-    /// query came late and moved it to another address, is answered when the partner has both changes: it has the later one then, as
-    /// this server has.
+    /// before, or what it has just told it ([`World::note_told`]). An answer about a lease that was given alone has no such excuse. A
+    /// client that has given its lease back, or whose older query came late and moved it to another address, is answered when the
+    /// partner has both changes: it has the later one then, as this server has.
     fn check_told(&mut self, node: usize, partner: usize, client: usize, address: Ipv4Addr) {
         let own = self.nodes[node].server.as_mut().and_then(|server| server.lease(address));
         let other = &mut self.nodes[partner];
@@ -148,6 +148,37 @@ impl World {
                 "{} has answered client {client} before its partner had {address}",
                 NAMES[self.name(node)]
             ),
+        }
+    }
+
+    /// A server has answered an update of leases. One that does not tell of what it does knows now what it was told, even if its client
+    /// gives it back here before the other server hears the answer.
+    pub(super) fn note_told(&mut self, node: usize, update: &[u8], answer: &[u8]) {
+        let Some(known) = &mut self.nodes[node].silent else { return };
+        let (Ok(update), Ok(answer)) =
+            (serde_json::from_slice::<Value>(update), serde_json::from_slice::<Value>(answer))
+        else {
+            return;
+        };
+        if answer.pointer("/0/result").and_then(Value::as_u64) != Some(0) {
+            return;
+        }
+        let failed = answer.pointer("/0/arguments/failed").and_then(Value::as_array);
+        let failed: BTreeSet<_> =
+            failed.into_iter().flatten().filter_map(|one| one.get("index").and_then(Value::as_u64)).collect();
+        let list = update.pointer("/arguments/leases").and_then(Value::as_array);
+        let single = update.get("arguments").filter(|_| list.is_none());
+        for (index, lease) in (0..).zip(list.into_iter().flatten().chain(single)) {
+            let text = |key: &str| lease.get(key).and_then(Value::as_str);
+            let in_use =
+                lease.get("delete").is_none() && lease.get("state").and_then(Value::as_u64).unwrap_or(0) == 0;
+            let address = text("ip-address").and_then(|address| address.parse().ok());
+            let octet = text("hw-address").and_then(|client| client.rsplit(':').next());
+            let client = octet.and_then(|octet| usize::from_str_radix(octet, 16).ok());
+            if let (Some(address), Some(client), true) = (address, client, in_use && !failed.contains(&index))
+            {
+                known.insert(address, client);
+            }
         }
     }
 
@@ -278,6 +309,12 @@ fn holder(lease: &Lease4Buf) -> Option<usize> {
     let lease = lease.view();
     let octet = lease.hw_addr.as_bytes().last().filter(|_| lease.state == LeaseState::Assigned);
     octet.map(|octet| usize::from(*octet))
+}
+
+/// Whether a command tells of leases.
+pub(super) fn is_update(body: &[u8]) -> bool {
+    let has = |name: &[u8]| body.windows(name.len()).any(|part| part == name);
+    has(b"\"aplomado-bulk-apply\"") || has(b"\"lease4-update\"")
 }
 
 /// What a heartbeat's answer says is the state of the machine.

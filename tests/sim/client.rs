@@ -64,7 +64,10 @@ impl Client {
         let secs = self.secs(now);
         match self.doing {
             Doing::Discover => {
-                let want = self.had.map_or_else(String::new, |had| format!(" want={had}"));
+                // Some ask for what another one may have.
+                let other = Ipv4Addr::new(192, 0, 2, 10 + u8::try_from(random.below(12)).expect("small"));
+                let want = self.had.or_else(|| random.percent(15).then_some(other));
+                let want = want.map_or_else(String::new, |had| format!(" want={had}"));
                 Said { frame: self.say(&format!("discover secs={secs}{want}")), gives_up: None, next: retry }
             }
             Doing::Request { address, server } => {
@@ -107,7 +110,11 @@ impl Client {
                             next: random.below(2000) * MS,
                         }
                     }
-                    88..95 => {
+                    88 => {
+                        let line = format!("inform ciaddr={address} from={address} to=255.255.255.255");
+                        Said { frame: self.say(&line), gives_up: None, next: retry }
+                    }
+                    89..95 => {
                         // Restarted: it asks whether it may keep its address.
                         self.since = now;
                         Said {

@@ -8,7 +8,7 @@ use aplomado::server::clock::Clock;
 use aplomado::store::{CrashDisk, Survivors};
 use aplomado::time::Mono;
 
-use super::checks::{Holding, check_shown};
+use super::checks::{Holding, check_shown, is_update};
 use super::client::Client;
 use super::packet::Answer;
 use super::random::{MS, Random, S};
@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(super) client_loss: u64,
     /// Who answers whom.
     pub(super) origins: BTreeMap<(usize, u32, u64), (usize, u32)>,
+    /// Lease updates that are not answered, by the same key.
+    pub(super) updates: BTreeMap<(usize, u32, u64), Vec<u8>>,
     pub(super) calm: bool,
     pub(super) backup: bool,
     pub(super) trace: Trace,
@@ -155,6 +157,7 @@ impl World {
             loss: [[0; 3]; 3],
             client_loss: 0,
             origins: BTreeMap::new(),
+            updates: BTreeMap::new(),
             calm: false,
             backup,
             trace,
@@ -279,7 +282,11 @@ impl World {
             Event::Request { from, life, to, call, body } => {
                 let name = NAMES[self.name(to)];
                 if from != OPERATOR {
-                    self.origins.insert((to, self.nodes[to].life, call), (from, life));
+                    let key = (to, self.nodes[to].life, call);
+                    self.origins.insert(key, (from, life));
+                    if is_update(&body) {
+                        self.updates.insert(key, body.clone());
+                    }
                 }
                 match &mut self.nodes[to].server {
                     Some(server) => {
@@ -477,6 +484,9 @@ impl World {
         let Some(&(to, asker)) = self.origins.get(&(node, life, call)) else {
             return self.tell(|| format!("{name} to its operator: {}", short(&body)));
         };
+        if let Some(update) = self.updates.remove(&(node, life, call)) {
+            self.note_told(node, &update, &body);
+        }
         if self.nodes[node].lies_until > self.now && self.random.percent(40) {
             body = match self.random.below(6) {
                 0 => b"[ { \"result\": 1, \"text\": \"no\" } ]".to_vec(),
