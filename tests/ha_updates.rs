@@ -292,7 +292,7 @@ fn what_is_sent_again_is_not_older_than_what_went_into_the_backlog() {
         assert_eq!(sender.links.send_owed(PARTNER), 1);
         let body = sender.next(worker).expect("it is sent again");
         let expected = lease(2, 7).expire();
-        let lease = body.pointer("/arguments/leases/0").unwrap_or(&body["arguments"]);
+        let lease = body.pointer("/arguments/leases/0").unwrap_or_else(|| &body["arguments"]);
         assert_eq!(lease["expire"], expected, "{body}");
     }
 }
