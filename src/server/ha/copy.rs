@@ -1,6 +1,6 @@
 //! A synchronisation at work: pages that came are put into the shards lease by lease, so many at a time that clients do not
 //! notice, and the sub-machine is told when a page is safe. What came is remembered, so that a source of ours can be given what it
-//! lacks ([`super::give`]).
+//! lacks (module `give`).
 
 use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
