@@ -118,7 +118,7 @@ pub const fn fan_out(keys: (u32, u32), shards: u8) -> [Instruction; 12] {
 #[must_use]
 pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
     let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
-    let options = UDP_HEADER_LEN + OPTIONS_OFFSET;
+    let d = discovers_apart(op::LD_H_IND, op::LD_B_IND, UDP_HEADER_LEN + OPTIONS_OFFSET, shards);
     [
         plain(op::LDX_MSH, 0),
         s[0],
@@ -134,15 +134,15 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
         plain(op::ST, 0),
         // The program for the shard needs X itself.
         plain(op::LDX_MSH, 0),
-        plain(op::LD_H_IND, options),
-        jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
-        plain(op::LD_B_IND, options + 2),
-        jump(op::JEQ_K, DISCOVER, 0, 3),
-        plain(op::LD_MEM, 0),
-        plain(op::ADD_K, shards as u32),
-        plain(op::RET_A, 0),
-        plain(op::LD_MEM, 0),
-        plain(op::RET_A, 0),
+        d[0],
+        d[1],
+        d[2],
+        d[3],
+        d[4],
+        d[5],
+        d[6],
+        d[7],
+        d[8],
     ]
 }
 
@@ -151,6 +151,7 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
 #[must_use]
 pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 20] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
+    let d = discovers_apart(op::LD_H_ABS, op::LD_B_ABS, OPTIONS_OFFSET, shards);
     [
         s[0],
         s[1],
@@ -163,9 +164,25 @@ pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 20] {
         s[8],
         s[9],
         plain(op::ST, 0),
-        plain(op::LD_H_ABS, OPTIONS_OFFSET),
+        d[0],
+        d[1],
+        d[2],
+        d[3],
+        d[4],
+        d[5],
+        d[6],
+        d[7],
+        d[8],
+    ]
+}
+
+/// The end of a program that keeps DISCOVERs apart: the shard is in the first word of the scratch memory, the options are `options` bytes
+/// from the packet's start or from X.
+const fn discovers_apart(load_half: u16, load_byte: u16, options: u32, shards: u8) -> [Instruction; 9] {
+    [
+        plain(load_half, options),
         jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
-        plain(op::LD_B_ABS, OPTIONS_OFFSET + 2),
+        plain(load_byte, options + 2),
         jump(op::JEQ_K, DISCOVER, 0, 3),
         plain(op::LD_MEM, 0),
         plain(op::ADD_K, shards as u32),
