@@ -527,7 +527,10 @@ fn a_bad_configuration_leaves_the_old_one_in_force() {
     server.expect(1, "config-set", json!({ "Dhcp4": bad }));
     server.expect(1, "config-test", json!({ "Dhcp4": bad }));
     fs::write(place.path("kea.conf"), "{ \"Dhcp4\": { \"nonsense\": 1 } }").expect("written");
-    server.expect(1, "config-reload", Value::Null);
+    let refused = server.expect(1, "config-reload", Value::Null);
+    let text = refused["text"].as_str().expect("a text");
+    let start = "Config reload failed: configuration error using file '";
+    assert!(text.starts_with(start) && text.contains("nonsense"), "{text}");
     server.signal("HUP");
     server.hears("the old configuration stays");
     fs::write(place.path("kea.conf"), "{ }").expect("written");

@@ -66,7 +66,14 @@ pub struct CtlArgs {
     /// The command, such as status-get or lease4-get-all.
     pub command: String,
     /// Its arguments as JSON, such as '{"subnet-id": 1}'.
-    pub arguments: Option<String>,
+    #[arg(value_parser = json_argument)]
+    pub arguments: Option<Value>,
+}
+
+/// Reads an argument of the command line; what is wrong is told by column, as the line is one line.
+fn json_argument(text: &str) -> Result<Value, String> {
+    json::parse(text.as_bytes())
+        .map_err(|error| format!("no JSON: {} in column {}", error.text, error.column))
 }
 
 /// Why there is no answer.
@@ -84,7 +91,7 @@ impl std::error::Error for CtlError {}
 /// Runs the command; the answer goes to `out`. Returns the exit code.
 ///
 /// # Errors
-/// When the arguments are no JSON, the server cannot be reached, or its answer is not understood.
+/// When the server cannot be reached, or its answer is not understood.
 pub fn run(args: &CtlArgs, out: &mut dyn Write) -> Result<u8, CtlError> {
     let answer = ask(args, &request(args)?)?;
     // Over HTTP one answer per service comes in a list.
@@ -140,10 +147,8 @@ fn unsent(args: &CtlArgs) -> Option<u64> {
 fn request(args: &CtlArgs) -> Result<Vec<u8>, CtlError> {
     let mut map = Map::new();
     map.insert("command".to_owned(), json!(args.command));
-    if let Some(text) = &args.arguments {
-        let arguments = json::parse(text.as_bytes())
-            .map_err(|error| CtlError(format!("the arguments are no JSON: {error}")))?;
-        map.insert("arguments".to_owned(), arguments);
+    if let Some(arguments) = &args.arguments {
+        map.insert("arguments".to_owned(), arguments.clone());
     }
     if let Some(service) = &args.service {
         map.insert("service".to_owned(), json!([service]));

@@ -335,7 +335,7 @@ impl Control {
                             Severity::Error,
                             DHCP4,
                             DHCP4_CONFIG_LOAD_FAIL,
-                            "{text}; the old configuration stays"
+                            "Config reload failed: {text}; the old configuration stays"
                         );
                     }
                 } else if watched == link_watch && monitor.drain().unwrap_or(true) {
@@ -464,7 +464,7 @@ impl Control {
         self.notifier.ready(&format!("{}{failed}", self.serving()));
         outcome.map_err(|text| {
             let names: Vec<String> = self.desk.files.iter().map(|file| file.display().to_string()).collect();
-            format!("Config reload failed: configuration error using file '{}': {text}", names.join("', '"))
+            format!("configuration error using file '{}': {text}", names.join("', '"))
         })
     }
 

@@ -211,7 +211,8 @@ fn ctl_asks_by_either_channel_and_its_exit_code_is_the_result() {
     let (code, text) = ctl(&["--socket", "/nonexistent/s", "x"]);
     assert_eq!(code, ctl::EXIT_NOT_ASKED);
     assert!(text.starts_with("no server answers at /nonexistent/s: No such file"), "{text}");
-    assert_eq!(ctl(&["--socket", socket, "x", "{"]).0, ctl::EXIT_NOT_ASKED);
+    let wrong = Cli::try_parse_from(["ctl", "x", "{bad"]).err().expect("no JSON").to_string();
+    assert!(wrong.contains("no JSON: String expected in column 2"), "{wrong}");
 }
 
 /// A daemon of another process: answers each connection with the next of `answers`, then is gone.
