@@ -203,7 +203,7 @@ impl Client {
                         crate::log_limited!(
                             super::log::Severity::Info,
                             "kea-dhcp4.http",
-                            TLS_CONNECTION_HANDSHAKE_FAILED,
+                            HTTP_CONNECTION_HANDSHAKE_FAILED,
                             "TLS handshake with {} failed: {error}",
                             self.remote
                         );

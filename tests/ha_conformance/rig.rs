@@ -251,6 +251,13 @@ impl Server {
             .collect()
     }
 
+    /// Identifiers of the lines logged since the last [`Server::forget`].
+    pub(crate) fn logged(&self) -> Vec<&'static str> {
+        let message =
+            |action: &Action| if let Action::Log(message) = action { Some(message.id()) } else { None };
+        self.actions().filter_map(message).collect()
+    }
+
     pub(crate) fn sync_started(&self) -> Option<Ticket> {
         self.actions()
             .filter_map(

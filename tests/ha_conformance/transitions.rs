@@ -213,6 +213,13 @@ fn b37_partner_of_another_mode_makes_us_wait() {
             let mut server = Server::reach(mode, "alpha", state, json!({}));
             server.partner(wrong);
             assert_eq!(server.transitions(), ["waiting"], "{state} {wrong}");
+            // Kea names the state in the identifier when it is a normal one.
+            let id = match state {
+                "load-balancing" => "HA_INVALID_PARTNER_STATE_LOAD_BALANCING",
+                "hot-standby" => "HA_INVALID_PARTNER_STATE_HOT_STANDBY",
+                _ => "HA_INVALID_PARTNER_STATE",
+            };
+            assert!(server.logged().contains(&id), "{state} {wrong}: {:?}", server.logged());
         }
         let mut server = Server::reach(mode, "alpha", "waiting", json!({}));
         server.partner(wrong);
@@ -221,6 +228,7 @@ fn b37_partner_of_another_mode_makes_us_wait() {
     let mut server = Server::reach("load-balancing", "alpha", "communication-recovery", json!({}));
     server.partner("hot-standby");
     assert_eq!(server.transitions(), ["waiting"]);
+    assert!(server.logged().contains(&"HA_INVALID_PARTNER_STATE_COMMUNICATION_RECOVERY"));
 }
 
 #[test]

@@ -74,7 +74,9 @@ pub enum Message {
     },
     /// The partner is in a state that this mode does not know: the configurations differ.
     InvalidPartnerState {
-        /// That state.
+        /// The state of this server.
+        own: State,
+        /// That of the partner.
         state: Option<State>,
     },
     /// Leases are being copied.
@@ -122,7 +124,13 @@ impl Message {
             Self::HighClockSkew { .. } => "HA_HIGH_CLOCK_SKEW",
             Self::ClockSkewTerminates { .. } => "HA_HIGH_CLOCK_SKEW_CAUSED_TERMINATION",
             Self::RejectsTerminate { .. } => "HA_LEASE_UPDATE_REJECTS_CAUSED_TERMINATION",
-            Self::InvalidPartnerState { .. } => "HA_INVALID_PARTNER_STATE",
+            // Kea has one for each of the states in which its partner's can be wrong.
+            Self::InvalidPartnerState { own, .. } => match own {
+                State::CommunicationRecovery => "HA_INVALID_PARTNER_STATE_COMMUNICATION_RECOVERY",
+                State::HotStandby => "HA_INVALID_PARTNER_STATE_HOT_STANDBY",
+                State::LoadBalancing => "HA_INVALID_PARTNER_STATE_LOAD_BALANCING",
+                _ => "HA_INVALID_PARTNER_STATE",
+            },
             Self::SyncStart { .. } => "HA_SYNC_START",
             Self::SyncComplete => "HA_SYNC_SUCCESSFUL",
             Self::SyncFailed { .. } => "HA_SYNC_FAILED",
@@ -193,7 +201,7 @@ impl fmt::Display for Message {
                     "the partner rejected updates of {clients} client(s): compare the configurations of both servers"
                 )
             }
-            Self::InvalidPartnerState { state } => {
+            Self::InvalidPartnerState { state, .. } => {
                 let state = state.map_or("none", State::name);
                 write!(
                     out,

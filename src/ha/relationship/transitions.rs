@@ -198,7 +198,10 @@ impl Relationship {
             if self.state == State::Waiting {
                 return None;
             }
-            self.log(Message::InvalidPartnerState { state: self.communication.partner_state });
+            self.log(Message::InvalidPartnerState {
+                own: self.state,
+                state: self.communication.partner_state,
+            });
             return Some(State::Waiting);
         }
         self.decide(now)
