@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Mono, Now};
 
@@ -61,6 +61,15 @@ impl Clock {
             Source::Hand(hand) => hand.mono.load(Ordering::Relaxed),
         };
         Now { mono: Mono(mono), wall_s: self.wall_us() / 1_000_000 }
+    }
+
+    /// Sleeps until `time` has passed since `begun`; with clocks moved by hand nobody sleeps.
+    #[expect(clippy::disallowed_methods, reason = "only server/ sleeps, and here it is")]
+    pub fn rest(&self, begun: Mono, time: Duration) {
+        if let Source::System(_) = &self.0 {
+            let gone = Duration::from_nanos(self.now().mono.0.saturating_sub(begun.0));
+            std::thread::sleep(time.saturating_sub(gone));
+        }
     }
 
     /// Wall-clock time in microseconds since the Unix epoch; 0 for a clock that is set before it.

@@ -191,7 +191,7 @@ impl Server {
     pub(crate) fn turn_log(&mut self) -> Result<bool, String> {
         let next = self.work.log.turn(self.desk.clock.now().mono);
         let failed = self.desk.engine.log.failure.lock().clone();
-        failed.map_or_else(|| Ok(next == LogNext::Turn), Err)
+        failed.map_or_else(|| Ok(matches!(next, LogNext::Turn | LogNext::Gather)), Err)
     }
 
     /// One turn of the control thread; the answers that are complete.
