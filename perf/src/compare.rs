@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Exchanges per second at which CPU time alone and as a pair is compared.
+    #[arg(long, default_value_t = 5000.0)]
+    cost_rate: f64,
     /// Only servers whose name begins with one of these.
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
@@ -46,8 +49,10 @@ enum Part {
     Renew,
     /// Pairs: highest rate.
     Pair,
-    /// Latency and CPU time at fixed rates.
+    /// Latency at half of what Kea carries.
     Fixed,
+    /// CPU time alone and as a pair, at one rate.
+    Cost,
     /// Five times the load that is carried.
     Overload,
 }
@@ -75,7 +80,7 @@ pub(crate) struct Results {
 impl Results {
     fn add(&mut self, what: &str, team: &Team, probe: Probe) {
         tell(&format!(
-            "{what}: {}: {:.0}/s of {:.0}/s, {:.2} % lost, p50 {:.0} us, p99 {:.0} us, CPU {:.1?} us",
+            "{what}: {}: {:.0}/s of {:.0}/s, {:.2} % lost, p50 {:.0} us, p99 {:.0} us, CPU {:.1?} us, generator {:.1} us",
             team.name(),
             probe.completed,
             probe.rate,
@@ -83,6 +88,7 @@ impl Results {
             probe.p50_us,
             probe.p99_us,
             probe.cpu_us,
+            probe.generator_us,
         ));
         self.measured.push(Measured { what: what.to_owned(), server: team.name(), probe });
     }
@@ -147,7 +153,7 @@ pub(crate) const OVERLOAD: &str = "DORA, 100 classes, server on one core, 5 x";
 pub(crate) const HALF: &str = "at half of Kea's highest rate";
 pub(crate) const HALF_PAIR: &str = "pairs at half of a Kea pair's highest rate";
 /// What a partner costs.
-pub(crate) const COST: &str = "CPU time alone and as a pair, 5000/s";
+pub(crate) const COST: &str = "CPU time alone and as a pair, at one rate";
 
 /// What makes a query costly, and clients slow, where more is offered than a server carries.
 const CLASSES: u32 = 100;
@@ -303,8 +309,10 @@ impl Run<'_> {
             for team in &pairs[..3] {
                 self.at(HALF_PAIR, team, pair.round());
             }
+        }
+        if self.wants(Part::Cost) {
             for team in [&all[0], &pairs[0], &pairs[3]] {
-                self.at(COST, team, 5000.0);
+                self.at(COST, team, self.arguments.cost_rate);
             }
         }
         if self.wants(Part::Overload) {

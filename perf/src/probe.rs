@@ -30,6 +30,8 @@ pub(crate) struct Probe {
     pub(crate) cpu_us: Vec<f64>,
     /// CPU time of each server, in seconds.
     pub(crate) cpu_s: Vec<f64>,
+    /// CPU time of the generator per completed exchange, in microseconds: it shares the cores.
+    pub(crate) generator_us: f64,
     pub(crate) violations: u64,
     pub(crate) longest_gap_ms: f64,
 }
@@ -44,7 +46,7 @@ impl Probe {
             "rate": self.rate, "started_per_second": self.started, "offered_per_second": self.offered, "completed_per_second": self.completed,
             "lost_percent": self.lost_percent, "offer_p50_us": self.offer_p50_us, "p50_us": self.p50_us,
             "p99_us": self.p99_us, "p99_9_us": self.p999_us, "server_cpu_us_per_exchange": self.cpu_us,
-            "server_cpu_s": self.cpu_s, "violations": self.violations, "longest_gap_ms": self.longest_gap_ms,
+            "server_cpu_s": self.cpu_s, "generator_cpu_us_per_exchange": self.generator_us, "violations": self.violations, "longest_gap_ms": self.longest_gap_ms,
         })
     }
 }
@@ -147,6 +149,7 @@ impl Session {
             p999_us: number("/latency/exchange/p99_9_us"),
             cpu_us: cpu_s.iter().map(|seconds| seconds * 1e6 / done).collect(),
             cpu_s,
+            generator_us: (number("/generator/cpu_user_s") + number("/generator/cpu_system_s")) * 1e6 / done,
             violations: wrong("/violations/address_changed")
                 + wrong("/violations/address_twice")
                 + wrong("/violations/contradictions"),

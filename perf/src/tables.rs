@@ -25,7 +25,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         let rows: Vec<Measured> = results.measured.iter().filter(|row| row.what == what).cloned().collect();
         let _ = writeln!(
             out,
-            "\n## {what}\n\n| server | completed/s | asked/s | lost % | OFFER p50 us | p50 us | p99 us | p99.9 us | CPU us per exchange, each server | bad answers |\n|---|---|---|---|---|---|---|---|---|---|"
+            "\n## {what}\n\n| server | completed/s | asked/s | lost % | OFFER p50 us | p50 us | p99 us | p99.9 us | CPU us per exchange, each server | generator | bad answers |\n|---|---|---|---|---|---|---|---|---|---|---|"
         );
         for server in names(&rows, |row| &row.server) {
             let spread = |of: &dyn Fn(&Probe) -> f64| results.spread(&what, &server, of).unwrap_or_default();
@@ -44,7 +44,7 @@ pub(crate) fn markdown(results: &Results) -> String {
                 rows.iter().filter(|row| row.server == server).map(|row| row.probe.violations).sum();
             let _ = writeln!(
                 out,
-                "| {server} | {} | {} | {} | {} | {} | {} | {} | {} | {bad} |",
+                "| {server} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {bad} |",
                 cell(&|probe| probe.completed, 0),
                 cell(&|probe| probe.rate, 0),
                 cell(&|probe| probe.lost_percent, 2),
@@ -52,7 +52,8 @@ pub(crate) fn markdown(results: &Results) -> String {
                 cell(&|probe| probe.p50_us, 0),
                 cell(&|probe| probe.p99_us, 0),
                 cell(&|probe| probe.p999_us, 0),
-                cpu.join("; ")
+                cpu.join("; "),
+                cell(&|probe| probe.generator_us, 1)
             );
         }
     }
@@ -234,6 +235,7 @@ mod tests {
             p999_us: 2.0 * p99_us,
             cpu_us: vec![9.0],
             cpu_s: vec![0.1],
+            generator_us: 7.0,
             violations: 0,
             longest_gap_ms: 1.0,
         };
