@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms in order of dependency: a room uses only rooms before it.
-const ROOMS: [&str; 18] = [
-    "ids", "time", "sync", "wire", "expr", "config", "classify", "lease", "allocate", "journal", "park",
-    "exchange", "ha", "net", "store", "control", "server", "cli",
+const ROOMS: [&str; 19] = [
+    "ids", "time", "sync", "memory", "wire", "expr", "config", "classify", "lease", "allocate", "journal",
+    "park", "exchange", "ha", "net", "store", "control", "server", "cli",
 ];
 
 /// Edges: they touch the world, and do not name each other.

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use super::answer::Verdict;
 use crate::config::plan::{BootView, HostIndex, PoolIndex, SubnetIndex};
 use crate::ids::ClassId;
-use crate::lease::table::prefetch;
+use crate::memory::{in_large_pages, prefetch};
 use crate::wire::codes::{MessageType, option};
 use crate::wire::query::Query;
 use crate::wire::template::{OptionTemplate, Varying};
@@ -213,13 +213,9 @@ impl KnownAnswers {
     pub(super) fn new(subnet_count: usize) -> Self {
         let count = subnet_count.saturating_mul(WAYS_MAX).next_power_of_two().clamp(PLACES_MIN, PLACES_MAX);
         let row = subnet_count.next_power_of_two().min(count / WAYS_MAX);
-        Self {
-            plan: 0,
-            places: vec![KnownAnswer::NONE; count].into_boxed_slice(),
-            row,
-            rows: count / row,
-            last: [0; KINDS],
-        }
+        let mut places = in_large_pages(Vec::with_capacity(count));
+        places.resize(count, KnownAnswer::NONE);
+        Self { plan: 0, places: places.into_boxed_slice(), row, rows: count / row, last: [0; KINDS] }
     }
 
     /// From now on answers are written from the plan with this number, which no other plan of this shard has; not 0.

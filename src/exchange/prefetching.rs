@@ -4,7 +4,8 @@ use super::process::Shard;
 use super::serving::Serving;
 use crate::config::plan::SubnetIndex;
 use crate::config::plan::hosts::IdentifierKind;
-use crate::lease::table::{KeyHash, prefetch};
+use crate::lease::table::KeyHash;
+use crate::memory::prefetch;
 use crate::wire::query::Query;
 
 impl Shard {

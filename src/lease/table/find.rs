@@ -6,12 +6,12 @@ use siphasher::sip::SipHasher13;
 
 use super::blob::{Arena, BlobRef};
 use super::index::{Entry, KeyHash};
-use super::prefetch::prefetch;
 use super::record::{NO_BLOB, POOL_ID_IN_BLOB, Record};
 use super::slab::Slab;
 use super::{LeaseTable, long_hw_bytes};
 use crate::ids::{HwAddr, LeaseRef};
 use crate::lease::Lease4;
+use crate::memory::prefetch;
 
 impl LeaseTable {
     /// The hash of a hardware address; its type does not count.

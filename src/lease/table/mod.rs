@@ -18,7 +18,6 @@ mod change;
 mod ends;
 mod find;
 mod index;
-mod prefetch;
 mod record;
 mod slab;
 mod wheel;
@@ -36,7 +35,6 @@ pub use self::blob::BlobChunk;
 pub use self::index::{BucketArray, KeyHash};
 pub use self::record::Record;
 pub use self::slab::RecordChunk;
-pub(crate) use prefetch::prefetch;
 
 /// Most leases in one table.
 pub const RECORDS_MAX: usize = index::SLOTS_MAX;

@@ -1,7 +1,7 @@
 //! The records themselves: chunks of 65,536 cache lines, the free ones linked through `next`.
 
-use super::prefetch::prefetch;
 use super::record::{Flag, Record};
+use crate::memory::{in_large_pages, prefetch};
 
 const CHUNK_SHIFT: u32 = 16;
 const CHUNK_RECORDS: usize = 1 << CHUNK_SHIFT;
@@ -17,7 +17,7 @@ impl RecordChunk {
     pub const RECORDS: usize = CHUNK_RECORDS;
 
     pub(super) fn allocate() -> Self {
-        Self(Vec::with_capacity(CHUNK_RECORDS))
+        Self(in_large_pages(Vec::with_capacity(CHUNK_RECORDS)))
     }
 }
 

@@ -8,9 +8,9 @@
 //! The wheel turns by the wall clock. A jump forward makes many slots due at once: each call has a cap and goes on where the
 //! last one stopped. A jump back moves the cursor back: leases are then looked at early, never late.
 
-use super::prefetch::prefetch;
 use super::record::Record;
 use super::slab::{NIL, Slab};
+use crate::memory::prefetch;
 
 /// Seconds that the wheel reaches: some 18 hours.
 const SLOTS: usize = 1 << 16;
