@@ -117,7 +117,7 @@ impl Builder<'_> {
             if let Some(index) = host.subnet {
                 let subnet = &mut subnets[super::at(index.0)];
                 subnet.has_hosts = true;
-                subnet.filter.add(host);
+                subnet.filter.add(host, subnet.prefix_len);
                 networks[super::at(subnet.network.0)].has_hosts = true;
             }
         }

@@ -158,16 +158,17 @@ impl HostFilter {
         1 << (hash & 63) | 1 << (hash >> 6 & 63)
     }
 
-    /// Reserved addresses mostly follow each other: so do their bits.
-    const fn bit(address: Ipv4Addr) -> u64 {
-        1 << (address.to_bits() & 63)
+    /// Each bit is for a 64th of the subnet: reserved addresses mostly lie together, and apart from those of clients.
+    const fn bit(address: Ipv4Addr, prefix_len: u8) -> u64 {
+        let shift = 26_u32.saturating_sub(prefix_len as u32);
+        1 << (address.to_bits() >> shift & 63)
     }
 
-    /// From now on there is this reservation.
-    pub fn add(&mut self, host: &Host) {
+    /// From now on there is this reservation in the subnet with this length of prefix.
+    pub fn add(&mut self, host: &Host, prefix_len: u8) {
         self.identifiers |= Self::bits(hash(host.kind as u8, host.identifier.as_bytes()));
         if !host.address.is_unspecified() {
-            self.addresses |= Self::bit(host.address);
+            self.addresses |= Self::bit(host.address, prefix_len);
         }
     }
 
@@ -177,10 +178,10 @@ impl HostFilter {
         self.identifiers & bits == bits
     }
 
-    /// Whether there may be one of `address`.
+    /// Whether there may be one of `address`, with the same length of prefix.
     #[must_use]
-    pub const fn may_hold(self, address: Ipv4Addr) -> bool {
-        self.addresses & Self::bit(address) != 0
+    pub const fn may_hold(self, address: Ipv4Addr, prefix_len: u8) -> bool {
+        self.addresses & Self::bit(address, prefix_len) != 0
     }
 }
 
@@ -404,6 +405,7 @@ mod tests {
         fn lookups_agree_with_a_walk_over_all(
             hosts in proptest::collection::vec(any_host(), 0..60),
             queries in proptest::collection::vec(any_host(), 0..60),
+            prefix_len in 0_u8..=32,
         ) {
             let index = Hosts::new(hosts.clone());
             for query in hosts.iter().chain(&queries) {
@@ -415,7 +417,8 @@ mod tests {
                 prop_assert_eq!(found.map(|found| super::super::at(found.0)), walked);
 
                 let mut filter = HostFilter::default();
-                hosts.iter().filter(|host| host.subnet == query.subnet).for_each(|host| filter.add(host));
+                let own = hosts.iter().filter(|host| host.subnet == query.subnet);
+                own.for_each(|host| filter.add(host, prefix_len));
                 if let Some(subnet) = query.subnet {
                     let mut identifiers = Identifiers::default();
                     identifiers.set(query.kind, query.identifier.as_bytes());
@@ -425,7 +428,7 @@ mod tests {
                     );
                 }
                 let is_held = index.holders(query.subnet, query.address).next().is_some();
-                prop_assert!(filter.may_hold(query.address) || !is_held);
+                prop_assert!(filter.may_hold(query.address, prefix_len) || !is_held);
 
                 let held: Vec<usize> =
                     index.holders(query.subnet, query.address).map(|found| super::super::at(found.0)).collect();

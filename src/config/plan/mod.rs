@@ -542,7 +542,7 @@ impl Plan {
         identifiers: &Identifiers<'_>,
     ) -> bool {
         let subnet = self.subnet(index);
-        if !subnet.has_hosts || !subnet.filter.may_hold(address) {
+        if !subnet.has_hosts || !subnet.filter.may_hold(address, subnet.prefix_len) {
             return false;
         }
         let flags = &subnet.reservations;
