@@ -149,19 +149,19 @@ pub(super) fn write(
     };
     let area = out.get_mut(PAYLOAD_OFFSET..).ok_or(DropReason::ReplyTooLong)?;
 
-    let key = AnswerKey::new(query, verdict, classes, &varying);
+    let key = AnswerKey::new(plan, query, verdict, classes, &varying);
     if let Some(key) = &key
         && let Some(known) = desk.known.find(query, key)
     {
-        let known_boot_names = known.has_boot_names;
+        let known_boot_names = known.answer.has_boot_names;
         let boot = if known_boot_names {
             boot_fields(plan, classes, verdict)
         } else {
-            BootView { next_server: known.next_server, ..BootView::default() }
+            BootView { next_server: known.answer.next_server, ..BootView::default() }
         };
         set_boot(&mut reply, &boot);
-        varying.server_id = known.server_id.unwrap_or(varying.server_id);
-        let payload_len = reply.emit_with(area, |area| known.options.emit(&varying, area))?;
+        varying.server_id = known.answer.server_id.unwrap_or(varying.server_id);
+        let payload_len = reply.emit_with(area, |area| known.emit(&varying, area))?;
         if cfg!(debug_assertions) {
             // Every test of the rules is a test of the short way, too.
             let mut long = [0; FRAME_BYTES];
@@ -183,7 +183,7 @@ pub(super) fn write(
         && desk.configured.overflow_count == overflows
         && let Some(options) = area.get(OPTIONS_OFFSET..payload_len)
     {
-        desk.known.learn(key, options, &varying, configured_id, &boot);
+        desk.known.learn(query, key, options, &varying, configured_id, &boot);
     }
     frame::emit(out, &addresses, payload_len)
 }

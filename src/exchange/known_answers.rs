@@ -1,28 +1,38 @@
 //! The options of answers that a shard has written before: choosing them again for the next client would give the same.
 //!
+//! ```text
+//! shapes   what answers of one kind have in common: message type, classes, request list, ... and the options of the first one
+//! answers  a row per shape, in it a place per subnet: one cache line, what this subnet's answer has otherwise (its routers)
+//! whole    beside each place, all its options, where they differ by more than a few words
+//! ```
+//!
 //! A key is everything that the choice depends on, compared octet by octet; the plan's number is part of it, so that a new plan
 //! finds nothing of the old one's. Answers whose options depend on more than a key holds have no key.
 //!
-//! With many subnets an answer lies far from the processor. Answers of one kind lie side by side by subnet, so that the answer of a
-//! query whose subnet is known can be loaded while other queries are looked at.
+//! With many subnets what belongs to one of them lies far from the processor, and what they have in common stays near. So an answer
+//! costs one line from memory, and that one can be loaded while other queries are looked at: once the subnet is known, it lies
+//! where the last query of this type had its own, in the subnet's place.
 //!
 //! Promises: the memory is there from the start, a place holds the answer that was written last, nothing is allocated or freed.
 
 use std::net::Ipv4Addr;
 
 use super::answer::Verdict;
-use crate::config::plan::{BootView, HostIndex, PoolIndex, SubnetIndex};
+use crate::config::plan::{BootView, HostIndex, Plan, PoolIndex, ScopeIndex, SubnetIndex};
 use crate::ids::ClassId;
 use crate::memory::{in_large_pages, prefetch};
 use crate::wire::codes::{MessageType, option};
 use crate::wire::query::Query;
-use crate::wire::template::{OptionTemplate, Varying};
+use crate::wire::template::{OptionTemplate, Patches, Varying};
 
-/// Places at least, and at most: each is some 600 octets.
+/// Places at least, and at most: each is some 500 octets, of which usually 64 are used.
 const PLACES_MIN: usize = 256;
 const PLACES_MAX: usize = 65_536;
 /// Places that an answer may be in.
 const WAYS_MAX: usize = 4;
+/// Shapes that are remembered, and places that one may be in: powers of two.
+const SHAPES: usize = 256;
+const SHAPE_WAYS: usize = 4;
 /// Longest parameter request list that a key holds.
 const REQUESTED_MAX: usize = 64;
 /// Most classes that a key holds.
@@ -33,15 +43,17 @@ const LISTS_BYTES: usize = REQUESTED_MAX + 2 * CLASSES_MAX;
 /// What the options of an answer depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerKey<'a> {
-    scope: Scope,
     subnet: SubnetIndex,
+    /// Subnet and pool.
+    place: u64,
+    /// Reservation, message type, which of the varying options are there.
+    shape: u64,
     classes: &'a [ClassId],
     requested: &'a [u8],
 }
 
-/// The classes and the parameter request list of an answer, packed: a usual one is in the line that the answer begins in.
+/// The classes and the parameter request list of an answer, packed.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
 struct Lists {
     class_count: u8,
     requested_len: u8,
@@ -78,35 +90,10 @@ impl Lists {
     }
 }
 
-/// The part of a key that has a fixed size: two words, as they are compared and hashed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scope {
-    /// Subnet and pool.
-    place: u64,
-    /// Reservation, message type, which of the varying options are there.
-    shape: u64,
-}
-
-impl Scope {
-    /// No position is so high: `u32::MAX` is the bound of their count.
-    fn new(
-        kind: MessageType,
-        subnet: SubnetIndex,
-        pool: Option<PoolIndex>,
-        host: Option<HostIndex>,
-        presence: u8,
-    ) -> Self {
-        let host = host.map_or(u32::MAX, |host| host.0);
-        Self {
-            place: u64::from(subnet.0) << 32 | u64::from(pool.map_or(u32::MAX, |pool| pool.0)),
-            shape: u64::from(host) << 16 | u64::from(kind.number()) << 8 | u64::from(presence),
-        }
-    }
-}
-
 impl<'a> AnswerKey<'a> {
     /// The key of an answer; nothing when its options depend on more than that.
     pub(super) fn new(
+        plan: &Plan,
         query: &Query<'a>,
         verdict: &Verdict<'_>,
         classes: &'a [ClassId],
@@ -121,64 +108,105 @@ impl<'a> AnswerKey<'a> {
                 .iter()
                 .any(|code| query.options.contains(*code))
             && varying.is_in_one_piece();
-        let scope = Scope::new(verdict.kind, subnet, verdict.pool, verdict.host, varying.presence());
-        is_plain.then_some(Self { scope, subnet, classes, requested })
+        // Most reservations say nothing about options: then their clients are answered like all others.
+        let host = verdict.host.filter(|host| {
+            let host = plan.hosts.host(*host);
+            host.options != ScopeIndex::default() || host.boot.is_some()
+        });
+        is_plain.then_some(Self {
+            subnet,
+            place: place_word(subnet, verdict.pool),
+            shape: shape_word(verdict.kind, host, varying.presence()),
+            classes,
+            requested,
+        })
     }
 
-    /// Spreads keys over rows. Clients choose some of it: what collides is only slower.
-    fn hash(&self) -> u64 {
+    /// Spreads shapes over their table. Clients choose some of it: what collides is only slower.
+    fn hash(&self) -> usize {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(ODD).rotate_left(29);
         let of_classes = self.classes.iter().map(|class| u64::from(class.0));
         let of_requested = self.requested.iter().map(|code| u64::from(*code));
-        mix(of_classes.chain(of_requested).fold(mix(0, self.scope.shape), mix), 0) >> 32
+        let hash = mix(of_classes.chain(of_requested).fold(mix(0, self.shape), mix), 0);
+        usize::try_from(hash >> 32).unwrap_or_default()
     }
 }
 
-/// An answer that was written before. What is always read stands first and together.
+/// No position is so high as what stands for none here: `u32::MAX` is the bound of their count.
+fn place_word(subnet: SubnetIndex, pool: Option<PoolIndex>) -> u64 {
+    u64::from(subnet.0) << 32 | u64::from(pool.map_or(u32::MAX, |pool| pool.0))
+}
+
+fn shape_word(kind: MessageType, host: Option<HostIndex>, presence: u8) -> u64 {
+    let host = host.map_or(u32::MAX, |host| host.0);
+    u64::from(host) << 16 | u64::from(kind.number()) << 8 | u64::from(presence)
+}
+
+/// What answers of one kind have in common, in whatever subnet.
 #[derive(Clone, Debug)]
+struct Shape {
+    /// Number of the plan that they were written from; 0 for none.
+    plan: u64,
+    /// Which shape this is of all that there have been: an answer of another one in the same place has another number.
+    number: u64,
+    /// When it was last asked for.
+    used: u64,
+    word: u64,
+    lists: Lists,
+    /// The options of the first answer.
+    options: OptionTemplate,
+}
+
+impl Shape {
+    const NONE: Self =
+        Self { plan: 0, number: 0, used: 0, word: 0, lists: Lists::NONE, options: OptionTemplate::EMPTY };
+
+    fn is(&self, plan: u64, key: &AnswerKey<'_>) -> bool {
+        self.plan == plan && self.word == key.shape && self.lists.are(key)
+    }
+}
+
+/// An answer that was written before.
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct KnownAnswer {
-    /// Number of the plan that it was written from; 0 for none.
-    plan: u64,
-    scope: Scope,
+    /// The number of its shape; 0 for none.
+    shape: u64,
+    place: u64,
     /// The server identifier that the configuration says.
     pub(super) server_id: Option<[u8; 4]>,
     /// `siaddr`, if there is one.
     pub(super) next_server: Option<Ipv4Addr>,
     /// Whether `sname` or `file` say something: then they are looked up again.
     pub(super) has_boot_names: bool,
-    lists: Lists,
-    /// The options.
-    pub(super) options: OptionTemplate,
+    /// What it has otherwise than the first of its shape; nothing when that is too much, and its options stand by themselves.
+    patches: Option<Patches>,
 }
 
-const _: () = assert!(
-    size_of::<KnownAnswer>() == 576 && std::mem::offset_of!(KnownAnswer, options) == 128,
-    "a usual answer is in three cache lines: the first, and those that the options begin in"
-);
+const _: () = assert!(size_of::<KnownAnswer>() == 64, "a usual answer is one cache line");
 
 impl KnownAnswer {
-    const NONE: Self = Self {
-        plan: 0,
-        scope: Scope { place: 0, shape: 0 },
-        server_id: None,
-        next_server: None,
-        has_boot_names: false,
-        lists: Lists::NONE,
-        options: OptionTemplate::EMPTY,
-    };
+    const NONE: Self =
+        Self { shape: 0, place: 0, server_id: None, next_server: None, has_boot_names: false, patches: None };
+}
 
-    fn prefetch(&self) {
-        prefetch(self);
-        prefetch(&self.options);
-        if let Some(octet) = self.options.octet(64) {
-            prefetch(octet);
+/// An answer that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    /// What its subnet has for itself.
+    pub(super) answer: &'a KnownAnswer,
+    options: &'a OptionTemplate,
+}
+
+impl Found<'_> {
+    /// Writes the options for a client with these; how many octets they take, nothing when they do not fit.
+    pub(super) fn emit(&self, varying: &Varying<'_>, area: &mut [u8]) -> Option<usize> {
+        let len = self.options.emit(varying, area)?;
+        if let Some(patches) = &self.answer.patches {
+            self.options.patch(patches, varying, area)?;
         }
-    }
-
-    fn is(&self, plan: u64, key: &AnswerKey<'_>) -> bool {
-        self.plan == plan && self.scope == key.scope && self.lists.are(key)
+        Some(len)
     }
 }
 
@@ -186,26 +214,39 @@ impl KnownAnswer {
 /// modulo the length of a row, when there are very many).
 pub(super) struct KnownAnswers {
     plan: u64,
-    places: Box<[KnownAnswer]>,
+    shapes: Box<[Shape]>,
+    answers: Box<[KnownAnswer]>,
+    whole: Box<[OptionTemplate]>,
     /// Length of a row, and how many there are: powers of two.
     row: usize,
     rows: usize,
-    /// By message type of the query, the row that its last answer was in.
+    /// By message type of the query, the shape of its last answer.
     last: [usize; KINDS],
+    /// Counts shapes, and questions.
+    shape_count: u64,
+    asked: u64,
+    /// Where options are put together that may differ from those of their shape.
+    scratch: OptionTemplate,
 }
 
 /// Message types whose answers are told apart; of those above, the last counts for all.
 const KINDS: usize = 4;
 
-/// Where the last row of a query like this is noted.
-fn kind_of(query: &Query<'_>) -> usize {
-    query.message_type.map_or(0, |kind| usize::from(kind.number())) % KINDS
+/// Where the shape of the last answer to such a message is noted.
+fn kind_of(kind: Option<MessageType>) -> usize {
+    kind.map_or(0, |kind| usize::from(kind.number())) % KINDS
 }
 
 impl std::fmt::Debug for KnownAnswers {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "KnownAnswers({} places)", self.places.len())
+        write!(out, "KnownAnswers({} places)", self.answers.len())
     }
+}
+
+fn table<T: Clone>(count: usize, vacant: &T) -> Box<[T]> {
+    let mut places = in_large_pages(Vec::with_capacity(count));
+    places.resize(count, vacant.clone());
+    places.into_boxed_slice()
 }
 
 impl KnownAnswers {
@@ -213,9 +254,18 @@ impl KnownAnswers {
     pub(super) fn new(subnet_count: usize) -> Self {
         let count = subnet_count.saturating_mul(WAYS_MAX).next_power_of_two().clamp(PLACES_MIN, PLACES_MAX);
         let row = subnet_count.next_power_of_two().min(count / WAYS_MAX);
-        let mut places = in_large_pages(Vec::with_capacity(count));
-        places.resize(count, KnownAnswer::NONE);
-        Self { plan: 0, places: places.into_boxed_slice(), row, rows: count / row, last: [0; KINDS] }
+        Self {
+            plan: 0,
+            shapes: table(SHAPES, &Shape::NONE),
+            answers: table(count, &KnownAnswer::NONE),
+            whole: table(count, &OptionTemplate::EMPTY),
+            row,
+            rows: count / row,
+            last: [0; KINDS],
+            shape_count: 0,
+            asked: 0,
+            scratch: OptionTemplate::EMPTY,
+        }
     }
 
     /// From now on answers are written from the plan with this number, which no other plan of this shard has; not 0.
@@ -223,61 +273,116 @@ impl KnownAnswers {
         self.plan = plan;
     }
 
-    /// The place of a subnet in a row.
-    fn place(&self, row: usize, subnet: SubnetIndex) -> usize {
-        (row & (self.rows - 1)) * self.row + (subnet.0 as usize & (self.row - 1))
+    /// The places that a subnet's answer of this shape may be in, the likeliest first.
+    fn places(&self, shape: u64, subnet: SubnetIndex) -> impl Iterator<Item = usize> + use<> {
+        let first = usize::try_from(shape).unwrap_or_default();
+        let (row, rows, column) = (self.row, self.rows, subnet.0 as usize & (self.row - 1));
+        (first..first + WAYS_MAX).map(move |at| (at & (rows - 1)) * row + column)
     }
 
-    /// The rows that a key may be in, the likeliest first.
-    fn rows_of(&self, key: &AnswerKey<'_>) -> impl Iterator<Item = usize> + use<> {
-        let first = usize::try_from(key.hash()).unwrap_or_default() & (self.rows - 1);
-        first..first + WAYS_MAX
-    }
-
-    /// Starts loading the answer that `query` most likely gets, if it is one of `subnet`.
-    pub(super) fn prefetch(&self, query: &Query<'_>, subnet: SubnetIndex) {
-        if let Some(known) = self.places.get(self.place(self.last[kind_of(query)], subnet)) {
-            known.prefetch();
+    /// Starts loading the answer that a query of this type most likely gets, if it is one of `subnet`.
+    pub(super) fn prefetch(&self, kind: Option<MessageType>, subnet: SubnetIndex) {
+        let shape = self.shapes.get(self.last[kind_of(kind)]).map_or(0, |shape| shape.number);
+        if let Some(place) = self.places(shape, subnet).next()
+            && let Some(answer) = self.answers.get(place)
+        {
+            prefetch(answer);
         }
+    }
+
+    /// The places that a shape may be in.
+    fn shape_places(key: &AnswerKey<'_>) -> impl Iterator<Item = usize> + use<> {
+        let first = key.hash();
+        (first..first + SHAPE_WAYS).map(|at| at & (SHAPES - 1))
+    }
+
+    /// Where the shape of this key is.
+    fn find_shape(&self, kind: usize, key: &AnswerKey<'_>) -> Option<usize> {
+        // Mostly the one that a query like this got last, in whatever subnet: that needs no hash.
+        let is_at = |at: usize| self.shapes.get(at).is_some_and(|shape| shape.is(self.plan, key));
+        let last = self.last[kind];
+        if is_at(last) { Some(last) } else { Self::shape_places(key).find(|at| is_at(*at)) }
     }
 
     /// The answer with this key.
-    pub(super) fn find(&mut self, query: &Query<'_>, key: &AnswerKey<'_>) -> Option<&KnownAnswer> {
-        // Mostly the one that a query like this got last, in whatever subnet: that needs no hash.
-        let kind = kind_of(query);
-        let is_in = |row: usize| {
-            self.places.get(self.place(row, key.subnet)).is_some_and(|known| known.is(self.plan, key))
+    pub(super) fn find(&mut self, query: &Query<'_>, key: &AnswerKey<'_>) -> Option<Found<'_>> {
+        let kind = kind_of(query.message_type);
+        let at = self.find_shape(kind, key)?;
+        self.last[kind] = at;
+        self.asked += 1;
+        let shape = self.shapes.get_mut(at)?;
+        shape.used = self.asked;
+        let number = shape.number;
+        let is_in = |place: &usize| {
+            self.answers.get(*place).is_some_and(|answer| answer.shape == number && answer.place == key.place)
         };
-        let last = self.last[kind];
-        if !is_in(last) {
-            self.last[kind] = self.rows_of(key).find(|row| is_in(*row))?;
-        }
-        self.places.get(self.place(self.last[kind], key.subnet))
+        let place = self.places(number, key.subnet).find(is_in)?;
+        let answer = self.answers.get(place)?;
+        let options =
+            if answer.patches.is_some() { &self.shapes.get(at)?.options } else { self.whole.get(place)? };
+        Some(Found { answer, options })
     }
 
     /// Remembers an answer: its encoded `options` with what varies in them.
     pub(super) fn learn(
         &mut self,
+        query: &Query<'_>,
         key: &AnswerKey<'_>,
         options: &[u8],
         varying: &Varying<'_>,
         server_id: Option<[u8; 4]>,
         boot: &BootView<'_>,
     ) {
-        let plan = self.plan;
-        // One that nobody uses, else the first: it is the one that is found soonest.
-        let places = || self.rows_of(key).map(|row| self.place(row, key.subnet));
-        let is_old = |place: &usize| self.places.get(*place).is_some_and(|known| known.plan != plan);
-        let Some(place) = places().find(is_old).or_else(|| places().next()) else { return };
-        let Some(known) = self.places.get_mut(place) else { return };
-        known.plan = 0;
-        known.lists = Lists::of(key);
-        known.scope = key.scope;
-        known.server_id = server_id;
-        known.next_server = boot.next_server;
-        known.has_boot_names = boot.server_hostname.is_some() || boot.boot_file_name.is_some();
-        if known.options.learn(options, varying) {
-            known.plan = plan;
+        if !self.scratch.learn(options, varying) {
+            return;
         }
+        let shape = self.find_shape(kind_of(query.message_type), key).or_else(|| self.begin_shape(key));
+        let Some(shape) = shape.and_then(|at| self.shapes.get(at)) else { return };
+        // One that nobody uses, else the first: it is the one that is found soonest.
+        let places = || self.places(shape.number, key.subnet);
+        let is_vacant = |place: &usize| self.answers.get(*place).is_some_and(|known| known.shape == 0);
+        let is_own = |place: &usize| {
+            self.answers
+                .get(*place)
+                .is_some_and(|known| known.shape == shape.number && known.place == key.place)
+        };
+        let place = places().find(is_own).or_else(|| places().find(is_vacant)).or_else(|| places().next());
+        let Some(place) = place else { return };
+        let patches = Patches::between(&shape.options, &self.scratch);
+        if patches.is_none()
+            && let Some(whole) = self.whole.get_mut(place)
+        {
+            whole.clone_from(&self.scratch);
+        }
+        if let Some(answer) = self.answers.get_mut(place) {
+            *answer = KnownAnswer {
+                shape: shape.number,
+                place: key.place,
+                server_id,
+                next_server: boot.next_server,
+                has_boot_names: boot.server_hostname.is_some() || boot.boot_file_name.is_some(),
+                patches,
+            };
+        }
+    }
+
+    /// A shape of this key whose first answer is in the scratch. It takes the place of one of another plan, else of the one that
+    /// was not asked for for the longest time: what nobody else asks for cannot drive out what many do.
+    fn begin_shape(&mut self, key: &AnswerKey<'_>) -> Option<usize> {
+        let age = |at: &usize| {
+            self.shapes
+                .get(*at)
+                .map_or(u64::MAX, |shape| if shape.plan == self.plan { shape.used } else { 0 })
+        };
+        let at = Self::shape_places(key).min_by_key(age)?;
+        self.shape_count += 1;
+        let shape = self.shapes.get_mut(at)?;
+        shape.plan = self.plan;
+        shape.number = self.shape_count;
+        shape.used = self.asked;
+        shape.word = key.shape;
+        shape.lists = Lists::of(key);
+        shape.options.clone_from(&self.scratch);
+        Some(at)
     }
 }

@@ -31,7 +31,7 @@ impl Shard {
         let likely =
             query.is_relayed().then(|| serving.plan.likely_subnet(query.packet.giaddr())).flatten()?;
         prefetch(serving.plan.subnet(likely));
-        self.desk.known.prefetch(query, likely);
+        self.desk.known.prefetch(query.message_type, likely);
         Some(likely)
     }
 

@@ -91,12 +91,6 @@ impl OptionTemplate {
     pub const EMPTY: Self =
         Self { len: 0, inserts: [0; INSERTED], patches: [0; 4], bytes: [0; TEMPLATE_BYTES_MAX] };
 
-    /// The octet at this position, where it lies.
-    #[must_use]
-    pub fn octet(&self, position: usize) -> Option<&u8> {
-        self.bytes.get(position)
-    }
-
     /// Remembers `options`, the encoded options of a reply with these contents. False when they are too many.
     pub fn learn(&mut self, options: &[u8], varying: &Varying<'_>) -> bool {
         let left_out = varying.inserted().map(|(code, data)| (code, !data.is_empty()));
@@ -185,6 +179,21 @@ impl OptionTemplate {
         Some(at + 1)
     }
 
+    /// Puts `patches`, which were made against this template, into options that [`Self::emit`] has just written with `varying`.
+    /// Nothing when `area` is too short.
+    #[must_use]
+    pub fn patch(&self, patches: &Patches, varying: &Varying<'_>, area: &mut [u8]) -> Option<()> {
+        for (place, word) in patches.places.iter().zip(&patches.words).take(usize::from(patches.count)) {
+            let before = varying.inserted().into_iter().zip(self.inserts);
+            let shift: usize = before
+                .filter(|((_, data), insert)| !data.is_empty() && *insert <= u16::from(*place))
+                .map(|((_, data), _)| HEADER_BYTES + data.len())
+                .sum();
+            *area.get_mut(usize::from(*place) + shift..)?.first_chunk_mut()? = *word;
+        }
+        Some(())
+    }
+
     /// Copies the octets from `from` to `to` to `at` and says where they end.
     fn copy(&self, area: &mut [u8], at: usize, from: usize, to: usize) -> Option<usize> {
         let len = to.checked_sub(from)?;
@@ -205,6 +214,66 @@ impl OptionTemplate {
             return Some(end);
         }
         copy(area, at, self.bytes.get(from..to)?)
+    }
+}
+
+/// Most words in which two templates may differ.
+const PATCHES_MAX: usize = 7;
+
+/// What one template has otherwise than another one: a few addresses, as two subnets have different routers and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    count: u8,
+    /// Where each word stands among the octets of the template.
+    places: [u8; PATCHES_MAX],
+    words: [[u8; WORD_BYTES]; PATCHES_MAX],
+}
+
+/// Octets of an address, which is what differs.
+const WORD_BYTES: usize = 4;
+
+impl Patches {
+    /// What makes `other` of `base`; nothing when they differ by more than whole words within equally long options, or by too many.
+    #[must_use]
+    pub fn between(base: &OptionTemplate, other: &OptionTemplate) -> Option<Self> {
+        if (base.len, base.inserts, base.patches) != (other.len, other.inserts, other.patches) {
+            return None;
+        }
+        let mut own = Self { count: 0, places: [0; PATCHES_MAX], words: [[0; WORD_BYTES]; PATCHES_MAX] };
+        let (mut at, len) = (0, usize::from(base.len));
+        while at < len {
+            let (header, other_header) =
+                (base.bytes.get(at..at + HEADER_BYTES)?, other.bytes.get(at..at + HEADER_BYTES)?);
+            if header != other_header {
+                return None;
+            }
+            let (content, end) = (at + HEADER_BYTES, at + HEADER_BYTES + usize::from(header[1]));
+            let (ours, theirs) = (base.bytes.get(content..end)?, other.bytes.get(content..end)?);
+            // What belongs to one client is put in anyway.
+            if !base.patches.iter().any(|place| usize::from(*place) == content) {
+                own.add(content, ours, theirs)?;
+            }
+            at = end;
+        }
+        Some(own)
+    }
+
+    /// Adds the words of an option's content at `place` that are not the same.
+    fn add(&mut self, place: usize, base: &[u8], other: &[u8]) -> Option<()> {
+        let ((words, rest), (other_words, other_rest)) =
+            (base.as_chunks::<WORD_BYTES>(), other.as_chunks::<WORD_BYTES>());
+        if rest != other_rest {
+            return None;
+        }
+        for (number, (word, other_word)) in words.iter().zip(other_words).enumerate() {
+            if word != other_word {
+                let position = usize::from(self.count);
+                *self.places.get_mut(position)? = u8::try_from(place + number * WORD_BYTES).ok()?;
+                *self.words.get_mut(position)? = *other_word;
+                self.count += 1;
+            }
+        }
+        Some(())
     }
 }
 
@@ -343,6 +412,74 @@ mod tests {
                 area.pop();
                 prop_assert_eq!(template.emit(&varying, &mut area), None);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_patched_template_writes_what_the_other_one_does(
+            codes in proptest::collection::btree_set(
+                (1_u8..=254).prop_filter("neither varying nor fixed", |code| ![12, 51, 53, 54, 58, 59, 61, 81, 82].contains(code)),
+                0..12,
+            ),
+            words in 1_usize..5,
+            changed in proptest::collection::vec(any::<Option<[u8; 2]>>(), 12),
+            texts in [text(), text(), text(), text()],
+            there in any::<[bool; 7]>(),
+            number in any::<u32>(),
+        ) {
+            let all: &[u8] = &[1];
+            let like = Varying {
+                lease_time_s: there[0].then_some(1),
+                renewal_s: there[1].then_some(1),
+                rebinding_s: there[2].then_some(1),
+                host_name: if there[3] { all } else { &[] },
+                client_id: if there[4] { all } else { &[] },
+                fqdn: if there[5] { all } else { &[] },
+                relay: if there[6] { all } else { &[] },
+                ..NOBODY
+            };
+            let base: Vec<_> = codes.iter().map(|code| (*code, vec![7; words * 4])).collect();
+            let mut other = base.clone();
+            let mut words_changed = 0;
+            for ((_, data), change) in other.iter_mut().zip(&changed) {
+                if let Some([place, octet]) = change {
+                    let place = usize::from(*place) % data.len();
+                    words_changed += usize::from(*octet != 7);
+                    data[place] = *octet;
+                }
+            }
+            let (mut first, mut second) = (OptionTemplate::EMPTY, OptionTemplate::EMPTY);
+            prop_assert!(first.learn(&written(&varied(&like, &texts, 1), &base), &varied(&like, &texts, 1)));
+            let learnt_from = varied(&like, &texts, number);
+            prop_assert!(second.learn(&written(&learnt_from, &other), &learnt_from));
+            let patches = Patches::between(&first, &second);
+            prop_assert_eq!(patches.is_some(), words_changed <= PATCHES_MAX);
+            if let Some(patches) = patches {
+                let expected = written(&learnt_from, &other);
+                let mut area = vec![0xaa; expected.len()];
+                prop_assert_eq!(first.emit(&learnt_from, &mut area), Some(expected.len()));
+                prop_assert_eq!(first.patch(&patches, &learnt_from, &mut area), Some(()));
+                prop_assert_eq!(area, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn templates_of_other_lengths_or_texts_have_no_patches() {
+        let learnt = |fixed: &[(u8, Vec<u8>)]| {
+            let mut template = OptionTemplate::EMPTY;
+            assert!(template.learn(&written(&NOBODY, fixed), &NOBODY));
+            template
+        };
+        let base = learnt(&[(3, vec![1; 4]), (15, b"one.example".to_vec())]);
+        for other in [
+            vec![(3, vec![1; 8]), (15, b"one.example".to_vec())],
+            vec![(3, vec![1; 4]), (15, b"one.exampl_".to_vec())],
+            vec![(4, vec![1; 4]), (15, b"one.example".to_vec())],
+            vec![(3, vec![1; 4])],
+        ] {
+            assert_eq!(Patches::between(&base, &learnt(&other)), None, "{other:?}");
         }
     }
 
