@@ -1,5 +1,6 @@
 //! Exchanges under way: one slot each, named by the `xid`, and the wheel of their deadlines.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 /// Bits of an `xid` that name the slot; the rest counts how often it was used, so that late replies to an old exchange are told
@@ -7,6 +8,8 @@ use std::net::Ipv4Addr;
 const SLOT_BITS: u32 = 22;
 /// Most exchanges under way at a time.
 pub(crate) const EXCHANGES_MAX: u32 = 1 << SLOT_BITS;
+/// So many slots rest before one is used again, where there may be so many: else an `xid` would come again before its last deadline is over.
+const RESTING_MIN: usize = 4096;
 const TICK_NS: u64 = 4_000_000;
 const TICKS: usize = 1 << 14;
 
@@ -64,7 +67,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Exchanges {
     slots: Vec<Exchange>,
-    free: Vec<u32>,
+    free: VecDeque<u32>,
     limit: u32,
     /// The `xid`s of exchanges by the tick at which to look at them; those that have ended are still there and skipped.
     wheel: Vec<Vec<u32>>,
@@ -78,7 +81,7 @@ impl Exchanges {
         wheel.resize_with(TICKS, Vec::new);
         Self {
             slots: Vec::new(),
-            free: Vec::new(),
+            free: VecDeque::new(),
             limit: limit.min(EXCHANGES_MAX),
             wheel,
             tick: now_ns / TICK_NS,
@@ -112,7 +115,10 @@ impl Exchanges {
             offered: Ipv4Addr::UNSPECIFIED,
             server_id: Ipv4Addr::UNSPECIFIED,
         };
-        if let Some(slot) = self.free.pop() {
+        let may_grow = self.slots.len() < index(self.limit);
+        if (self.free.len() > RESTING_MIN || !may_grow)
+            && let Some(slot) = self.free.pop_front()
+        {
             let old = &mut self.slots[index(slot)];
             *old = Exchange { uses: old.uses.wrapping_add(1), ..fresh };
             return Some(slot);
@@ -143,7 +149,7 @@ impl Exchanges {
     /// Ends an exchange.
     pub(crate) fn end(&mut self, slot: u32) {
         self.slots[index(slot)].in_use = false;
-        self.free.push(slot);
+        self.free.push_back(slot);
     }
 
     /// Puts a slot on the wheel for its deadline. Once per exchange is enough: a deadline that has moved on is put again.
@@ -163,6 +169,8 @@ impl Exchanges {
                 let Some(slot) = self.slot(xid) else { continue };
                 if self.slots[index(slot)].deadline_ns <= now_ns {
                     late.push(slot);
+                    // Told once, also when an exchange before it of the same `xid` has left its deadline here.
+                    self.slots[index(slot)].deadline_ns = u64::MAX;
                 } else {
                     self.watch(slot);
                 }
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn late_reply_to_an_old_exchange_names_no_new_one() {
-        let mut exchanges = Exchanges::new(8, 0);
+        let mut exchanges = Exchanges::new(1, 0);
         let first = exchanges.start(1, Goal::Dora, 0, 0).expect("room");
         let xid = exchanges.xid(first);
         assert_eq!(exchanges.slot(xid), Some(first));
@@ -204,6 +212,24 @@ mod tests {
         assert_eq!(exchanges.slot(xid), None);
         let second = exchanges.start(2, Goal::Dora, 0, 0).expect("room");
         assert_eq!((second, exchanges.slot(xid)), (first, None), "the same slot, another xid");
+    }
+
+    #[test]
+    fn exchange_is_late_once_however_often_its_slot_was_used_before() {
+        let mut exchanges = Exchanges::new(1, 0);
+        let mut last = None;
+        for _ in 0..5000 {
+            if let Some(slot) = last {
+                exchanges.end(slot);
+            }
+            let slot = exchanges.start(1, Goal::Dora, 0, 0).expect("room");
+            exchanges.at_mut(slot).deadline_ns = 100 * MS;
+            exchanges.watch(slot);
+            last = Some(slot);
+        }
+        let mut late = Vec::new();
+        exchanges.expire(200 * MS, &mut late);
+        assert_eq!(late, [last.expect("one")]);
     }
 
     #[test]
