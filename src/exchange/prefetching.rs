@@ -1,11 +1,13 @@
 //! What the stages before the decision start loading, so that a batch waits for memory once and not once per packet.
 
+use std::net::Ipv4Addr;
+
 use super::process::Shard;
 use super::serving::Serving;
 use crate::config::plan::SubnetIndex;
-use crate::config::plan::hosts::IdentifierKind;
 use crate::lease::table::KeyHash;
 use crate::memory::prefetch;
+use crate::wire::codes::MessageType;
 use crate::wire::query::Query;
 
 impl Shard {
@@ -16,28 +18,30 @@ impl Shard {
         hash
     }
 
-    /// Starts loading the first thing that [`Self::prefetch_plan`] will look at.
-    pub fn prefetch_relay(serving: &Serving, query: &Query<'_>) {
-        if query.is_relayed()
-            && let Some(entry) = serving.plan.lookup.first_look(query.packet.giaddr())
-        {
+    /// Starts loading the first thing that [`Self::prefetch_plan`] will look at for a query through `relay`.
+    pub fn prefetch_relay(serving: &Serving, relay: Ipv4Addr) {
+        if let Some(entry) = serving.plan.lookup.first_look(relay) {
             prefetch(entry);
         }
     }
 
-    /// Starts loading what the plan has for this query, where that is more than stays near: the answer's options, the subnet.
-    /// Gives the subnet that it most likely starts in.
-    pub fn prefetch_plan(&self, serving: &Serving, query: &Query<'_>) -> Option<SubnetIndex> {
-        let likely =
-            query.is_relayed().then(|| serving.plan.likely_subnet(query.packet.giaddr())).flatten()?;
+    /// Starts loading what the plan has for a query of this type through `relay`, where that is more than stays near: the answer's
+    /// options, the subnet. Gives the subnet that it most likely starts in.
+    pub fn prefetch_plan(
+        &self,
+        serving: &Serving,
+        relay: Ipv4Addr,
+        kind: Option<MessageType>,
+    ) -> Option<SubnetIndex> {
+        let likely = serving.plan.likely_subnet(relay)?;
         prefetch(serving.plan.subnet(likely));
-        self.desk.known.prefetch(query.message_type, likely);
+        self.desk.known.prefetch(kind, likely);
         Some(likely)
     }
 
-    /// Starts loading what `likely`, which should be there by now, leads to: its first pool and network, and where the reservations
-    /// of this client would be.
-    pub fn prefetch_subnet(serving: &Serving, query: &Query<'_>, likely: SubnetIndex) {
+    /// Starts loading what `likely`, which should be there by now, leads to: its first pool and network. Not its reservations: that
+    /// would mean hashing the identifiers of every client, and the subnet's filter spares most the look.
+    pub fn prefetch_subnet(serving: &Serving, likely: SubnetIndex) {
         let plan = &serving.plan;
         let subnet = plan.subnet(likely);
         if !subnet.is_alone {
@@ -45,17 +49,6 @@ impl Shard {
         }
         if let Some(pool) = plan.pools_of(likely).first() {
             prefetch(pool);
-        }
-        if subnet.has_hosts {
-            let hw_addr = query.hw_addr();
-            let of_hw =
-                plan.hosts.first_look(likely, subnet.filter, IdentifierKind::HwAddress, hw_addr.as_bytes());
-            let client_id = query.client_id();
-            let of_id = client_id
-                .and_then(|id| plan.hosts.first_look(likely, subnet.filter, IdentifierKind::ClientId, id));
-            for tag in [of_hw, of_id].into_iter().flatten() {
-                prefetch(tag);
-            }
         }
     }
 

@@ -152,6 +152,7 @@ impl<P: Port> ShardLoop<P> {
                 datagram: Datagram::EMPTY,
                 options: OptionTable::new(),
                 head: Head { message_type: None, has_message_type: false },
+                relay: None,
                 state: Stage::Dropped,
             })
             .collect();

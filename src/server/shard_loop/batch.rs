@@ -1,5 +1,6 @@
 //! One batch: received, chosen when there is too much, parsed, decided; each stage over all of it.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,6 +30,8 @@ pub(super) struct Parsed {
     pub(super) datagram: Datagram,
     pub(super) options: OptionTable,
     pub(super) head: Head,
+    /// The relay that it came through.
+    pub(super) relay: Option<Ipv4Addr>,
     pub(super) state: Stage,
 }
 
@@ -143,8 +146,11 @@ impl<P: Port> ShardLoop<P> {
         else {
             return counters.dropped(DropReason::ParseShort);
         };
-        if self.serving.plan.subnets.len() >= SUBNETS_FAR {
-            Shard::prefetch_relay(&self.serving, &query);
+        parsed.relay = Some(query.packet.giaddr()).filter(|_| query.is_relayed());
+        if self.serving.plan.subnets.len() >= SUBNETS_FAR
+            && let Some(relay) = parsed.relay
+        {
+            Shard::prefetch_relay(&self.serving, relay);
         }
         parsed.state = Stage::Ready(self.shard.prefetch(&query));
     }
@@ -152,24 +158,14 @@ impl<P: Port> ShardLoop<P> {
     /// Starts loading what the plan of a large configuration has for each query of the batch, in two steps.
     fn prefetch_plan(&self, serving: &Serving, count: usize) {
         let mut likely = [None; BATCH_MAX];
-        for (index, likely) in likely.iter_mut().enumerate().take(count) {
-            *likely = self.ready(index).and_then(|query| self.shard.prefetch_plan(serving, &query));
-        }
-        for (index, likely) in likely.iter().enumerate().take(count) {
-            if let Some(likely) = *likely
-                && let Some(query) = self.ready(index)
-            {
-                Shard::prefetch_subnet(serving, &query, likely);
+        for (likely, parsed) in likely.iter_mut().zip(&self.parsed).take(count) {
+            if let (Stage::Ready(_), Some(relay)) = (parsed.state, parsed.relay) {
+                *likely = self.shard.prefetch_plan(serving, relay, parsed.head.message_type);
             }
         }
-    }
-
-    /// Packet `index` of the batch, unless it was dropped.
-    fn ready(&self, index: usize) -> Option<Query<'_>> {
-        let (rx, parsed) = (self.rx.frames()[index], &self.parsed[index]);
-        let Stage::Ready(_) = parsed.state else { return None };
-        let payload = parsed.datagram.payload(self.ports.bytes(&rx));
-        Query::new(&parsed.datagram, payload, &parsed.options, parsed.head, rx.interface).ok()
+        for likely in likely.into_iter().flatten() {
+            Shard::prefetch_subnet(serving, likely);
+        }
     }
 
     /// Of several packets of one client in a full batch only the newest is served.
