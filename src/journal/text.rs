@@ -179,10 +179,30 @@ pub(super) fn read_number(text: &[u8], max: u64) -> Option<u64> {
     (value <= max).then_some(value)
 }
 
-/// An unsigned decimal of 32 bits.
+/// A decimal of 32 bits. A sign before it is taken as Kea takes it: minus counts down from 2³², so that -1 is the
+/// highest number.
 #[inline]
 pub(super) fn read_u32(text: &[u8]) -> Option<u32> {
-    read_number(text, u64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
+    match text {
+        [b'+', digits @ ..] => unsigned_u32(digits),
+        [b'-', digits @ ..] => unsigned_u32(digits).map(u32::wrapping_neg),
+        digits => unsigned_u32(digits),
+    }
+}
+
+#[inline]
+fn unsigned_u32(digits: &[u8]) -> Option<u32> {
+    read_number(digits, u64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
+}
+
+/// A decimal of 64 bits, with a sign like [`read_u32`].
+#[inline]
+pub(super) fn read_u64(text: &[u8]) -> Option<u64> {
+    match text {
+        [b'+', digits @ ..] => read_number(digits, u64::MAX),
+        [b'-', digits @ ..] => read_number(digits, u64::MAX).map(u64::wrapping_neg),
+        digits => read_number(digits, u64::MAX),
+    }
 }
 
 /// `0` or `1`.
@@ -324,15 +344,46 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_only_and_bounded() {
+    fn numbers_are_digits_and_bounded() {
         assert_eq!(read_u32(b"4294967295"), Some(u32::MAX));
-        for bad in
-            [&b""[..], b"4294967296", b"-1", b"+1", b" 1", b"1 ", b"0x1", b"1\r", b"99999999999999999999999"]
-        {
+        for bad in [
+            &b""[..],
+            b"4294967296",
+            b"-",
+            b"+",
+            b"++1",
+            b"+-1",
+            b"-4294967296",
+            b" 1",
+            b"1 ",
+            b"0x1",
+            b"1\r",
+            b"99999999999999999999999",
+        ] {
             assert_eq!(read_u32(bad), None, "{}", bad.escape_ascii());
         }
         assert_eq!(read_number(b"18446744073709551615", u64::MAX), Some(u64::MAX));
         assert_eq!(read_number(b"18446744073709551616", u64::MAX), None);
+    }
+
+    #[test]
+    fn signs_count_as_kea_counts_them() {
+        // What kea-lfc 2.2 wrote for each.
+        for (text, value) in [
+            ("-1", u32::MAX),
+            ("-01", u32::MAX),
+            ("-4294967295", 1),
+            ("-2147483649", 2_147_483_647),
+            ("-0", 0),
+            ("+5", 5),
+        ] {
+            assert_eq!(read_u32(text.as_bytes()), Some(value), "{text}");
+        }
+        assert_eq!(read_u64(b"-5"), Some(u64::MAX - 4));
+        assert_eq!(read_u64(b"-18446744073709551615"), Some(1));
+        assert_eq!(read_u64(b"-18446744073709551616"), None);
+        assert_eq!(read_u64(b"+2000000000"), Some(2_000_000_000));
+        assert_eq!(read_number(b"-1", u64::MAX), None, "lengths and types have no sign");
     }
 
     #[test]
