@@ -3,6 +3,7 @@
 
 mod hand;
 
+use aplomado::lease::LeaseState;
 use aplomado::store::Survivors;
 use hand::{Hand, Reply, START_S, Two, client_mac, setting};
 use serde_json::json;
@@ -121,6 +122,35 @@ fn a_death_while_leases_are_given_loses_none_of_them() {
 }
 
 #[test]
+fn what_the_source_does_during_the_copy_is_later_than_all_before_also_when_its_clock_was_set_back() {
+    for shards in [1, 2] {
+        let mut two = Two::start("hot-standby", &json!({}), shards);
+        two.run_to(["hot-standby", "hot-standby"]);
+        let address = two.serve(0, 1);
+        two.kill(1);
+        two.run_to(["partner-down", "dead"]);
+        two.hands[0].skew_s = -20;
+        two.pass(50);
+        two.hands[1].restart();
+        // All pages have come, and the rest of the changes is still to be asked for.
+        two.held = vec!["aplomado-sync-changes"];
+        let asked = two.sent(1, "aplomado-sync-changes").len();
+        two.run_until("copy", |two| two.sent(1, "aplomado-sync-changes").len() > asked);
+        let before = two.hands[0].holders()[&address];
+        let line =
+            format!("request mac={} ciaddr={address} from={address} to=255.255.255.255", client_mac(1));
+        let xid = two.hands[0].query(&line);
+        (0..12).for_each(|_| two.turn());
+        assert_eq!(two.hands[0].take_reply(xid).expect("an answer").kind(), "ack");
+        let renewed = two.hands[0].holders()[&address];
+        assert!(renewed.1 < before.1, "{before:?}, then {renewed:?}: the clock was set back");
+        two.held.clear();
+        two.run_to(["hot-standby", "hot-standby"]);
+        assert_eq!([0, 1].map(|server| two.hands[server].holders()[&address]), [renewed; 2]);
+    }
+}
+
+#[test]
 fn nothing_is_given_to_a_source_that_does_not_know_how() {
     let mut two = split("hot-standby", 1, 0..4, 100..100);
     let given = two.hands[0].holders();
@@ -178,5 +208,47 @@ fn what_is_brought_replaces_older_leases_only_and_is_durable_when_it_is_answered
         assert_eq!(bring(2, START_S - 10), Some(1), "an older one");
         assert_eq!(bring(2, START_S), Some(1), "one of the same second");
         assert_eq!(bring(2, START_S + 1), Some(2), "a newer one");
+    }
+}
+
+#[test]
+fn a_release_that_comes_after_the_next_lease_is_not_made() {
+    for (mode, backlog) in [("hot-standby", 0), ("load-balancing", 0), ("load-balancing", 10)] {
+        let mut two = Two::start(mode, &json!({ "delayed-updates-limit": backlog }), 2);
+        two.run_to([mode, mode]);
+        // One of the first server's scope.
+        let first = |two: &mut Two| {
+            (1..20).find(|&client| {
+                let offer = two.hands[0].query(&format!("discover mac={}", client_mac(client)));
+                (0..12).for_each(|_| two.turn());
+                two.hands[0].take_reply(offer).is_some()
+            })
+        };
+        let client = first(&mut two).expect("a client of the first server");
+        let address = two.serve(0, client);
+        two.cut = true;
+        let line =
+            format!("release mac={} ciaddr={address} from={address} to=255.255.255.255", client_mac(client));
+        two.hands[0].query(&line);
+        (0..12).for_each(|_| two.turn());
+        let release = two.sent(0, "aplomado-bulk-apply").last().expect("a command").body.clone();
+        assert_eq!(release["arguments"]["leases"][0]["state"], 3, "{release}");
+        // With a backlog the next lease goes there first.
+        if backlog > 0 {
+            two.run_until("recovery", |two| two.hands[0].state() == "communication-recovery");
+            assert_eq!(two.serve(0, client), address);
+        }
+        two.cut = false;
+        two.run_to([mode, mode]);
+        if backlog == 0 {
+            assert_eq!(two.serve(0, client), address);
+        }
+        let held = two.hands[1].holders()[&address];
+        let call = two.hands[1].command(&release);
+        (0..12).for_each(|_| two.turn());
+        assert_eq!(two.hands[1].take_answer(call).expect("an answer")["result"], 1);
+        let kept = two.hands[1].server().lease(address).expect("it is there");
+        assert_eq!(kept.view().state, LeaseState::Assigned, "{mode}, {backlog} in the backlog");
+        assert_eq!(two.hands[1].holders()[&address], held);
     }
 }

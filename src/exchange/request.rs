@@ -224,6 +224,9 @@ impl Shard {
             (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
+            (PutMode::Later, Some(old)) if self.leases.table.view(old) == *lease => {
+                return (LeaseReply::Kept, Lsn(0));
+            }
             _ => {}
         }
         if let Some(old) = old

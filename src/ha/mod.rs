@@ -12,6 +12,7 @@
 //! | [`backlog`] | updates kept while the partner does not answer ours |
 //! | [`command`] | all commands as JSON, both ways; leases as JSON, both ways |
 //! | [`partner`] | what a partner's program can do |
+//! | [`posts`] | updates that arrive when they are not waited for any more |
 //! | [`sync`], [`feed`] | copying leases: the asking side, and what the asked side remembers meanwhile |
 //!
 //! Promises. Everything is sans-IO: input is a call, output is polled, time is an argument. No input from a peer, a command or a
@@ -26,6 +27,7 @@ pub mod command;
 pub mod config;
 pub mod feed;
 pub mod partner;
+pub mod posts;
 pub mod rejected;
 pub mod relationship;
 pub mod relationships;

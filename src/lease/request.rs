@@ -21,6 +21,8 @@ pub enum PutMode {
     Upsert,
     /// A page of a synchronisation: absent, or with an older `cltt`. With an equal one what is there stays, unless the partner wins.
     Newer,
+    /// A change that was made elsewhere after everything that is here, whatever the clocks say: stored, unless it is here already.
+    Later,
 }
 
 /// Who asks: a partner's change can lose against one that a client waits for (`design.md` trap 12 of crossing updates).
@@ -134,7 +136,7 @@ pub enum LeaseReply {
     Added,
     /// Stored over an existing lease.
     Updated,
-    /// Not stored: what is there is as new or newer ([`PutMode::Newer`]).
+    /// Not stored: what is there is as new or newer ([`PutMode::Newer`]), or the same ([`PutMode::Later`]).
     Kept,
     /// Not stored: there is one already ([`PutMode::Add`]).
     Exists,

@@ -26,6 +26,7 @@ use crate::config::tree::{ControlAgent, Dhcp4};
 use crate::control::backend::{Completion, ConfigFailure, ConfigOrder, SubnetFacts, Ticket};
 use crate::control::disabling::Disabling;
 use crate::control::log::Severity;
+use crate::ha::posts::PostsHeard;
 use crate::ids::{Lsn, ShardId};
 use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest};
 use crate::log;
@@ -64,6 +65,7 @@ pub struct Desk {
     /// The pair that this server is half of.
     pub ha: Option<Ha>,
     bulk: BulkCommands,
+    posts: PostsHeard,
     source: SyncSource,
     /// What is to be done.
     pub errands: Vec<Errand>,
@@ -110,6 +112,7 @@ impl Desk {
             disabling: Disabling::default(),
             ha: None,
             bulk: BulkCommands::default(),
+            posts: PostsHeard::default(),
             source,
             errands: Vec::new(),
             done: Vec::new(),

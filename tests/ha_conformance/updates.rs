@@ -1,10 +1,13 @@
 //! Behaviours 62 to 77, as far as the machine and the commands show them.
 
 use aplomado::ha::backlog::Operation;
-use aplomado::ha::command::bulk::{BulkFailure, BulkWriter, bulk_answer, bulk_verdicts, read_bulk};
+use aplomado::ha::command::bulk::{
+    BulkFailure, BulkSender, BulkWriter, bulk_answer, bulk_verdicts, read_bulk,
+};
 use aplomado::ha::command::json::Scanner;
 use aplomado::ha::command::lease::{FORM_MODERN, LeaseReader, UpdateForm, write_update4};
 use aplomado::ha::command::{PeerAnswer, PeerError, Verdict, verdict, verdict_bulk6};
+use aplomado::ha::posts::PostNumber;
 use aplomado::ha::relationship::Event;
 use aplomado::ids::{HwAddr, SubnetId};
 use aplomado::lease::{LIFETIME_INFINITE_S, Lease4, LeaseState};
@@ -310,7 +313,8 @@ fn bulk_command_carries_changes_in_order_with_a_verdict_each() {
     writer.push(Operation::Delete, &declined);
     writer.push(Operation::Update, &lease());
     assert_eq!(writer.len(), 3);
-    let body = writer.finish().to_vec();
+    let post = PostNumber { session: 1 << 52, number: 12, since: 10 };
+    let body = writer.finish(Some(post)).to_vec();
     assert!(writer.is_empty());
     assert_eq!(
         serde_json::from_slice::<Value>(&body).expect("JSON")["command"],
@@ -324,7 +328,8 @@ fn bulk_command_carries_changes_in_order_with_a_verdict_each() {
         assert_eq!((operation, update.complete(0, SubnetId(5), 0)), expected[count]);
         count += 1;
     });
-    assert_eq!((sender.expect("a command").as_deref(), count), (Some("alpha"), 3));
+    let sender = sender.expect("a command");
+    assert_eq!((sender.name.as_deref(), sender.post, count), (Some("alpha"), Some(post), 3));
 
     let failed = [
         BulkFailure { index: 1, result: 4, text: "busy".to_owned() },
@@ -363,6 +368,6 @@ fn bulk_command_that_does_not_read_changes_nothing() {
         br#"{"arguments":{"leases":[{"ip-address":"10.0.0.1"},{"ip-address":"10.0.0.2","delete":true},7]}}"#;
     let mut found = Vec::new();
     let sender = read_bulk(body, |item| found.push(item.ok().map(|(operation, _)| operation)));
-    assert_eq!(sender.expect("a command"), None);
+    assert_eq!(sender.expect("a command"), BulkSender::default());
     assert_eq!(found, [None, Some(Operation::Delete), None]);
 }

@@ -30,6 +30,8 @@ const DISK_TURNS_MAX: u64 = 20;
 pub(super) struct Holding {
     pub(super) client: usize,
     pub(super) until: u64,
+    /// Its end as the server counts that has promised it, which may be a second more.
+    expire_s: u64,
     /// Given by a server that did not wait for its partner, which has not learned of it since.
     pub(super) solo: bool,
     /// One of two at a time, and allowed.
@@ -48,9 +50,9 @@ impl World {
         // What was decided without the partner waits for the disk alone, whatever has become of the partner since.
         let alone = self.nodes[node].turns - self.nodes[node].alone_turn <= DISK_TURNS_MAX;
         let solo = alone || partner.is_none_or(|partner| word.awaited & (1 << partner) == 0);
-        let wall_s = self.nodes[node].clock.now().wall_s;
         // A repeated answer is for the lease as it is, whose end is at most this far away.
-        self.nodes[node].promised.insert(address, (client, (wall_s + lifetime_s).saturating_sub(1)));
+        let expire_s = (self.nodes[node].clock.now().wall_s + lifetime_s).saturating_sub(1);
+        self.nodes[node].promised.insert(address, (client, expire_s));
         if let Some(partner) = partner.filter(|_| !solo) {
             self.check_told(node, partner, client, address);
         }
@@ -80,7 +82,7 @@ impl World {
             self.seen.twins += 1;
             holders.iter_mut().for_each(|holding| holding.twin = true);
         }
-        holders.push(Holding { client, until: now + lifetime_s * S, solo, twin });
+        holders.push(Holding { client, until: now + lifetime_s * S, expire_s, solo, twin });
     }
 
     /// What a server has promised is in its file after a crash.
@@ -106,8 +108,8 @@ impl World {
         }
     }
 
-    /// A server that is not running loses its disk. What its partner knows too is known to one server again; what its partner does not
-    /// know is known to nobody.
+    /// A server that is not running loses its disk. What its partner does not know then is known to nobody: a lease that ends earlier there
+    /// than was promised, too, since the partner may give its address away when it has ended.
     pub(super) fn lose_disk(&mut self, node: usize) {
         self.nodes[node].disk = CrashDisk::new();
         self.nodes[node].is_empty = true;
@@ -119,8 +121,10 @@ impl World {
         };
         for (address, holders) in &mut self.holdings {
             for holding in holders {
-                let is_known = known.get(address).and_then(holder) == Some(holding.client);
-                holding.solo = true;
+                let is_known = known.get(address).is_some_and(|lease| {
+                    holder(lease) == Some(holding.client) && lease.view().expire() >= holding.expire_s
+                });
+                holding.solo |= !is_known;
                 holding.twin |= !is_known;
             }
         }
@@ -232,17 +236,23 @@ impl World {
             let mut owners = BTreeSet::new();
             for node in &mut self.nodes[..2] {
                 let lease = node.server.as_mut().and_then(|server| server.lease(address));
-                // One that is released or over here may be given away, whatever the other has promised its client alone.
-                let lease = lease.filter(|lease| lease.view().state == LeaseState::Assigned);
+                // One that is released or over here may be given away, whatever the other has promised its client alone. One is over as soon as
+                // the clock of either says so, and a clock may have been set.
+                let now_s = node.clock.now().wall_s;
+                let lease = lease.filter(|lease| {
+                    lease.view().state == LeaseState::Assigned && lease.view().expire() > now_s
+                });
                 // One that ends earlier here than there is not known here: nobody tells of a renewal but who made it.
                 owners.insert(lease.as_ref().and_then(|lease| Some((holder(lease)?, lease.view().expire()))));
             }
-            let Some(Some((owner, _))) = owners.first().copied().filter(|_| owners.len() == 1) else {
+            let Some(Some((owner, expire_s))) = owners.first().copied().filter(|_| owners.len() == 1) else {
                 continue;
             };
             let holders = self.holdings.entry(address).or_default();
             let mut learned = false;
-            for holding in holders.iter_mut().filter(|holding| holding.client == owner) {
+            // What it was promised beyond that was lost with a disk.
+            let is_whole = |holding: &&mut Holding| holding.client == owner && holding.expire_s <= expire_s;
+            for holding in holders.iter_mut().filter(is_whole) {
                 learned |= std::mem::take(&mut holding.solo);
             }
             if learned {

@@ -1,7 +1,7 @@
 //! `aplomado-bulk-apply`: many lease changes in one POST, between two Aplomados.
 //!
 //! ```text
-//! { "arguments": { "leases": [ ITEM, ... ], "origin": "ha-partner", "server-name": NAME },
+//! { "arguments": { "leases": [ ITEM, ... ], "origin": "ha-partner", "post": N, "post-session": S, "post-since": N, "server-name": NAME },
 //!   "command": "aplomado-bulk-apply", "service": [ "dhcp4" ] }
 //! ```
 //! An ITEM is the update encoding of a lease, without what is usual: names that are not to be updated in the DNS, an empty host name, state
@@ -11,19 +11,21 @@
 //! ```text
 //! [ { "arguments": { "failed": [ { "index": 3, "result": 4, "text": "..." } ] }, "result": 0, "text": "..." } ]
 //! ```
-//! `aplomado-sync-leases` has the same form: what a server that copies leases has and the source lacks. Here an item that is not newer than
-//! what the source has is done by leaving that as it is.
+//! The three numbers are those of [`PostNumber`]; without them a command is never late. `aplomado-sync-leases` has the same form: what
+//! a server that copies leases has and the source lacks. Here an item that is not newer than what the source has is done by leaving
+//! that as it is.
 //!
 //! Without `failed`, all items are done (removing what is not there is done). A command that does not read as a whole is
 //! answered 1 and changes nothing.
 
 use serde_json::{Value, json};
 
-use super::json::{Kind, Malformed, Scanner};
+use super::json::{Kind, Malformed, Scanner, push_number};
 use super::lease::{BadLease, LeaseReader, Update4, write_bulk_element};
 use super::{Answer, PeerAnswer, PeerError, RESULT_CONFLICT, Verdict, verdict};
 use crate::ha::backlog::Operation;
 use crate::ha::partner::BULK_COMMAND;
+use crate::ha::posts::PostNumber;
 use crate::lease::Lease4;
 
 /// Most items of a command that we send: more would keep the client waiting for its neighbours.
@@ -49,7 +51,7 @@ impl BulkWriter {
     /// A writer for one of the commands of this form.
     #[must_use]
     pub fn of(command: &str, server_name: &str) -> Self {
-        let mut tail = b" ], \"origin\": \"ha-partner\", \"server-name\": ".to_vec();
+        let mut tail = b", \"server-name\": ".to_vec();
         super::json::write_string(&mut tail, server_name.as_bytes());
         tail.extend_from_slice(b" }, \"command\": ");
         super::json::write_string(&mut tail, command.as_bytes());
@@ -82,10 +84,21 @@ impl BulkWriter {
     }
 
     /// The complete body; the next change begins another command.
-    pub fn finish(&mut self) -> &[u8] {
+    pub fn finish(&mut self, post: Option<PostNumber>) -> &[u8] {
         if self.count == 0 {
             self.body.clear();
             self.body.extend_from_slice(b"{ \"arguments\": { \"leases\": [ ");
+        }
+        self.body.extend_from_slice(b" ], \"origin\": \"ha-partner\"");
+        if let Some(PostNumber { session, number, since }) = post {
+            for (key, value) in [
+                (&b", \"post\": "[..], number),
+                (b", \"post-session\": ", session),
+                (b", \"post-since\": ", since),
+            ] {
+                self.body.extend_from_slice(key);
+                push_number(&mut self.body, value);
+            }
         }
         self.body.extend_from_slice(&self.tail);
         self.count = 0;
@@ -93,15 +106,24 @@ impl BulkWriter {
     }
 }
 
-/// Reads a command that reached us, in one pass: each item goes to `take`, in order. Gives the sender's name.
+/// Who has sent a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BulkSender {
+    /// Its name.
+    pub name: Option<String>,
+    /// Where the command stands among those of the sender.
+    pub post: Option<PostNumber>,
+}
+
+/// Reads a command that reached us, in one pass: each item goes to `take`, in order. Gives its sender.
 ///
 /// # Errors
 /// The answer (result 1) to give. Nothing is to be changed, whatever was taken before.
 pub fn read_bulk(
     body: &[u8],
     take: impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
-) -> Result<Option<String>, Answer> {
-    let (name, count) = read_command(body, take).map_err(|error| {
+) -> Result<BulkSender, Answer> {
+    let (sender, count) = read_command(body, take).map_err(|error| {
         Answer::error(format!("expected JSON, found something else at octet {}", error.offset))
     })?;
     match count {
@@ -109,16 +131,17 @@ pub fn read_bulk(
         Some(count) if count > BULK_ITEMS_ACCEPTED_MAX => {
             Err(Answer::error(format!("expected at most {BULK_ITEMS_ACCEPTED_MAX} leases, found {count}")))
         }
-        Some(_) => Ok(name),
+        Some(_) => Ok(sender),
     }
 }
 
-/// The sender's name and how many items there are, if there is a list of them.
+/// The sender and how many items there are, if there is a list of them.
 fn read_command(
     body: &[u8],
     mut take: impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
-) -> Result<(Option<String>, Option<usize>), Malformed> {
+) -> Result<(BulkSender, Option<usize>), Malformed> {
     let (mut name, mut count) = (None, None);
+    let mut numbers = [None; 3];
     let mut scanner = Scanner::new(body);
     scanner.expect(b'{')?;
     let mut first = true;
@@ -141,13 +164,20 @@ fn read_command(
                     scanner.string(&mut text)?;
                     name = String::from_utf8(text).ok();
                 }
+                (b"post", Kind::Number) => numbers[0] = u64::try_from(scanner.integer()?).ok(),
+                (b"post-session", Kind::Number) => numbers[1] = u64::try_from(scanner.integer()?).ok(),
+                (b"post-since", Kind::Number) => numbers[2] = u64::try_from(scanner.integer()?).ok(),
                 _ => {
                     scanner.skip()?;
                 }
             }
         }
     }
-    Ok((name, count))
+    let post = match numbers {
+        [Some(number), Some(session), Some(since)] => Some(PostNumber { session, number, since }),
+        _ => None,
+    };
+    Ok((BulkSender { name, post }, count))
 }
 
 fn read_items(

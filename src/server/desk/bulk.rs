@@ -3,6 +3,7 @@
 use super::Desk;
 use crate::config::plan::Plan;
 use crate::control::backend::{Completion, Ticket};
+use crate::control::command::Answer;
 use crate::ha::backlog::Operation;
 use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
@@ -24,6 +25,11 @@ impl Desk {
             Ok(sender) => sender,
             Err(answer) => return self.done.push((ticket, Completion::Answer(ha::api_answer(answer)))),
         };
+        if sender.post.is_some_and(|post| self.posts.is_late(post)) {
+            let answer =
+                Answer::error("the sender has not waited for this, and may have sent newer changes since");
+            return self.done.push((ticket, Completion::Answer(answer)));
+        }
         if let Some(ha) = &mut self.ha {
             for (_, lease) in items.iter().flatten() {
                 ha.touch(lease.view().address);
@@ -36,7 +42,7 @@ impl Desk {
         }
         let mode = if is_copying { PutMode::Newer } else { PutMode::Upsert };
         let partner_wins =
-            !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.as_deref()));
+            !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.name.as_deref()));
         self.bulk.begin(ticket, items, &self.engine, mode, partner_wins);
     }
 }

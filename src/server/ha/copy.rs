@@ -57,6 +57,7 @@ struct Page {
     offset: Option<usize>,
     first: bool,
     changes: bool,
+    mode: PutMode,
     origin: Origin,
     deleted: usize,
     /// What each shard is to be given next.
@@ -91,6 +92,9 @@ pub struct Copy {
     /// What the source was seen to have.
     known: KnownLeases,
     give: Option<Give>,
+    /// Whether the source has taken everything that it lacked. What it reports as changed from then on was done while this server did
+    /// nothing, and is later than everything here, also when the clocks say otherwise.
+    gave_all: bool,
     server_name: String,
 }
 
@@ -113,6 +117,7 @@ impl Copy {
             known: KnownLeases::new(subnets, wall_s),
             first: None,
             give: None,
+            gave_all: false,
             server_name: params.server_name.clone(),
             sync: Sync::new(params),
             ticket,
@@ -239,6 +244,7 @@ impl Copy {
                         self.give = None;
                         moved = true;
                         if let Ok(Some((taken, refused))) = result {
+                            self.gave_all = refused == 0;
                             wishes.push(Wish::Gave(taken, refused));
                         }
                         self.sync.given(result.map(|gave| gave.map_or(0, |(taken, _)| taken)));
@@ -272,6 +278,7 @@ impl Copy {
             body,
             first: true,
             changes,
+            mode: if changes && self.gave_all { PutMode::Later } else { PutMode::Newer },
             origin: Origin::Partner { partner_wins: false },
             batches: vec![Vec::new(); engine.shards.len()],
             outstanding: vec![0; engine.shards.len()],
@@ -319,7 +326,7 @@ impl Page {
         *number = number.wrapping_add(1);
         let request = LeaseRequest::Apply {
             changes: std::mem::take(&mut self.batches[place]),
-            mode: PutMode::Newer,
+            mode: self.mode,
             origin: self.origin(),
         };
         // Nobody else gives orders, so there is room; a shard that has ended takes the process with it.

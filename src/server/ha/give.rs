@@ -105,7 +105,7 @@ impl Give {
             for lease in leases {
                 self.writer.push(Operation::Update, &lease.view());
             }
-            let body = self.writer.finish().to_vec();
+            let body = self.writer.finish(None).to_vec();
             self.wait = Wait::Source(body.clone(), leases.len());
             self.post = Some(body);
         }

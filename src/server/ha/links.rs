@@ -26,6 +26,7 @@ use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
 use crate::ha::backlog::{Delayed, Operation};
 use crate::ha::config::RelationshipConfig;
+use crate::ha::posts::PostNumbers;
 use crate::ha::relationship::Ticket;
 use crate::ha::unacked::{ClientFingerprint, Traffic, UnackedClients, UnackedCounts};
 use crate::ha::view::{ScopeView, ScopeWord};
@@ -76,6 +77,8 @@ pub struct PeerLink {
     /// Whether all updates go by the first queue: one connection carries many changes in a POST better than several do. It
     /// changes only while nothing is under way, so that two changes of an address never take different ways.
     is_single: Mutex<bool>,
+    /// The numbers of its bulk commands.
+    pub posts: Mutex<PostNumbers>,
 }
 
 impl PeerLink {
@@ -196,6 +199,7 @@ impl Links {
                     queues,
                     under_way: AtomicUsize::new(0),
                     is_single: Mutex::new(false),
+                    posts: Mutex::default(),
                 }
             })
             .collect();

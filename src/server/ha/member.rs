@@ -14,6 +14,7 @@ use crate::config::plan::Subnet;
 use crate::control::backend::Ticket as ApiTicket;
 use crate::control::log::Severity;
 use crate::ha::backlog::Delayed;
+use crate::ha::command::bulk::{BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
 use crate::ha::command::{HeartbeatAnswer, PeerAnswer, Verdict, verdict};
@@ -53,6 +54,8 @@ pub(super) struct Member {
     pub(super) copy: Option<Copy>,
     pub(super) flush: Option<Ticket>,
     pub(super) flushing: bool,
+    /// The number of the bulk command that carries the change of the backlog that is sent.
+    pub(super) flush_number: Option<u64>,
     pub(super) seen: Traffic,
     pub(super) lost: Vec<u64>,
     /// The number of its last order to a shard.
@@ -166,7 +169,16 @@ impl Member {
             }
             Report::Answered(Tag::Flush(ticket), answer) => {
                 self.flushing = false;
-                if self.flush == Some(ticket) && verdict(&answer) != Verdict::Success {
+                let outcome = match (self.flush_number.take(), relationships.list()[self.index].partner()) {
+                    (Some(number), Some(partner)) => {
+                        if let Some(peer) = self.links.peer(partner) {
+                            peer.posts.lock().end(number);
+                        }
+                        bulk_verdicts(1, &answer).first().copied()
+                    }
+                    _ => Some(verdict(&answer)),
+                };
+                if self.flush == Some(ticket) && outcome != Some(Verdict::Success) {
                     self.flush = None;
                     self.event(relationships, now, Event::FlushFinished { ticket, success: false });
                 }
@@ -468,12 +480,23 @@ impl Member {
         let Some(relationship) = relationships.relationship_mut(self.index) else { return };
         let Some(partner) = relationship.partner() else { return };
         if let Some(Delayed { operation, lease }) = relationship.pop_backlog() {
-            let form = UpdateForm {
-                released_as_update: self.partners[partner].takes_released(),
-                expire_32_bits: false,
-            };
             let mut body = Vec::new();
-            write_update4(&mut body, operation, &lease.view(), form);
+            match self.links.peer(partner).filter(|_| self.partners[partner].takes_bulk()) {
+                Some(peer) => {
+                    let post = peer.posts.lock().begin();
+                    self.flush_number = Some(post.number);
+                    let mut writer = BulkWriter::new(&self.config.own().name);
+                    writer.push(operation, &lease.view());
+                    body.extend_from_slice(writer.finish(Some(post)));
+                }
+                None => {
+                    let form = UpdateForm {
+                        released_as_update: self.partners[partner].takes_released(),
+                        expire_32_bits: false,
+                    };
+                    write_update4(&mut body, operation, &lease.view(), form);
+                }
+            }
             let timeout = Duration::from_millis(self.config.timeouts().update_ms);
             self.flushing = true;
             self.links.want(relationship.wanted());

@@ -26,6 +26,7 @@ use crate::exchange::serving::Serving;
 use crate::ha::command::request::is_listener_command;
 use crate::ha::config::{MultiThreading, Parsed, PeerConfig, RelationshipConfig, parse};
 use crate::ha::partner::Partner;
+use crate::ha::posts::PostNumbers;
 use crate::ha::relationships::Relationships;
 use crate::ha::states::{Mode, Role as PeerRole};
 use crate::ha::unacked::Traffic;
@@ -294,7 +295,7 @@ impl Prepared {
         let is_alone = self.members.len() == 1;
         let mut all = Vec::new();
         for (index, member) in self.members.into_iter().enumerate() {
-            let (member, work) = member.build(index, is_alone);
+            let (member, work) = member.build(index, is_alone, now);
             ha.members.push(member);
             all.extend(work.into_iter().map(|work| (index, work)));
         }
@@ -304,9 +305,15 @@ impl Prepared {
 }
 
 impl PreparedMember {
-    fn build(self, index: usize, is_alone: bool) -> (Member, Vec<PeerWork>) {
+    fn build(self, index: usize, is_alone: bool, now: Now) -> (Member, Vec<PeerWork>) {
         let Self { config, links, queues } = self;
         let (reports_tx, reports) = unbounded();
+        // Of two lives at least one of both clocks is another. 53 bits, as JSON numbers go.
+        let session =
+            (now.wall_s.rotate_left(20) ^ now.mono.0 ^ (index as u64).rotate_left(48)) & ((1 << 53) - 1);
+        for peer in &links.peers {
+            *peer.posts.lock() = PostNumbers::new(session);
+        }
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
         let update_timeout = Duration::from_millis(config.timeouts().update_ms);
         let mut work = Vec::new();
@@ -349,6 +356,7 @@ impl PreparedMember {
             copy: None,
             flush: None,
             flushing: false,
+            flush_number: None,
             seen: Traffic::default(),
             number: copy_number(index),
             heard: None,

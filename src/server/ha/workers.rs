@@ -239,6 +239,8 @@ pub struct Updates {
     batch: Vec<Update>,
     /// Whether what was sent is a bulk command.
     is_bulk: bool,
+    /// Its number then.
+    number: u64,
     /// Whether what was sent may say that a lease is released.
     as_released: bool,
     /// What was sent is to be sent again, in another form.
@@ -257,6 +259,7 @@ impl Updates {
             bulk,
             batch: Vec::new(),
             is_bulk: false,
+            number: 0,
             as_released: false,
             again: false,
         }
@@ -277,7 +280,9 @@ impl Updates {
         for update in &self.batch {
             self.bulk.push(update.operation, &update.lease.view());
         }
-        Some(Post { body: self.bulk.finish().to_vec(), timeout: self.timeout })
+        let post = peer.posts.lock().begin();
+        self.number = post.number;
+        Some(Post { body: self.bulk.finish(Some(post)).to_vec(), timeout: self.timeout })
     }
 
     /// The first update of the batch, in Kea's form.
@@ -306,6 +311,9 @@ impl Updates {
             reporter.tell(Report::ReleasedRefused(peer.position));
             self.again = true;
             return;
+        }
+        if self.is_bulk {
+            peer.posts.lock().end(self.number);
         }
         let is_silent = matches!(answer, Err(PeerError::Io(_)));
         let batch = &mut self.batch;
