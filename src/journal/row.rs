@@ -171,7 +171,7 @@ pub enum RowReason {
     Address,
     /// `hwaddr` is not colon-separated hexadecimal of at most 20 octets.
     HwAddr,
-    /// `client_id` is not colon-separated hexadecimal of at most 255 octets.
+    /// `client_id` is not hexadecimal, in groups joined by colons or in one run, of at most 255 octets.
     ClientId,
     /// `duid` is not colon-separated hexadecimal of 1 to 130 octets.
     Duid,
@@ -214,7 +214,7 @@ impl RowReason {
             Self::TooLong => "longer than a row can be",
             Self::Address => "address is not a canonical address of this family",
             Self::HwAddr => "hwaddr is not colon-separated hexadecimal of at most 20 octets",
-            Self::ClientId => "client_id is not colon-separated hexadecimal of at most 255 octets",
+            Self::ClientId => "client_id is not hexadecimal of at most 255 octets",
             Self::Duid => "duid is not colon-separated hexadecimal of 1 to 130 octets",
             Self::EmptyDuid => "empty duid on a lease that is not declined",
             Self::ValidLifetime => "valid_lifetime is not a 32-bit decimal",

@@ -65,7 +65,7 @@ impl Family for V4 {
         let hw_len =
             text::read_colon_hex(columns.at(column::HWADDR), &mut hw_octets).ok_or(RowReason::HwAddr)?;
         let hw_addr = HwAddr::new(HTYPE_ETHERNET, &hw_octets[..hw_len]).ok_or(RowReason::HwAddr)?;
-        let client_id_len = text::read_colon_hex(
+        let client_id_len = text::read_identifier(
             columns.at(column::CLIENT_ID),
             &mut scratch.identifier[..crate::ids::CLIENT_ID_BYTES_MAX],
         )
@@ -221,7 +221,7 @@ mod tests {
             (0, "", RowReason::Address),
             (1, "1a1b1c1d1e1f", RowReason::HwAddr),
             (1, "0:1:2:3:4:5:6:7:8:9:a:b:c:d:e:f:0:1:2:3:4", RowReason::HwAddr),
-            (2, "0102", RowReason::ClientId),
+            (2, "01:020", RowReason::ClientId),
             (3, "", RowReason::ValidLifetime),
             (3, "4294967296", RowReason::ValidLifetime),
             (4, "x", RowReason::Expire),

@@ -292,6 +292,32 @@ pub(super) fn read_colon_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
     }
 }
 
+/// Octets as [`read_colon_hex`] takes them or, as a hand or a script writes them and Kea reads them too, as one run of
+/// digits, with or without `0x`; an odd digit is the first octet.
+#[inline]
+pub(super) fn read_identifier(text: &[u8], out: &mut [u8]) -> Option<usize> {
+    read_colon_hex(text, out).or_else(|| read_digit_run(text.strip_prefix(b"0x").unwrap_or(text), out))
+}
+
+#[cold]
+fn read_digit_run(digits: &[u8], out: &mut [u8]) -> Option<usize> {
+    let count = digits.len().div_ceil(2);
+    if count == 0 {
+        return None;
+    }
+    for (octet, pair) in out.get_mut(..count)?.iter_mut().rev().zip(digits.rchunks(2)) {
+        *octet = 0;
+        for digit in pair {
+            let value = HEX_VALUE[usize::from(*digit)];
+            if value > 15 {
+                return None;
+            }
+            *octet = *octet << 4 | value;
+        }
+    }
+    Some(count)
+}
+
 /// Takes the escapes out of a column. What looks like an escape but lacks its two digits is kept as it stands.
 /// `scratch` is used, and grows, only when there is an escape at all.
 #[inline]
@@ -406,6 +432,26 @@ mod tests {
             "a.b.c.d",
         ] {
             assert_eq!(read_address4(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_may_be_one_run_of_digits() {
+        // What kea-lfc 2.2 wrote for each.
+        let mut out = [0; 4];
+        for (text, octets) in [
+            ("01:02", &[1, 2][..]),
+            ("0102", &[1, 2]),
+            ("0x0102", &[1, 2]),
+            ("0A0B", &[10, 11]),
+            ("01020", &[0, 0x10, 0x20]),
+            ("123", &[1, 0x23]),
+        ] {
+            let count = read_identifier(text.as_bytes(), &mut out);
+            assert_eq!(count.map(|count| &out[..count]), Some(octets), "{text}");
+        }
+        for bad in [":01:02", "01:02:", "01::02", "010:02", "01:020", "01:02 03", "0g", "0x", "0102030405"] {
+            assert_eq!(read_identifier(bad.as_bytes(), &mut out), None, "{bad}");
         }
     }
 
