@@ -18,7 +18,7 @@ const DIFFERENT: [(&str, u64, &str); 8] = [
     ("048", 4, "a conflict has a code of its own since Kea 2.3.1"),
     ("050", 4, "a conflict"),
     ("075", 1, "an unknown name breaks Kea's listener: 500, and a bare map"),
-    ("084", 1, "an unknown subnet breaks it likewise"),
+    ("084", 3, "an unknown subnet breaks it likewise; its unix socket answers 3"),
     ("085", 0, "statistics of leases are built in"),
     ("100", 0, "the answer to a cancel carries the state since Kea 2.7.6"),
     ("172", 4, "a conflict"),

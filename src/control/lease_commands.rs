@@ -18,7 +18,7 @@ use super::command::{Answer, Command, Context, Outcome};
 use super::json::{self, Reader};
 use super::lease_json::{self, LeaseFields};
 use super::table::{CommandTable, Presence};
-use crate::ids::{CLIENT_ID_BYTES_MAX, HW_ADDR_BYTES_MAX, HwAddr, SubnetId};
+use crate::ids::{HW_ADDR_BYTES_MAX, HwAddr, SubnetId};
 use crate::lease::request::{LeaseFilter, LeaseReply, LeaseRequest, Origin, PutMode};
 use crate::lease::{Lease4, Lease4Buf, LeaseState};
 
@@ -86,6 +86,14 @@ pub fn complete_lease(backend: &mut dyn Backend, fields: &LeaseFields) -> Result
             ))
         })?,
     };
+    // Records count the seconds since 1970 in 32 bits, which end in 2106.
+    if cltt > u64::from(u32::MAX) {
+        return Err(Answer::error(format!(
+            "expected an 'expire' of at most {} for address {address}, got {}",
+            u64::from(u32::MAX) + u64::from(valid_lft),
+            cltt + u64::from(valid_lft)
+        )));
+    }
     let (fqdn_fwd, fqdn_rev) = (fields.fqdn_fwd.unwrap_or(false), fields.fqdn_rev.unwrap_or(false));
     let hostname = fields.hostname.as_deref().unwrap_or_default();
     if hostname.is_empty() && (fqdn_fwd || fqdn_rev) {
@@ -282,10 +290,7 @@ fn get_by_hw_address(_: &mut Context<'_>, command: &Command) -> Result<Outcome, 
 
 fn get_by_client_id(_: &mut Context<'_>, command: &Command) -> Result<Outcome, Answer> {
     let text = string_argument(command, "client-id")?;
-    let octets = lease_json::parse_hex(&text, "client-id", CLIENT_ID_BYTES_MAX).map_err(Answer::error)?;
-    if octets.is_empty() {
-        return Err(Answer::error("'client-id' parameter is empty"));
-    }
+    let octets = lease_json::parse_client_id(&text).map_err(Answer::error)?;
     listing(LeaseFilter::ClientId(octets.into()))
 }
 
@@ -349,11 +354,7 @@ fn wipe(context: &mut Context<'_>, command: &Command) -> Result<Outcome, Answer>
             context.backend.subnets().iter().map(|subnet| subnet.id.0.to_string()).collect();
         (None, ids.join(" "))
     } else {
-        if context.backend.subnet(SubnetId(id)).is_none() {
-            return Err(Answer::error(format!(
-                "Invalid subnet-id: No IPv4 subnet with subnet-id={id} currently configured."
-            )));
-        }
+        // Also of a subnet that is not configured any more: what is left of it can be wiped.
         (Some(SubnetId(id)), id.to_string())
     };
     Ok(context.submit_then(Order::Lease(LeaseRequest::Wipe(subnet)), move |_, completion| {

@@ -146,8 +146,8 @@ impl LeaseFields {
                 b"ip-address" => fields.address = Some(read_address(reader)?),
                 b"hw-address" => fields.hw_addr = Some(read_hw_addr(reader)?),
                 b"client-id" => {
-                    let octets = read_hex(reader, "client-id", CLIENT_ID_BYTES_MAX)?;
-                    fields.client_id = (!octets.is_empty()).then_some(octets);
+                    let text = read_string(reader, "client-id")?;
+                    fields.client_id = Some(parse_client_id(&text)?);
                 }
                 b"subnet-id" => fields.subnet_id = Some(read_u32(reader, "subnet-id")?),
                 b"pool-id" => fields.pool_id = Some(read_u32(reader, "pool-id")?),
@@ -307,6 +307,16 @@ fn read_hw_addr(reader: &mut Reader<'_>) -> Result<HwAddr, String> {
 fn read_hex(reader: &mut Reader<'_>, name: &str, octets_max: usize) -> Result<Vec<u8>, String> {
     let text = read_string(reader, name)?;
     parse_hex(&text, name, octets_max)
+}
+
+/// A client identifier, which has a type and something of that type (RFC 2132 section 9.14): 2 to 255 octets.
+pub(super) fn parse_client_id(text: &[u8]) -> Result<Vec<u8>, String> {
+    let octets = parse_hex(text, "client-id", CLIENT_ID_BYTES_MAX)?;
+    match octets.len() {
+        0 => Err("'client-id' is empty; without one, leave it out".to_owned()),
+        1 => Err("'client-id' is too short (1 octet), at least 2 are required".to_owned()),
+        _ => Ok(octets),
+    }
 }
 
 /// Colon hex as Kea reads it: one or two digits between colons (or blanks), or an even number of digits without any.

@@ -201,7 +201,8 @@ fn config_write(context: &mut Context<'_>, command: &Command) -> Result<Outcome,
         None => None,
         Some(Value::Object(map)) => match map.get("filename") {
             None => None,
-            Some(Value::String(file)) => Some(file.clone()),
+            // Without a name, also with an empty one: the start-up file.
+            Some(Value::String(file)) => Some(file.clone()).filter(|file| !file.is_empty()),
             Some(_) => return Err(Answer::error("passed parameter 'filename' is not a string")),
         },
         Some(_) => return Err(Answer::error("Argument must be a map")),

@@ -96,6 +96,7 @@ fn server_commands_say_what_kea_says() {
             ("config-reload", "", 1, "Config reload failed: configuration error using file 'F': gone"),
             ("config-write", r#"{"filename":"F"}"#, 0, "Configuration written to F successful"),
             ("config-write", "5", 1, "Argument must be a map"),
+            ("config-write", r#"{"filename":""}"#, 1, "Error during config-write: no file"),
             ("config-write", r#"{"filename":1}"#, 1, "passed parameter 'filename' is not a string"),
             ("config-write", "", 1, "Error during config-write: no file"),
             ("config-backend-pull", "", 3, "No config backend."),
@@ -145,6 +146,12 @@ fn lease_commands_say_what_kea_says() {
             ("lease4-add", "", 1, "no parameters specified for the command"),
             ("lease4-add", lease, 0, "Lease for address 10.0.0.1, subnet-id 1 added."),
             ("lease4-add", lease, 4, "IPv4 lease already exists."),
+            (
+                "lease4-add",
+                r#"{"ip-address":"10.0.0.9","hw-address":"01:02","expire":99999999999}"#,
+                1,
+                "expected an 'expire' of at most 4295053695 for address 10.0.0.9, got 99999999999",
+            ),
             (
                 "lease4-add",
                 r#"{"ip-address":"10.0.0.2","hw-address":"","subnet-id":9}"#,
@@ -233,6 +240,18 @@ fn lease_commands_say_what_kea_says() {
             ("lease4-get-by-hostname", r#"{"hostname":"FOO,bar&x"}"#, 0, "1 IPv4 lease(s) found."),
             ("lease4-get-by-client-id", r#"{"client-id":"01:02"}"#, 3, "0 IPv4 lease(s) found."),
             (
+                "lease4-get-by-client-id",
+                r#"{"client-id":"01"}"#,
+                1,
+                "'client-id' is too short (1 octet), at least 2 are required",
+            ),
+            (
+                "lease4-get",
+                r#"{"subnet-id":1,"identifier-type":"client-id","identifier":""}"#,
+                1,
+                "'client-id' is empty; without one, leave it out",
+            ),
+            (
                 "lease4-get-by-state",
                 r#"{"state":"default","subnet-id":1}"#,
                 0,
@@ -248,6 +267,7 @@ fn lease_commands_say_what_kea_says() {
                 "'update-ddns' is not a boolean",
             ),
             ("lease4-wipe", r#"{"subnet-id":7}"#, 3, "Deleted 0 IPv4 lease(s) from subnet(s) 7"),
+            ("lease4-wipe", r#"{"subnet-id":99}"#, 3, "Deleted 0 IPv4 lease(s) from subnet(s) 99"),
             ("lease4-wipe", "", 0, "Deleted 1 IPv4 lease(s) from subnet(s) 1 7"),
         ],
     );
@@ -320,6 +340,8 @@ fn subnet_commands_say_what_kea_says() {
             ),
         ],
     );
+    let nothing = running.ask(r#"{"command":"stat-lease4-get","arguments":{"subnet-id":9}}"#);
+    assert_eq!(nothing["arguments"], json!({}));
     let list = running.ask_text(r#"{"command":"subnet4-list"}"#);
     assert_eq!(
         list,

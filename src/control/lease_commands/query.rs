@@ -8,7 +8,7 @@ use crate::control::backend::{Completion, Order};
 use crate::control::command::{Answer, Command, Context, Outcome};
 use crate::control::lease_commands::unexpected;
 use crate::control::lease_json;
-use crate::ids::{CLIENT_ID_BYTES_MAX, HW_ADDR_BYTES_MAX, HwAddr, SubnetId};
+use crate::ids::{HW_ADDR_BYTES_MAX, HwAddr, SubnetId};
 use crate::lease::request::{LeaseKey, LeaseReply, LeaseRequest, Origin};
 
 pub(super) fn find(context: &mut Context<'_>, command: &Command) -> Result<Outcome, Answer> {
@@ -85,8 +85,7 @@ fn key(arguments: &Map<String, Value>) -> Result<LeaseKey, Answer> {
             Ok(LeaseKey::HwAddr(subnet, HwAddr::new(1, &octets).ok_or_else(unexpected)?))
         }
         "client-id" => {
-            let octets =
-                lease_json::parse_hex(identifier, kind, CLIENT_ID_BYTES_MAX).map_err(Answer::error)?;
+            let octets = lease_json::parse_client_id(identifier).map_err(Answer::error)?;
             Ok(LeaseKey::ClientId(subnet, octets.into()))
         }
         "duid" => Err(Answer::error("Query by duid is not allowed in v4.")),

@@ -191,7 +191,8 @@ fn stat_lease_get(context: &mut Context<'_>, command: &Command) -> Result<Answer
             (first, last) if first == last => format!("subnet-id: {first} does not exist"),
             (first, last) => format!("selected ID range: {first} through {last} includes no known subnets"),
         };
-        return Err(Answer::empty(format!("stat-lease4-get[{name}]: no matching data, {reason}")));
+        let text = format!("stat-lease4-get[{name}]: no matching data, {reason}");
+        return Err(Answer::empty(text).with(json!({})));
     }
     let samples: BTreeMap<u32, &SubnetSample> =
         context.statistics.latest().subnets.iter().map(|sample| (sample.id.0, sample)).collect();

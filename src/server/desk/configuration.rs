@@ -63,10 +63,7 @@ impl Desk {
             None => match self.files.as_slice() {
                 [only] => only.display().to_string(),
                 _ => {
-                    return Err(
-                        "Error during config-write: the server was started with several files: name one"
-                            .to_owned(),
-                    );
+                    return Err("the server was started with several files: name one".to_owned());
                 }
             },
         };
@@ -81,9 +78,8 @@ impl Desk {
             }
         }
         let text = pretty(&value);
-        replace_file(&file, text.as_bytes()).map_err(|error| {
-            format!("Error during config-write: Unable to open file {file} for writing: {error}")
-        })?;
+        replace_file(&file, text.as_bytes())
+            .map_err(|error| format!("Unable to open file {file} for writing: {error}"))?;
         Ok(WrittenFile { file, bytes: text.len() as u64 })
     }
 }
