@@ -18,12 +18,16 @@ use serde_json::Value;
 
 use super::client::Doing;
 use super::packet::Answer;
-use super::random::S;
+use super::random::{MS, S};
 use super::server::on_disk;
 use super::world::{NAMES, ROUNDS_MAX, World};
 
 /// Turns after which the disk has long answered.
 const DISK_TURNS_MAX: u64 = 20;
+/// A server stands still that long at most, and the time of a frame on its way.
+const STILL_MAX: u64 = 3100 * MS;
+/// Then it has read what came meanwhile.
+const READ_AFTER: u64 = 100 * MS;
 
 /// A lease as a client holds it.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,7 @@ impl World {
         for holders in self.holdings.values_mut() {
             holders.retain(|holding| holding.client != client);
         }
+        let solo = solo || self.may_be_given_back(client, address);
         let now = self.now;
         let slack = if self.skewed { 22 * S } else { 2 * S };
         let holders = self.holdings.entry(address).or_default();
@@ -83,6 +88,18 @@ impl World {
             holders.iter_mut().for_each(|holding| holding.twin = true);
         }
         holders.push(Holding { client, until: now + lifetime_s * S, expire_s, solo, twin });
+    }
+
+    /// Whether a server that stands still has yet to read that the client has given this address back: it may come to that after what the
+    /// client has said since, and free what it was told to renew. Frames overtake each other on the way between two shards as in a network.
+    fn may_be_given_back(&self, client: usize, address: Ipv4Addr) -> bool {
+        let Some((_, since)) = self.given_back.get(&client).filter(|(given, _)| *given == address) else {
+            return false;
+        };
+        self.nodes.iter().any(|node| {
+            let woken = node.frozen_until;
+            (since + 1..since + STILL_MAX).contains(&woken) && self.now < woken + READ_AFTER
+        })
     }
 
     /// What a server has promised is in its file after a crash.
@@ -113,11 +130,26 @@ impl World {
     pub(super) fn lose_disk(&mut self, node: usize) {
         self.nodes[node].disk = CrashDisk::new();
         self.nodes[node].is_empty = true;
-        let Some(partner) = [1, 0].get(node).filter(|_| self.mode != "passive-backup") else { return };
-        let other = &mut self.nodes[*partner];
-        let known = match &mut other.server {
+        let partner = [1, 0].get(node).filter(|_| self.mode != "passive-backup");
+        if let Some(partner) = partner {
+            self.only_known_to(*partner);
+        }
+    }
+
+    /// An operator makes a server serve everybody that has not copied its partner's leases: it gives the addresses of those that it lacks away.
+    /// Kea lets it be ordered in every state.
+    pub(super) fn take_over_unprepared(&mut self, node: usize) {
+        if self.mode != "passive-backup" && node < 2 {
+            self.only_known_to(node);
+        }
+    }
+
+    /// What this server does not know of what clients were promised is known to nobody that counts.
+    fn only_known_to(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        let known = match &mut node.server {
             Some(server) => server.leases(),
-            None => on_disk(&other.disk),
+            None => on_disk(&node.disk),
         };
         for (address, holders) in &mut self.holdings {
             for holding in holders {

@@ -97,6 +97,12 @@ impl World {
             8 => ("dhcp-enable", json!({})),
             _ => ("ha-continue", json!({})),
         };
+        if command == "ha-maintenance-start"
+            && let Some(server) = &self.nodes[node].server
+            && matches!(server.state(), "waiting" | "syncing")
+        {
+            self.take_over_unprepared(node);
+        }
         self.command(node, command, &arguments);
     }
 

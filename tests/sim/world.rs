@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) clients: Vec<Client>,
     pub(super) holdings: BTreeMap<Ipv4Addr, Vec<Holding>>,
+    /// What each client has released or declined last, and when.
+    pub(super) given_back: BTreeMap<usize, (Ipv4Addr, u64)>,
     pub(super) queue: BinaryHeap<Reverse<(u64, u64)>>,
     pub(super) events: BTreeMap<u64, Event>,
     pub(super) number: u64,
@@ -151,6 +153,7 @@ impl World {
             nodes,
             clients: (0..client_count).map(Client::new).collect(),
             holdings: BTreeMap::new(),
+            given_back: BTreeMap::new(),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             number: 0,
@@ -344,6 +347,7 @@ impl World {
         self.schedule(said.next, Event::Client(client));
         if let Some(address) = said.gives_up {
             self.give_up(client, address);
+            self.given_back.insert(client, (address, self.now));
         }
         let Some((frame, line)) = said.frame else { return };
         self.tell(|| format!("client {client}: {line}"));
