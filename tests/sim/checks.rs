@@ -24,6 +24,8 @@ use super::world::{NAMES, ROUNDS_MAX, World};
 
 /// Turns after which the disk has long answered.
 const DISK_TURNS_MAX: u64 = 20;
+/// Of so many answers one is followed by a look at what the disk would have if the power failed now.
+const ACKS_PER_LOOK: u64 = 64;
 /// A server stands still that long at most, and the time of a frame on its way.
 const STILL_MAX: u64 = 3100 * MS;
 /// Then it has read what came meanwhile.
@@ -57,6 +59,9 @@ impl World {
         // A repeated answer is for the lease as it is, whose end is at most this far away.
         let expire_s = (self.nodes[node].clock.now().wall_s + lifetime_s).saturating_sub(1);
         self.nodes[node].promised.insert(address, (client, expire_s));
+        if self.seen.acks.is_multiple_of(ACKS_PER_LOOK) {
+            self.check_durable(node);
+        }
         if let Some(partner) = partner.filter(|_| !solo) {
             self.check_told(node, partner, client, address);
         }
@@ -104,22 +109,41 @@ impl World {
 
     /// What a server has promised is in its file after a crash.
     pub(super) fn check_kept(&mut self, node: usize, leases: &BTreeMap<Ipv4Addr, Lease4Buf>) {
+        let promised = std::mem::take(&mut self.nodes[node].promised);
+        self.check_promises(node, leases, &promised, Survivors::All);
+    }
+
+    /// What a server promises now, and has promised, would be in its file if the power failed now.
+    fn check_durable(&mut self, node: usize) {
+        let leases = self.nodes[node].server.as_mut().expect("it has just sent").leases();
+        let promised = std::mem::take(&mut self.nodes[node].promised);
+        self.check_promises(node, &leases, &promised, Survivors::Durable);
+        self.nodes[node].promised = promised;
+    }
+
+    fn check_promises(
+        &self,
+        node: usize,
+        leases: &BTreeMap<Ipv4Addr, Lease4Buf>,
+        promised: &BTreeMap<Ipv4Addr, (usize, u64)>,
+        survivors: Survivors,
+    ) {
         let name = NAMES[self.name(node)];
-        let one = &mut self.nodes[node];
+        let one = &self.nodes[node];
         let now_s = one.clock.now().wall_s;
-        let found = on_disk(&one.disk.after(Survivors::All));
-        for (address, (client, expire)) in std::mem::take(&mut one.promised) {
+        let found = on_disk(&one.disk.after(survivors));
+        for (address, &(client, expire)) in promised {
             let is_clients = |lease: &Lease4Buf| {
                 let lease = lease.view();
                 lease.hw_addr.as_bytes().last() == u8::try_from(client).ok().as_ref()
                     && lease.state == LeaseState::Assigned
                     && lease.expire() >= expire
             };
-            if expire > now_s && leases.get(&address).is_some_and(is_clients) {
+            if expire > now_s && leases.get(address).is_some_and(is_clients) {
                 assert!(
-                    found.get(&address).is_some_and(is_clients),
+                    found.get(address).is_some_and(is_clients),
                     "{name} has promised {address} to client {client} until {expire}, and after a crash its file says {:?}",
-                    found.get(&address)
+                    found.get(address)
                 );
             }
         }
