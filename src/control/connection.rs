@@ -126,6 +126,18 @@ impl Client {
         idle && self.reply.is_none() && self.waiting_bytes() == 0
     }
 
+    /// Since when it has asked for nothing, or not said all of what it asks for; none of one that is being answered.
+    pub(super) fn silent_since(&self) -> Option<Mono> {
+        if self.reply.is_some() || self.waiting_bytes() > 0 {
+            return None;
+        }
+        match (self.phase, &self.protocol) {
+            (Phase::Open, Protocol::Unix { since, .. }) => Some(*since),
+            (Phase::Open, Protocol::Http(http)) => http.silent_since(),
+            _ => Some(self.progress),
+        }
+    }
+
     /// Writes what fits; whether anything went out.
     pub(super) fn write(&mut self, now: Mono) -> bool {
         let mut any = false;

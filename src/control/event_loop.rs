@@ -4,9 +4,10 @@
 //! loop through [`ControlLoop::waker`]. Nothing here waits for a shard, a disk or a client: reading and writing stop where the
 //! kernel says so, commands that wait are continuations, and a client that reads slowly holds back only its own listing.
 //!
-//! Bounds: [`REQUEST_BYTES_TOTAL_MAX`], [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes its longest idle client for a new one, and refuses
-//! when none is idle.
+//! Bounds: [`REQUEST_BYTES_TOTAL_MAX`], [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes a silent client for a new one, and
+//! refuses when it is answering all of them.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -382,32 +383,42 @@ impl ControlLoop {
         self.ready.insert(token);
     }
 
-    /// Whether there is room for another client of `spec`, made if need be.
+    /// Whether there is room for another client of `spec`, made if need be. The address that has most clients gives one up, so
+    /// that whoever floods a listener (a partner's, for one) has to do without connections of its own: an idle one if there is
+    /// any, else an unfinished request, each the one that has been silent longest.
     fn make_room(&mut self, spec: &Arc<ListenerSpec>) -> bool {
-        let same = |client: &Client| Arc::ptr_eq(&client.listener, spec);
-        if self.clients.values().filter(|client| same(client)).count() < CLIENTS_PER_LISTENER_MAX {
+        let of_listener = |client: &&Client| Arc::ptr_eq(&client.listener, spec);
+        if self.clients.values().filter(of_listener).count() < CLIENTS_PER_LISTENER_MAX {
             return true;
         }
-        // Tokens grow: the smallest idle one has been there longest.
-        let idle = self
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for client in self.clients.values().filter(of_listener) {
+            *counts.entry(&client.remote).or_default() += 1;
+        }
+        let silent = self
             .clients
             .iter()
-            .filter(|(_, client)| same(client) && client.is_idle())
-            .map(|(token, _)| *token)
-            .min_by_key(|token| token.0);
+            .filter(|(_, client)| Arc::ptr_eq(&client.listener, spec))
+            .filter_map(|(token, client)| Some((*token, client, client.silent_since()?)))
+            // Tokens grow: of two that have been silent as long the one with the smaller has been there longer.
+            .max_by_key(|(token, client, since)| {
+                (counts.get(&*client.remote).copied(), client.is_idle(), Reverse(*since), Reverse(token.0))
+            })
+            .map(|(token, client, _)| (token, client.remote.clone()));
         log_limited!(
             Severity::Warn,
             LOGGER,
             COMMAND_CONNECTIONS_FULL,
             "{} has {CLIENTS_PER_LISTENER_MAX} clients: {}",
             spec.address(),
-            if idle.is_some() {
-                "the longest idle one is closed for a new one"
-            } else {
-                "a new one is refused"
+            match &silent {
+                Some((_, remote)) => format!("a silent one from {remote} is closed for a new one"),
+                None => "a new one is refused".to_owned(),
             }
         );
-        idle.is_some_and(|token| self.clients.remove(&token).is_some())
+        let Some(closed) = silent.and_then(|(token, _)| self.clients.remove(&token)) else { return false };
+        self.forget(closed);
+        true
     }
 
     fn admit(

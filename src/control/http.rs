@@ -178,6 +178,12 @@ impl HttpConnection {
         self.state == State::Head && self.input.is_empty()
     }
 
+    /// When the request that is not complete began, or the last one ended; none while one is in work.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Mono> {
+        self.wants_octets().then(|| self.started.unwrap_or(self.idle_since))
+    }
+
     /// Whether the connection is to be closed when everything is sent.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The channels: framing, HTTP, the agent and its forwarding, slow and broken clients, listings of any length.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -18,6 +18,7 @@ use aplomado::ids::{HwAddr, SubnetId};
 use aplomado::lease::{Lease4, LeaseState};
 use clap::Parser as _;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::server::{FakeServer, Running};
 
@@ -387,6 +388,53 @@ fn a_full_listener_makes_room_by_closing_idle_clients() {
     assert_eq!(response(&mut last).0, "HTTP/1.1 200 OK");
     assert_eq!(idle[0].read(&mut [0]).expect("closed"), 0);
     assert_eq!(running.ask(r#"{"command":"server-tag-get"}"#)["result"], 0);
+}
+
+/// A connection from another address of the loopback network.
+fn connect_from(running: &Running, last: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).expect("an address");
+    socket.connect(&running.tcp[0].into()).expect("connects");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    socket.into()
+}
+
+/// Whether the server answers on this connection.
+fn is_served(stream: &mut TcpStream) -> bool {
+    let mut answer = Vec::new();
+    let mut octets = [0; 4096];
+    let mut more = stream.write_all(post("{\"command\":\"server-tag-get\"}").as_bytes()).is_ok();
+    while more && !answer.ends_with(b" ]") {
+        let count = stream.read(&mut octets).unwrap_or(0);
+        answer.extend_from_slice(&octets[..count]);
+        more = count > 0;
+    }
+    answer.starts_with(b"HTTP/1.1 200 OK") && answer.ends_with(b" ]")
+}
+
+#[test]
+fn half_requests_keep_nobody_out() {
+    let running = Running::start(|_| {}, |folder| both(folder, own()));
+    let half = |last| {
+        let mut stream = connect_from(&running, last);
+        let _ = stream.write_all(b"POST / HTTP/1.1\r\n");
+        stream
+    };
+    let _slow: Vec<_> = (0..2 * CLIENTS_PER_LISTENER_MAX).map(|_| half(2)).collect();
+    assert!(is_served(&mut connect_from(&running, 3)), "a client of another address");
+    let _more: Vec<_> = (0..CLIENTS_PER_LISTENER_MAX).map(|_| half(2)).collect();
+    assert!(is_served(&mut connect_from(&running, 2)), "a client of the same address");
+}
+
+#[test]
+fn whoever_floods_a_listener_loses_connections_of_its_own_only() {
+    let running = Running::start(|_| {}, |folder| both(folder, own()));
+    let mut partner = connect_from(&running, 3);
+    assert!(is_served(&mut partner));
+    let mut flood: Vec<_> = (0..2 * CLIENTS_PER_LISTENER_MAX).map(|_| connect_from(&running, 2)).collect();
+    assert!(is_served(flood.last_mut().expect("one")), "the last of the flood");
+    assert_eq!(flood[0].read(&mut [0]).expect("closed"), 0);
+    assert!(is_served(&mut partner), "the oldest connection is the only one of its address");
 }
 
 const MANY: u32 = 200_000;
