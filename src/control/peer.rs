@@ -4,11 +4,12 @@
 //! shard. Each has an agent of its own, so that two workers never share a socket and what one worker sends stays in order.
 //! There is no proxy, no redirect and no name to resolve; the status of an answer says nothing, its body says everything.
 //!
-//! Bounds: every step (connect, send, receive) ends after the time that the caller gives; an answer is at most
-//! [`ANSWER_BYTES_MAX`] octets.
+//! Bounds: a command and its answer end after the time that the caller gives, however slowly they come on (one that finds its kept
+//! connection closed begins once more); an answer is at most [`ANSWER_BYTES_MAX`] octets.
 
 mod transport;
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct PeerConnection {
     agent: ureq::Agent,
     url: String,
     authorization: Option<String>,
+    /// Whether the last command was answered: its connection was kept, and may have been closed by the peer since.
+    is_kept: Cell<bool>,
 }
 
 impl PeerConnection {
@@ -73,44 +76,45 @@ impl PeerConnection {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {text}")
         });
-        Self { agent, url: format!("http://{}/", target.address), authorization }
+        Self { agent, url: format!("http://{}/", target.address), authorization, is_kept: Cell::new(false) }
     }
 
-    /// Sends a command and waits for the body of the answer.
+    /// Sends a command and waits for the body of the answer, `timeout` at most from the first step to the last.
     ///
     /// # Errors
     /// Why there is none, for the log.
     pub fn post(&self, body: &[u8], timeout: Duration) -> Result<Vec<u8>, String> {
-        match self.attempt(body, timeout) {
+        let answer = match self.send(body, timeout) {
             // The peer closed the idle connection just when it was used. Commands between peers may be repeated.
-            Err(error) if is_stale(&error) => self.attempt(body, timeout),
+            Err(error) if self.is_kept.get() && is_stale(&error) => self.send(body, timeout),
             outcome => outcome,
-        }
-        .map_err(|error| match error {
+        };
+        // An answer that is cut is no idle connection's end: the peer may do the same each time.
+        let read = |mut answer: ureq::http::Response<ureq::Body>| {
+            answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+        };
+        let answer = answer.and_then(read);
+        self.is_kept.set(answer.is_ok());
+        answer.map_err(|error| match error {
             // The system's own words are enough.
             ureq::Error::Io(error) => error.to_string(),
             error => error.to_string(),
         })
     }
 
-    fn attempt(&self, body: &[u8], timeout: Duration) -> Result<Vec<u8>, ureq::Error> {
-        let limit = Some(timeout);
+    /// Sends a command and waits for the head of the answer.
+    fn send(&self, body: &[u8], timeout: Duration) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         let mut request = self
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
             .config()
-            .timeout_connect(limit)
-            .timeout_send_request(limit)
-            .timeout_send_body(limit)
-            .timeout_recv_response(limit)
-            .timeout_recv_body(limit)
+            .timeout_global(Some(timeout))
             .build();
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
-        let mut answer = request.send(body)?;
-        answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+        request.send(body)
     }
 }
 

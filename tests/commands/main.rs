@@ -4,6 +4,7 @@
 mod captured;
 mod channels;
 mod log;
+mod peer;
 mod server;
 mod texts;
 mod tls;

@@ -34,7 +34,7 @@ pub enum Wish {
     Send {
         /// The body.
         body: Vec<u8>,
-        /// How long each step may take.
+        /// How long it may take, the answer included.
         timeout_ms: u64,
         /// Whether a page is expected.
         page: bool,

@@ -62,7 +62,7 @@ pub struct Job {
     pub tag: Tag,
     /// Its body.
     pub body: Vec<u8>,
-    /// How long each step of it may take.
+    /// How long it may take, the answer included.
     pub timeout: Duration,
 }
 
@@ -104,11 +104,11 @@ impl Reporter {
     }
 }
 
-/// A body to send to a peer, and how long each step of it may take.
+/// A body to send to a peer, and how long it may take, the answer included.
 pub struct Post {
     /// The body.
     pub body: Vec<u8>,
-    /// How long each step may take.
+    /// How long that may take.
     pub timeout: Duration,
 }
 
@@ -232,7 +232,7 @@ fn begin(mut next: impl FnMut() -> Option<Job>, sent: &mut Option<Tag>, reporter
 pub struct Updates {
     /// The place of its peer in [`Links::peers`].
     peer: usize,
-    /// How long each step of an update may take.
+    /// How long an update may take, the answer included.
     timeout: Duration,
     queue: UpdateQueue,
     bulk: BulkWriter,
