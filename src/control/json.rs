@@ -571,6 +571,11 @@ mod tests {
     }
 
     #[test]
+    fn zero_has_no_sign_unless_it_is_a_real() {
+        assert_eq!(parse(b"[ -0, 0, -0.0 ]").expect("numbers"), json!([0, 0, -0.0]));
+    }
+
+    #[test]
     fn faults_are_told_with_keas_places() {
         assert_eq!(fault(r#"{"command":"version-get",}"#), "String expected in <wire>:0:26");
         assert_eq!(fault("{\"a\": 012}"), "Illegal leading zeros in <wire>:0:7");
@@ -614,6 +619,16 @@ mod tests {
         })
     }
 
+    /// With every zero alike: `-0` is the integer 0 here and a negative real for `serde_json`.
+    fn with_one_zero(value: Value) -> Value {
+        match value {
+            Value::Number(number) if number.as_f64() == Some(0.0) => json!(0),
+            Value::Array(list) => list.into_iter().map(with_one_zero).collect(),
+            Value::Object(map) => map.into_iter().map(|(key, value)| (key, with_one_zero(value))).collect(),
+            other => other,
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_is_read_back(value in values()) {
@@ -646,7 +661,8 @@ mod tests {
         fn reader_agrees_with_an_independent_one(text in r#"[\[\]{}:,"a0 1.e\-tn\\u]{0,24}"#) {
             // serde_json refuses a comma before the end of a list and lone surrogates; we take no more than that.
             if let Ok(theirs) = serde_json::from_str::<Value>(&text) {
-                prop_assert_eq!(parse(text.as_bytes()).expect("valid JSON"), theirs);
+                let ours = parse(text.as_bytes()).expect("valid JSON");
+                prop_assert_eq!(with_one_zero(ours), with_one_zero(theirs));
             }
         }
     }
