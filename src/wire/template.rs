@@ -297,6 +297,8 @@ fn copy(area: &mut [u8], at: usize, data: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::super::reply::{OptionList, Reply};
@@ -375,13 +377,34 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 1..60)
     }
 
+    /// Codes of options that a configuration has: neither varying nor fixed.
+    fn configured_codes() -> impl Strategy<Value = BTreeSet<u8>> {
+        let is_configured = |code: &u8| ![12, 51, 53, 54, 58, 59, 61, 81, 82].contains(code);
+        proptest::collection::btree_set(
+            (1_u8..=254).prop_filter("neither varying nor fixed", is_configured),
+            0..12,
+        )
+    }
+
+    /// Which of the varying options are there.
+    fn present(there: [bool; 7]) -> Varying<'static> {
+        let data = |is_there: bool| -> &'static [u8] { if is_there { &[1] } else { &[] } };
+        Varying {
+            lease_time_s: there[0].then_some(1),
+            renewal_s: there[1].then_some(1),
+            rebinding_s: there[2].then_some(1),
+            host_name: data(there[3]),
+            client_id: data(there[4]),
+            fqdn: data(there[5]),
+            relay: data(there[6]),
+            ..NOBODY
+        }
+    }
+
     proptest! {
         #[test]
         fn what_a_template_writes_is_what_the_list_writes(
-            codes in proptest::collection::btree_set(
-                (1_u8..=254).prop_filter("neither varying nor fixed", |code| ![12, 51, 53, 54, 58, 59, 61, 81, 82].contains(code)),
-                0..12,
-            ),
+            codes in configured_codes(),
             data in text(),
             first in [text(), text(), text(), text()],
             second in [text(), text(), text(), text()],
@@ -389,17 +412,7 @@ mod tests {
             numbers in any::<[u32; 2]>(),
         ) {
             let fixed: Vec<_> = codes.into_iter().map(|code| (code, data[..data.len().min(20)].to_vec())).collect();
-            let all: &[u8] = &[1];
-            let like = Varying {
-                lease_time_s: there[0].then_some(1),
-                renewal_s: there[1].then_some(1),
-                rebinding_s: there[2].then_some(1),
-                host_name: if there[3] { all } else { &[] },
-                client_id: if there[4] { all } else { &[] },
-                fqdn: if there[5] { all } else { &[] },
-                relay: if there[6] { all } else { &[] },
-                ..NOBODY
-            };
+            let like = present(there);
             let learnt_from = varied(&like, &first, numbers[0]);
             let mut template = OptionTemplate::EMPTY;
             prop_assert!(template.learn(&written(&learnt_from, &fixed), &learnt_from));
@@ -418,27 +431,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_patched_template_writes_what_the_other_one_does(
-            codes in proptest::collection::btree_set(
-                (1_u8..=254).prop_filter("neither varying nor fixed", |code| ![12, 51, 53, 54, 58, 59, 61, 81, 82].contains(code)),
-                0..12,
-            ),
+            codes in configured_codes(),
             words in 1_usize..5,
             changed in proptest::collection::vec(any::<Option<[u8; 2]>>(), 12),
             texts in [text(), text(), text(), text()],
             there in any::<[bool; 7]>(),
             number in any::<u32>(),
         ) {
-            let all: &[u8] = &[1];
-            let like = Varying {
-                lease_time_s: there[0].then_some(1),
-                renewal_s: there[1].then_some(1),
-                rebinding_s: there[2].then_some(1),
-                host_name: if there[3] { all } else { &[] },
-                client_id: if there[4] { all } else { &[] },
-                fqdn: if there[5] { all } else { &[] },
-                relay: if there[6] { all } else { &[] },
-                ..NOBODY
-            };
+            let like = present(there);
             let base: Vec<_> = codes.iter().map(|code| (*code, vec![7; words * 4])).collect();
             let mut other = base.clone();
             let mut words_changed = 0;
