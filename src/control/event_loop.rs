@@ -398,7 +398,7 @@ impl ControlLoop {
         let silent = self
             .clients
             .iter()
-            .filter(|(_, client)| Arc::ptr_eq(&client.listener, spec))
+            .filter(|(_, client)| of_listener(client))
             .filter_map(|(token, client)| Some((*token, client, client.silent_since()?)))
             // Tokens grow: of two that have been silent as long the one with the smaller has been there longer.
             .max_by_key(|(token, client, since)| {
