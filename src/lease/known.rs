@@ -68,23 +68,9 @@ impl KnownLeases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::HwAddr;
 
     fn lease(last: u8, cltt: u64) -> Lease4<'static> {
-        Lease4 {
-            address: Ipv4Addr::new(10, 0, 0, last),
-            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, last]),
-            client_id: b"",
-            cltt,
-            valid_lft: 100,
-            subnet_id: SubnetId(1),
-            pool_id: 0,
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: b"",
-            user_context: b"",
-        }
+        Lease4 { cltt, valid_lft: 100, ..Lease4::sample(Ipv4Addr::new(10, 0, 0, last)) }
     }
 
     fn known(subnets: Option<Vec<SubnetId>>) -> KnownLeases {

@@ -138,6 +138,29 @@ impl Lease4<'_> {
     }
 }
 
+#[cfg(test)]
+impl Lease4<'static> {
+    /// A lease for tests of what is done with leases, where only its address matters: it is in subnet 1, of the second 1 and two seconds long, of
+    /// a client whose hardware address ends as the address does.
+    pub(crate) fn sample(address: Ipv4Addr) -> Self {
+        let [.., last] = address.octets();
+        Self {
+            address,
+            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, last]),
+            client_id: b"",
+            cltt: 1,
+            valid_lft: 2,
+            subnet_id: SubnetId(1),
+            pool_id: 0,
+            state: LeaseState::Assigned,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: b"",
+            user_context: b"",
+        }
+    }
+}
+
 /// A [`Lease4`] that owns its parts: cold paths only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease4Buf {

@@ -168,9 +168,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::ids::{HwAddr, ShardId, SubnetId};
+    use crate::ids::ShardId;
     use crate::journal::{Change, ChangeOrigin, log_ring};
-    use crate::lease::{Lease4, LeaseState};
+    use crate::lease::Lease4;
     use crate::store::SyncMode;
     use crate::sync::Watermark;
 
@@ -184,20 +184,7 @@ mod tests {
         let mut log = LogWork { group, status, bells: Vec::new(), wake_control, sleeper };
         let mut turn_with = |count: usize| {
             for _ in 0..count {
-                let change = Change::Put(Lease4 {
-                    address: Ipv4Addr::new(192, 0, 2, 1),
-                    hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, 1]),
-                    client_id: &[],
-                    cltt: 1,
-                    valid_lft: 2,
-                    subnet_id: SubnetId(1),
-                    pool_id: 0,
-                    state: LeaseState::Assigned,
-                    fqdn_fwd: false,
-                    fqdn_rev: false,
-                    hostname: b"",
-                    user_context: b"",
-                });
+                let change = Change::Put(Lease4::sample(Ipv4Addr::new(192, 0, 2, 1)));
                 tx.append(&change, ChangeOrigin::Client).expect("room");
             }
             log.turn(Mono(0))

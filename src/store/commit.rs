@@ -349,26 +349,13 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::ids::{HwAddr, ShardId, SubnetId};
+    use crate::ids::ShardId;
     use crate::journal::{Change, ChangeOrigin, LogTx, V4, log_ring};
-    use crate::lease::{Lease4, LeaseState};
+    use crate::lease::Lease4;
     use crate::store::{CrashDisk, Survivors, open};
 
     fn put(host: u8) -> Change<'static> {
-        Change::Put(Lease4 {
-            address: Ipv4Addr::new(192, 0, 2, host),
-            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, host]),
-            client_id: &[],
-            cltt: 1,
-            valid_lft: 2,
-            subnet_id: SubnetId(1),
-            pool_id: 0,
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: b"",
-            user_context: b"",
-        })
+        Change::Put(Lease4::sample(Ipv4Addr::new(192, 0, 2, host)))
     }
 
     struct Fixture {

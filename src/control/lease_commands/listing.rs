@@ -344,19 +344,10 @@ mod tests {
     use crate::lease::{Lease4, Lease4Buf};
 
     fn lease(number: u32) -> Lease4Buf {
+        // All of them are one client's.
         Lease4 {
-            address: Ipv4Addr::from(0x0a00_0000 + number),
             hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, 1]),
-            client_id: b"",
-            cltt: 1,
-            valid_lft: 2,
-            subnet_id: SubnetId(1),
-            pool_id: 0,
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: b"",
-            user_context: b"",
+            ..Lease4::sample(Ipv4Addr::from(0x0a00_0000 + number))
         }
         .to_owned()
     }

@@ -132,24 +132,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::ids::{HwAddr, SubnetId};
-    use crate::lease::{Lease4, LeaseState};
+    use crate::lease::Lease4;
 
     fn update(lsn: u64) -> Update {
-        let lease = Lease4 {
-            address: [192, 0, 2, 1].into(),
-            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, 1]),
-            client_id: &[],
-            cltt: 1,
-            valid_lft: 2,
-            subnet_id: SubnetId(1),
-            pool_id: 0,
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: b"",
-            user_context: b"",
-        };
+        let lease = Lease4::sample([192, 0, 2, 1].into());
         Update { shard: ShardId(0), lsn: Lsn(lsn), operation: Operation::Update, lease: lease.to_owned() }
     }
 

@@ -364,24 +364,10 @@ fn changes_answer(addresses: &[Ipv4Addr], found: &[Lease4Buf], remaining: u64, o
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{HwAddr, SubnetId};
-    use crate::lease::{Lease4, LeaseState};
+    use crate::lease::Lease4;
 
     fn lease(last: u8) -> Lease4<'static> {
-        Lease4 {
-            address: Ipv4Addr::new(10, 0, 0, last),
-            hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, last]),
-            client_id: b"",
-            cltt: 1,
-            valid_lft: 2,
-            subnet_id: SubnetId(1),
-            pool_id: 0,
-            state: LeaseState::Assigned,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: b"",
-            user_context: b"",
-        }
+        Lease4::sample(Ipv4Addr::new(10, 0, 0, last))
     }
 
     #[test]
