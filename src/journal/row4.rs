@@ -71,7 +71,7 @@ impl Family for V4 {
         )
         .ok_or(RowReason::ClientId)?;
         let valid_lft = text::read_u32(columns.at(column::VALID_LIFETIME)).ok_or(RowReason::ValidLifetime)?;
-        let expire = text::read_u64(columns.at(column::EXPIRE)).ok_or(RowReason::Expire)?;
+        let expire = text::read_time(columns.at(column::EXPIRE)).ok_or(RowReason::Expire)?;
         let subnet_id = text::read_u32(columns.at(column::SUBNET_ID)).ok_or(RowReason::SubnetId)?;
         let fqdn_fwd = text::read_bool(columns.at(column::FQDN_FWD)).ok_or(RowReason::FqdnFwd)?;
         let fqdn_rev = text::read_bool(columns.at(column::FQDN_REV)).ok_or(RowReason::FqdnRev)?;

@@ -174,7 +174,7 @@ impl Family for V6 {
             address,
             duid,
             valid_lft: number(column::VALID_LIFETIME, RowReason::ValidLifetime)?,
-            expire: text::read_u64(columns.at(column::EXPIRE)).ok_or(RowReason::Expire)?,
+            expire: text::read_time(columns.at(column::EXPIRE)).ok_or(RowReason::Expire)?,
             subnet_id: SubnetId(number(column::SUBNET_ID, RowReason::SubnetId)?),
             preferred_lft: number(column::PREF_LIFETIME, RowReason::PreferredLifetime)?,
             lease_type,
