@@ -90,7 +90,7 @@ pub(super) fn run(action: &Action) -> Exit {
         Action::Compact { file } => leases::compact(disk, file, pid, &mut progress).map(|compacted| {
             let findings: Vec<String> =
                 compacted.findings.iter().map(|finding| format!("{finding}\n")).collect();
-            (format!("{}{:?}", findings.concat(), compacted.cleaned), Exit::Well)
+            (format!("{}{}", findings.concat(), compacted.cleaned), Exit::Well)
         }),
         Action::Import { file, input, format } => match fs::read(input) {
             Ok(octets) => leases::import(disk, file, pid, (input, &octets), (*format).into(), &mut progress)

@@ -784,7 +784,7 @@ impl Control {
                                 Severity::Info,
                                 LEASES,
                                 DHCPSRV_MEMFILE_LFC_EXECUTE,
-                                "lease file cleaned up: {cleaned:?}"
+                                "lease file: {cleaned}"
                             );
                         }
                         Err(text) => {

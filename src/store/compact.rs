@@ -13,6 +13,7 @@
 //!
 //! Memory: 16 octets and some room per v4 lease while it runs, and two buffers; the files are read in pieces.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use super::disk::{Disk, DiskFile, DiskRead, OpenMode};
@@ -54,6 +55,20 @@ pub enum Cleaned {
         /// Bad rows that went to `X.rejected`.
         bad_count: u64,
     },
+}
+
+impl fmt::Display for Cleaned {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => out.write_str("nothing to clean up"),
+            Self::Busy => out.write_str("not cleaned up: another process is cleaning up"),
+            Self::Resumed => out.write_str("an earlier cleanup that was cut off is brought to its end"),
+            Self::Done { lease_count, bad_count: 0 } => write!(out, "cleaned up: {lease_count} lease(s)"),
+            Self::Done { lease_count, bad_count } => {
+                write!(out, "cleaned up: {lease_count} lease(s), {bad_count} bad row(s) kept aside")
+            }
+        }
+    }
 }
 
 /// One cleanup of one lease file. Runs in a thread of its own, at low priority: `server/` provides it, and holds the
