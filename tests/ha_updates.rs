@@ -19,6 +19,7 @@ use aplomado::journal::{Change, ChangeOrigin, Tap};
 use aplomado::lease::request::{LeaseChange, LeaseReply, LeaseRequest, Origin, PutMode};
 use aplomado::lease::{Lease4, LeaseState};
 use aplomado::net::{MemoryPort, RxFlags};
+use aplomado::server::gathering::FAST_CHANGES_MIN;
 use aplomado::server::ha::links::{Links, Refusal, UpdateTap};
 use aplomado::server::ha::queue::QUEUE_MAX;
 use aplomado::server::ha::workers::{Job, PeerWork, Report, Reporter, Tag, Updates};
@@ -170,6 +171,36 @@ fn a_group_travels_as_one_command_and_what_comes_meanwhile_as_the_next() {
     assert_eq!(addresses(&second), expected, "all that waited, in the order of the log");
     sender.answer(0, DONE);
     assert_eq!((sender.marks(), sender.next(0)), ([45, 45], None));
+}
+
+#[test]
+fn only_after_a_post_of_many_changes_the_next_one_is_let_grow() {
+    let mut sender = Sender::sending();
+    sender.takes_bulk(true);
+    // How many changes came before, how many come while more is let come, and whether that is.
+    let few = u16::try_from(FAST_CHANGES_MIN).expect("few") - 1;
+    let steps = [(few, 9, false), (few + 1, 9, false), (1, 9, true), (2, 9, true), (1, 9, true)];
+    for (step, (before, meanwhile, lets_grow)) in steps.into_iter().enumerate() {
+        sender.group(0..before, 100 * step as u64);
+        let mut worker = sender.workers.remove(0);
+        let mut grew = false;
+        let post = worker.wait(|| {
+            grew = true;
+            sender.group(100..100 + meanwhile, 100 * step as u64);
+        });
+        sender.workers.insert(0, worker);
+        assert_eq!(grew, lets_grow, "step {step}");
+        let body = serde_json::from_slice(&post.expect("there is something").body).expect("JSON");
+        let count = before + if grew { meanwhile } else { 0 };
+        assert_eq!(addresses(&body).len(), usize::from(count), "step {step}: what came meanwhile goes along");
+        sender.answer(0, DONE);
+    }
+    // Where changes come one at a time again, nobody waits.
+    sender.group(0..1, 900);
+    assert!(sender.workers[0].wait(|| ()).is_some());
+    sender.answer(0, DONE);
+    sender.group(0..1, 901);
+    assert!(sender.workers[0].wait(|| panic!("nobody waits")).is_some());
 }
 
 #[test]

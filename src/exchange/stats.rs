@@ -109,9 +109,12 @@ impl ShardCounters {
         self.0.drops[reason.index()].add(count);
     }
 
-    /// A query went to the shard that owns its client.
-    pub fn handed_over(&self) {
-        self.0.handed_over.bump();
+    /// A query went to the shard that owns its client, or was to.
+    pub fn handed_over(&self, outcome: Result<(), DropReason>) {
+        match outcome {
+            Ok(()) => self.0.handed_over.bump(),
+            Err(reason) => self.dropped(reason),
+        }
     }
 
     /// The loop turned once.

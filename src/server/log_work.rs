@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::clock::Clock;
+use super::gathering::{LOG_GROUPS_APART, is_worth_a_pause};
 use super::shard_bell::ShardBell;
 use super::told;
 use crate::journal::V4;
@@ -16,12 +17,6 @@ use crate::time::Mono;
 
 /// How long an idle log thread sleeps at most.
 const LOG_SLEEP: Duration = Duration::from_millis(500);
-/// So many changes in a group say that they come fast: the next group begins when [`GATHER`] has passed since this one did. A sync costs
-/// the same for one row and for a hundred, as do the wakes that follow it and, at a partner, the command that brought them.
-const GATHER_CHANGES_MIN: usize = 8;
-/// How far apart groups begin while changes come fast. Where they come slowly, nobody waits for it.
-const GATHER: Duration = Duration::from_micros(600);
-
 /// What the log thread says of itself.
 #[derive(Debug, Default)]
 pub struct LogStatus {
@@ -95,7 +90,7 @@ impl LogWork {
             *status.rotated.lock() = Some(outcome);
             (self.wake_control)();
         }
-        if turn.change_count >= GATHER_CHANGES_MIN {
+        if is_worth_a_pause(turn.change_count) {
             LogNext::Gather
         } else if turn.change_count > 0 {
             LogNext::Turn
@@ -138,7 +133,7 @@ pub(super) fn log_thread(mut log: LogWork, clock: &Clock) {
         let begun = clock.now().mono;
         match log.turn(begun) {
             LogNext::Turn => {}
-            LogNext::Gather => clock.rest(begun, GATHER),
+            LogNext::Gather => clock.rest(begun, LOG_GROUPS_APART),
             LogNext::Sleep(due) => log.sleep(due.map_or(LOG_SLEEP, |due| {
                 Duration::from_nanos(due.0.saturating_sub(clock.now().mono.0)).min(LOG_SLEEP)
             })),
@@ -171,6 +166,7 @@ mod tests {
     use crate::ids::ShardId;
     use crate::journal::{Change, ChangeOrigin, log_ring};
     use crate::lease::Lease4;
+    use crate::server::gathering::FAST_CHANGES_MIN;
     use crate::store::SyncMode;
     use crate::sync::Watermark;
 
@@ -189,11 +185,11 @@ mod tests {
             }
             log.turn(Mono(0))
         };
-        assert_eq!(turn_with(GATHER_CHANGES_MIN - 1), LogNext::Turn);
-        assert_eq!(turn_with(GATHER_CHANGES_MIN), LogNext::Gather);
+        assert_eq!(turn_with(FAST_CHANGES_MIN - 1), LogNext::Turn);
+        assert_eq!(turn_with(FAST_CHANGES_MIN), LogNext::Gather);
         assert_eq!(
             durable.read().0,
-            2 * GATHER_CHANGES_MIN as u64 - 1,
+            2 * FAST_CHANGES_MIN as u64 - 1,
             "what is written waits for nothing more"
         );
         assert_eq!(turn_with(1), LogNext::Turn);

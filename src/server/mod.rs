@@ -14,6 +14,7 @@ pub mod clock;
 pub mod control_loop;
 pub mod desk;
 pub mod engine;
+pub mod gathering;
 pub mod ha;
 pub mod lease_writer;
 pub mod listeners;

@@ -276,7 +276,7 @@ impl World {
         match shard.process(&self.serving, &given, &query, &mut out) {
             Outcome::Drop(reason) => dropped(reason),
             Outcome::HandOver(next) => {
-                counters.handed_over();
+                counters.handed_over(Ok(()));
                 Err(next)
             }
             Outcome::Reply { len, kind } | Outcome::Park { len, kind, .. } => {

@@ -142,6 +142,23 @@ struct Owed {
     kept: BTreeMap<Ipv4Addr, Delayed>,
 }
 
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.kept.is_empty()
+    }
+
+    /// Something newer is known of this address, or on its way.
+    fn forget(&mut self, address: Ipv4Addr) {
+        self.changes.remove(&address);
+        self.kept.remove(&address);
+    }
+}
+
+/// Whether there is room for one more change of this address.
+fn has_room(changes: &BTreeMap<Ipv4Addr, Delayed>, address: Ipv4Addr) -> bool {
+    changes.len() < OWED_MAX || changes.contains_key(&address)
+}
+
 /// Everything that threads share of one relationship.
 pub struct Links {
     /// What shards do with queries and replies now.
@@ -331,7 +348,7 @@ impl Links {
         queue.take(usize::MAX, batch);
         for Update { operation, lease, .. } in &*batch {
             let address = lease.view().address;
-            if owed.changes.len() >= OWED_MAX && !owed.changes.contains_key(&address) {
+            if !has_room(&owed.changes, address) {
                 peer.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
@@ -409,11 +426,9 @@ impl Links {
         let updates = std::mem::replace(&mut group.updates, Vec::with_capacity(room));
         let refused = {
             let mut owed = self.owed.lock();
-            if self.partner == Some(peer.position) && !(owed.changes.is_empty() && owed.kept.is_empty()) {
+            if self.partner == Some(peer.position) && !owed.is_empty() {
                 for update in &updates {
-                    let address = update.lease.view().address;
-                    owed.changes.remove(&address);
-                    owed.kept.remove(&address);
+                    owed.forget(update.lease.view().address);
                 }
             }
             peer.enqueue(updates)
@@ -510,9 +525,7 @@ impl Tap for UpdateTap {
         let by_client = is_ours && origin == ChangeOrigin::Client;
         if origin == ChangeOrigin::Partner {
             // It knows better than what it did not answer.
-            let mut owed = self.links.owed.lock();
-            owed.changes.remove(&lease.address);
-            owed.kept.remove(&lease.address);
+            self.links.owed.lock().forget(lease.address);
         }
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
             let is_sent = by_client && word.sent & peer.bit() != 0;
@@ -528,7 +541,7 @@ impl Tap for UpdateTap {
                 if let Some(older) = owed.changes.get_mut(&lease.address) {
                     older.clone_from(&delayed);
                 }
-                if owed.kept.len() < OWED_MAX || owed.kept.contains_key(&lease.address) {
+                if has_room(&owed.kept, lease.address) {
                     owed.kept.insert(lease.address, delayed.clone());
                 }
             }

@@ -28,12 +28,7 @@ use crate::ha::unacked::ClientFingerprint;
 use crate::ids::Lsn;
 use crate::lease::LeaseState;
 use crate::server::clock::Clock;
-
-/// A POST of so many updates says that they come fast: the next one begins when [`GATHER`] has passed since it did. What a POST costs, at
-/// both ends (wakes, TCP, a group of the log), it costs for one update and for a hundred.
-const GATHER_CHANGES_MIN: usize = 8;
-/// How far apart POSTs of updates begin while updates come fast. Where they come slowly, nobody waits for it.
-const GATHER: Duration = Duration::from_millis(1);
+use crate::server::gathering::{POSTS_APART, is_worth_a_pause};
 
 /// What a command that was sent is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +151,7 @@ impl PeerWork {
 
     /// Waits for what to send next; nothing when there will never be anything. `gather` is called where it is worth letting more come
     /// first.
-    fn wait(&mut self, gather: impl FnOnce()) -> Option<Post> {
+    pub fn wait(&mut self, gather: impl FnOnce()) -> Option<Post> {
         match &mut self.kind {
             Kind::Commands { jobs, sent } => begin(|| jobs.recv().ok(), sent, &self.reporter),
             Kind::Updates(updates) => {
@@ -166,7 +161,7 @@ impl PeerWork {
                 if !updates.queue.wait() {
                     return None;
                 }
-                if updates.batch.len() >= GATHER_CHANGES_MIN {
+                if is_worth_a_pause(updates.batch.len()) {
                     gather();
                 }
                 updates.begin(&self.reporter.links)
@@ -203,7 +198,7 @@ impl PeerWork {
         std::thread::Builder::new().name(self.name.clone()).spawn(move || {
             let clock = Clock::new();
             let mut begun = clock.now().mono;
-            while let Some(post) = self.wait(|| clock.rest(begun, GATHER)) {
+            while let Some(post) = self.wait(|| clock.rest(begun, POSTS_APART)) {
                 begun = clock.now().mono;
                 self.answered(connection.post(&post.body, post.timeout));
             }

@@ -255,10 +255,7 @@ impl<P: Port> ShardLoop<P> {
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
             let handed = hand_over(&self.crossing, shard, bytes, rx.interface, rx.flags);
-            return match handed {
-                Ok(()) => self.shard.counters.handed_over(),
-                Err(reason) => self.shard.counters.dropped(reason),
-            };
+            return self.shard.counters.handed_over(handed);
         }
         self.act(outcome, out, rx.interface);
     }

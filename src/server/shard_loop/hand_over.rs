@@ -112,10 +112,8 @@ impl<P: Port> ShardLoop<P> {
         if let Outcome::HandOver(shard) = outcome {
             // Once more, from the owner of the client to who has its lease.
             self.slab.put(out);
-            return match hand_over(&self.crossing, shard, bytes, carrier.interface, carrier.flags) {
-                Ok(()) => self.shard.counters.handed_over(),
-                Err(reason) => self.shard.counters.dropped(reason),
-            };
+            let handed = hand_over(&self.crossing, shard, bytes, carrier.interface, carrier.flags);
+            return self.shard.counters.handed_over(handed);
         }
         self.act(outcome, out, carrier.interface);
     }
