@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aplomado::classify::steer::Steering;
@@ -102,7 +102,18 @@ fn skip(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {}", why.trim_end());
 }
 
+/// Held while a program runs. It begins with a copy of every descriptor of this process, those of other tests included, and closes them
+/// only some time after it counts as started: what is closed here meanwhile stays open, and its port taken.
+static RUNNING: Mutex<()> = Mutex::new(());
+
+/// Closes sockets so that their ports are free afterwards.
+fn close<T>(sockets: T) {
+    let _nothing_runs = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(sockets);
+}
+
 fn ip(arguments: &[&str]) -> Result<(), String> {
+    let _alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new("ip").args(arguments).output().map_err(|error| error.to_string())?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
@@ -679,9 +690,9 @@ fn udp_port_that_another_server_has_is_not_shared() {
     let ours = open().expect("free");
     let error = open().expect_err("ours");
     assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse, "{error}");
-    drop(ours);
-    drop(open().expect("free again"));
-    let foreign = UdpSocket::bind((SERVER, 67)).expect("free");
+    close(ours);
+    close(open().expect("free again"));
+    let foreign = UdpSocket::bind((SERVER, 67)).expect("and free again");
     assert_eq!(open().expect_err("taken").source.kind(), io::ErrorKind::AddrInUse);
     drop(foreign);
 }
@@ -735,6 +746,7 @@ fn relayed_reply_follows_the_routing_table_where_it_is_told_to() {
         let seen = receive(&mut relay, 1);
         assert_eq!(seen[0].0[26..34], [192, 0, 2, 1, 203, 0, 113, 9], "{outbound:?}");
         run_ip(&["-n", &wire.client, "addr", "del", "203.0.113.9/32", "dev", arrives_by]);
+        close(server);
     }
 }
 
@@ -742,13 +754,18 @@ fn relayed_reply_follows_the_routing_table_where_it_is_told_to() {
 fn fallback_socket_keeps_relays_from_being_told_the_port_is_unreachable() {
     let Some(wire) = Wire::new("fallback") else { return };
     wire.enter_client();
-    // One socket for all questions: bound again at once, its port may still be held by a program that another test is just starting.
     let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
     socket.connect((SERVER, 67)).expect("connected");
     socket.set_read_timeout(Some(Duration::from_millis(300))).expect("settable");
     let ask = || {
-        let heard = socket.send(b"query").and_then(|_| socket.recv(&mut [0; 16]));
-        heard.expect_err("nobody answers").kind()
+        loop {
+            let heard = socket.send(b"query").and_then(|_| socket.recv(&mut [0; 16]));
+            match heard.expect_err("nobody answers").kind() {
+                // A wait with an end is not taken up again after a signal.
+                io::ErrorKind::Interrupted => {}
+                kind => break kind,
+            }
+        }
     };
     // The first words over a new wire may be lost while the ends look for each other.
     let is_told = || (0..10).any(|_| ask() == io::ErrorKind::ConnectionRefused);
