@@ -53,14 +53,24 @@ impl BasicAuth {
         let Some(split) = text.iter().position(u8::is_ascii_whitespace) else { return false };
         let (scheme, credentials) = text.split_at(split);
         let given: [u8; 32] = Sha256::digest(credentials.trim_ascii()).into();
-        let mut matches = false;
-        for client in &self.clients {
-            // All octets of all clients are looked at, whatever they are.
-            let difference = client.iter().zip(given).fold(0, |sum, (one, other)| sum | (one ^ other));
-            matches |= std::hint::black_box(difference) == 0;
-        }
+        let matches = is_among(&self.clients, &given, || ());
         matches && scheme.eq_ignore_ascii_case(b"basic")
     }
+}
+
+/// Whether `given` is one of `clients`; the only place where credentials are compared. Every octet of every client is looked at, whatever
+/// those before it were, so that the time it takes tells neither how much of a guess is right nor whose it is. `look` hears of each look.
+fn is_among(clients: &[[u8; 32]], given: &[u8; 32], mut look: impl FnMut()) -> bool {
+    let mut found = false;
+    for client in clients {
+        let difference = client.iter().zip(given).fold(0, |sum, (one, other)| {
+            look();
+            sum | (one ^ other)
+        });
+        // Else the compiler may find out that it knows enough.
+        found |= std::hint::black_box(difference) == 0;
+    }
+    found
 }
 
 /// What a listener asks of its clients and tells them.
@@ -576,6 +586,36 @@ mod tests {
             let head = format!("{POST}Authorization: {header}\r\n");
             let (_, event, _) = feed(&request(&head, body), &settings);
             assert_eq!(matches!(event, HttpEvent::Command(Ok(_))), accepted, "{header}");
+        }
+    }
+
+    #[test]
+    fn the_work_of_comparing_credentials_tells_nothing_of_them() {
+        let clients: Vec<[u8; 32]> = (1..=4).map(|client| [client; 32]).collect();
+        let look_at = |clients: &[[u8; 32]], given: [u8; 32]| {
+            let mut looks = 0;
+            (is_among(clients, &given, || looks += 1), looks)
+        };
+        for count in 0..=clients.len() {
+            let clients = &clients[..count];
+            // Of nobody, of each of them, and of each but for one bit: the first one, the last one, any.
+            assert_eq!(look_at(clients, [0; 32]), (false, 32 * count));
+            for &client in clients {
+                assert_eq!(look_at(clients, client), (true, 32 * count));
+                for bit in 0..256 {
+                    let mut given = client;
+                    given[bit / 8] ^= 1 << (bit % 8);
+                    assert_eq!(look_at(clients, given), (false, 32 * count), "bit {bit}");
+                }
+                // So much of it is right, from either end.
+                for right in 0..32 {
+                    let (mut head, mut tail) = ([0xff; 32], [0xff; 32]);
+                    head[..right].copy_from_slice(&client[..right]);
+                    tail[32 - right..].copy_from_slice(&client[32 - right..]);
+                    assert_eq!(look_at(clients, head), (false, 32 * count), "{right} octets");
+                    assert_eq!(look_at(clients, tail), (false, 32 * count), "{right} octets");
+                }
+            }
         }
     }
 
