@@ -7,9 +7,10 @@ mod rig;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aplomado::ha::backlog::Delayed;
 use aplomado::ha::command::Verdict;
 use aplomado::ha::config::parse;
 use aplomado::ha::relationship::Ticket;
@@ -39,6 +40,8 @@ struct Sender {
     tap: UpdateTap,
     workers: Vec<PeerWork>,
     reports: Receiver<Report>,
+    /// How often the control thread was woken.
+    woken: Arc<AtomicUsize>,
     last: [u64; 2],
 }
 
@@ -49,7 +52,14 @@ impl Sender {
                        { "name": "beta", "url": "http://10.9.0.2:8005/", "role": "standby" } ] });
         let mut parsed = parse(&json!([map]), &mut |_| Ok(String::new())).expect("valid");
         let config = parsed.relationships.remove(0);
-        let (links, mut ends) = Links::new(&config, 0, 2, 2, 7, Arc::new(|| ()));
+        let woken = Arc::new(AtomicUsize::new(0));
+        let wake = {
+            let woken = Arc::clone(&woken);
+            Arc::new(move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let (links, mut ends) = Links::new(&config, 0, 2, 2, 7, wake);
         links.publish(ScopeWord::new(parts));
         let (reports_tx, reports) = unbounded();
         let reporter = Reporter { reports: reports_tx, links: Arc::clone(&links) };
@@ -62,7 +72,7 @@ impl Sender {
             })
             .collect();
         let tap = UpdateTap::new(Arc::clone(&links), None);
-        Self { links, tap, workers, reports, last: [0; 2] }
+        Self { links, tap, workers, reports, woken, last: [0; 2] }
     }
 
     fn sending() -> Self {
@@ -87,6 +97,10 @@ impl Sender {
             self.log(u8::from(host % 2 == 1), &change);
         }
         self.tap.group_end();
+    }
+
+    fn wakes(&self) -> usize {
+        self.woken.load(Ordering::Relaxed)
     }
 
     fn marks(&self) -> [u64; 2] {
@@ -145,10 +159,13 @@ fn lease(host: u16, cltt: u64) -> Lease4<'static> {
 
 /// The addresses of an update or of a bulk command, in order.
 fn addresses(body: &Value) -> Vec<String> {
+    leases(body).iter().map(|lease| lease["ip-address"].as_str().expect("an address").to_owned()).collect()
+}
+
+/// The leases of an update or of a bulk command, in order.
+fn leases(body: &Value) -> &[Value] {
     let arguments = &body["arguments"];
-    let one = std::slice::from_ref(arguments);
-    let list = arguments["leases"].as_array().map_or(one, Vec::as_slice);
-    list.iter().map(|lease| lease["ip-address"].as_str().expect("an address").to_owned()).collect()
+    arguments["leases"].as_array().map_or_else(|| std::slice::from_ref(arguments), Vec::as_slice)
 }
 
 #[test]
@@ -325,6 +342,75 @@ fn what_is_sent_again_is_not_older_than_what_went_into_the_backlog() {
         let expected = lease(2, 7).expire();
         let lease = body.pointer("/arguments/leases/0").unwrap_or_else(|| &body["arguments"]);
         assert_eq!(lease["expire"], expected, "{body}");
+    }
+}
+
+/// The link is back, and what the log passed on before shards and log knew of it waits for the control thread, while newer changes of the same
+/// addresses go to the partner directly.
+#[test]
+fn what_comes_too_late_for_the_backlog_is_not_sent_over_something_newer() {
+    let parts = |queue, sent| ScopeWord::new(ScopeParts { queue, sent, ..ScopeParts::default() });
+    for takes_bulk in [true, false] {
+        let mut sender = Sender::sending();
+        sender.takes_bulk(takes_bulk);
+        sender.links.publish(parts(true, 0));
+        let mut late: Vec<Delayed> = Vec::new();
+        for host in [2, 4, 4] {
+            // There is room for one.
+            sender.group([host], 1);
+            late.extend(sender.links.delayed.try_iter());
+        }
+        sender.links.publish(parts(false, 1 << PARTNER));
+        sender.group([2], 5);
+        assert_eq!(late.len(), 3);
+        for delayed in late {
+            sender.links.send_delayed(PARTNER, delayed);
+        }
+        sender.group([4], 6);
+        let mut sent: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for worker in 0..2 {
+            while let Some(body) = sender.next(worker) {
+                for lease in leases(&body) {
+                    let address = lease["ip-address"].as_str().expect("an address").to_owned();
+                    sent.entry(address).or_default().push(lease["expire"].as_u64().expect("a time") - 3600);
+                }
+                sender.answer(worker, DONE);
+            }
+        }
+        let expected = [("10.0.0.2".to_owned(), vec![5]), ("10.0.0.4".to_owned(), vec![1, 1, 6])];
+        assert_eq!(sent, BTreeMap::from(expected));
+    }
+}
+
+#[test]
+fn what_finds_no_room_on_its_way_to_a_backlog_that_is_not_wanted_any_more_is_sent() {
+    let mut sender = Sender::new(ScopeParts { queue: true, ..ScopeParts::default() });
+    // Its limit is 0: there is room for one.
+    sender.group([2, 4, 6], 1);
+    assert_eq!(sender.links.delayed.try_iter().count(), 1);
+    sender.links.forget_kept();
+    assert_eq!(sender.links.send_owed(PARTNER), 2);
+    assert_eq!(sender.drain().into_keys().collect::<Vec<_>>(), ["10.0.0.4", "10.0.0.6"]);
+}
+
+#[test]
+fn the_partner_is_settled_when_everything_is_answered_or_given_up_and_the_control_thread_hears_of_it() {
+    for takes_bulk in [true, false] {
+        let mut sender = Sender::sending();
+        sender.takes_bulk(takes_bulk);
+        assert!(sender.links.is_settled(PARTNER));
+        sender.group(0..32, 1);
+        assert!(!sender.links.is_settled(PARTNER));
+        if !takes_bulk {
+            sender.next(1).expect("an update");
+            sender.silence(1);
+            assert!(!sender.links.is_settled(PARTNER), "the other connection has updates, too");
+        }
+        // What is taken is not told to anybody, but for this.
+        let woken = sender.wakes();
+        sender.drain();
+        assert_eq!(sender.wakes(), woken + 1);
+        assert!(sender.links.is_settled(PARTNER));
     }
 }
 

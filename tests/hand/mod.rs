@@ -53,6 +53,8 @@ pub(crate) struct Sent {
     pub(crate) to: usize,
     /// The true time.
     pub(crate) at_s: u64,
+    /// How long the answer may take.
+    pub(crate) limit_ms: u64,
     pub(crate) body: Value,
 }
 
@@ -272,7 +274,13 @@ impl Hand {
             }
             let Some(post) = connection.work.next_post() else { continue };
             let body = serde_json::from_slice(&post.body).expect("JSON");
-            let sent = Sent { place, to: connection.work.position, at_s: START_S + self.ms / 1000, body };
+            let sent = Sent {
+                place,
+                to: connection.work.position,
+                at_s: START_S + self.ms / 1000,
+                limit_ms: u64::try_from(post.timeout.as_millis()).expect("short"),
+                body,
+            };
             match peer(&sent) {
                 Reply::Body(body) => connection.work.answered(Ok(body.to_string().into_bytes())),
                 Reply::Silent => connection.work.answered(Err("timed out".to_owned())),

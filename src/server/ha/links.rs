@@ -105,7 +105,7 @@ impl PeerLink {
             *is_single = self.bulk.load(Ordering::Relaxed);
         }
         let count = updates.len();
-        self.under_way.fetch_add(count, Ordering::AcqRel);
+        self.under_way.fetch_add(count, Ordering::SeqCst);
         let refused = if *is_single || self.queues.len() == 1 {
             self.queues[0].push(updates)
         } else {
@@ -117,11 +117,6 @@ impl PeerLink {
         };
         self.under_way.fetch_sub(refused.len(), Ordering::AcqRel);
         refused
-    }
-
-    /// So many updates are not under way any more, whatever has become of them.
-    pub fn settled(&self, count: usize) {
-        self.under_way.fetch_sub(count, Ordering::AcqRel);
     }
 }
 
@@ -137,8 +132,8 @@ struct ShardLink {
 struct Owed {
     /// The last change of each address.
     changes: BTreeMap<Ipv4Addr, Delayed>,
-    /// The last change in the backlog of each address: an older one may still be under way, be made late, and be found unanswered only when
-    /// the backlog has been sent.
+    /// The last change of each address that went into the backlog, until a newer one is sent: an older one may still be under way, be given
+    /// up, and must not be sent again over it, nor may what comes too late for the backlog be sent over a newer one.
     kept: BTreeMap<Ipv4Addr, Delayed>,
 }
 
@@ -154,9 +149,9 @@ impl Owed {
     }
 }
 
-/// Whether there is room for one more change of this address.
-fn has_room(changes: &BTreeMap<Ipv4Addr, Delayed>, address: Ipv4Addr) -> bool {
-    changes.len() < OWED_MAX || changes.contains_key(&address)
+/// Whether there is room for one more change of this address among so many.
+fn has_room(changes: &BTreeMap<Ipv4Addr, Delayed>, address: Ipv4Addr, max: usize) -> bool {
+    changes.len() < max || changes.contains_key(&address)
 }
 
 /// Everything that threads share of one relationship.
@@ -174,8 +169,12 @@ pub struct Links {
     /// Changes for the backlog.
     pub delayed: Receiver<Delayed>,
     delayed_tx: Sender<Delayed>,
+    /// Addresses of the backlog that are remembered: with more it is overflown.
+    kept_max: usize,
     /// The last change of each address that the partner did not answer: it may have made it, or make it later.
     owed: Mutex<Owed>,
+    /// Whether the backlog waits for what the partner has under way.
+    awaits_partner: AtomicBool,
     /// What the machine still wants sent of what can wait behind a peer's silence for longer than its reason lasts.
     wanted: Mutex<[Option<Ticket>; 2]>,
     key: (u64, u64),
@@ -234,7 +233,9 @@ impl Links {
             unsent: AtomicU64::new(0),
             delayed,
             delayed_tx,
+            kept_max: limit.saturating_add(1).max(OWED_MAX),
             owed: Mutex::default(),
+            awaits_partner: AtomicBool::new(false),
             wanted: Mutex::default(),
             key: (seed, seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d),
             unacked_max: config.max_unacked_clients,
@@ -348,7 +349,7 @@ impl Links {
         queue.take(usize::MAX, batch);
         for Update { operation, lease, .. } in &*batch {
             let address = lease.view().address;
-            if !has_room(&owed.changes, address) {
+            if !has_room(&owed.changes, address, OWED_MAX) {
                 peer.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
@@ -369,9 +370,64 @@ impl Links {
         count
     }
 
+    /// A change for the backlog.
+    fn delay(&self, delayed: Delayed) {
+        let address = delayed.lease.view().address;
+        let mut owed = self.owed.lock();
+        if let Some(older) = owed.changes.get_mut(&address) {
+            older.clone_from(&delayed);
+        }
+        if has_room(&owed.kept, address, self.kept_max) {
+            owed.kept.insert(address, delayed.clone());
+        }
+        // More than fit overflow the backlog, unless it has just been sent.
+        if let Err(TrySendError::Full(delayed)) = self.delayed_tx.try_send(delayed)
+            && has_room(&owed.changes, address, OWED_MAX)
+        {
+            owed.changes.insert(address, delayed);
+        }
+    }
+
+    /// Sends a change that comes too late for the backlog. One whose address has gone on since is not sent: the newer change has been.
+    pub fn send_delayed(&self, position: usize, delayed: Delayed) {
+        let owed = self.owed.lock();
+        if owed.kept.contains_key(&delayed.lease.view().address) {
+            // Under the lock: a change that comes now is queued after this.
+            self.send_unawaited(position, delayed);
+        }
+    }
+
+    /// Forgets what went into the backlog, which has been sent, unless a part of it has not been taken from here yet.
+    pub fn forget_kept(&self) {
+        let mut owed = self.owed.lock();
+        if self.delayed.is_empty() {
+            owed.kept = BTreeMap::new();
+        }
+    }
+
     /// Forgets what the partner did not answer: it will copy all leases.
     pub fn forget_owed(&self) {
         *self.owed.lock() = Owed::default();
+    }
+
+    /// So many updates to a peer are not under way any more, whatever has become of them.
+    pub fn settled(&self, peer: &PeerLink, count: usize) {
+        let before = peer.under_way.fetch_sub(count, Ordering::SeqCst);
+        if before == count && self.awaits_partner.load(Ordering::SeqCst) {
+            self.wake_control();
+        }
+    }
+
+    /// Whether the peer at `position` has answered all updates, or they were given up. If not, the control thread is woken when it is so.
+    #[must_use]
+    pub fn is_settled(&self, position: usize) -> bool {
+        // Before the look: whoever settles the last one after it sees this.
+        self.awaits_partner.store(true, Ordering::SeqCst);
+        let is_settled = self.peer(position).is_none_or(|peer| peer.under_way.load(Ordering::SeqCst) == 0);
+        if is_settled {
+            self.awaits_partner.store(false, Ordering::SeqCst);
+        }
+        is_settled
     }
 
     /// Notes which flush and which reset the machine wants: before one is given to a worker, and when the machine has moved.
@@ -536,17 +592,7 @@ impl Tap for UpdateTap {
         }
         if by_client && word.queue {
             let delayed = Delayed { operation, lease: lease.to_owned() };
-            {
-                let mut owed = self.links.owed.lock();
-                if let Some(older) = owed.changes.get_mut(&lease.address) {
-                    older.clone_from(&delayed);
-                }
-                if has_room(&owed.kept, lease.address) {
-                    owed.kept.insert(lease.address, delayed.clone());
-                }
-            }
-            // More than fit overflow the backlog anyway.
-            let _ = self.links.delayed_tx.try_send(delayed);
+            self.links.delay(delayed);
             self.links.wake_control();
         }
         if by_client && word.count_unsent && self.begins(shard, lsn, operation, lease) {

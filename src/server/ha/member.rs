@@ -101,8 +101,8 @@ impl Member {
         let Some(partner) = relationship.partner() else { return };
         match relationship.state() {
             State::CommunicationRecovery => {}
-            // In maintenance too: the partner serves our clients now, and no copy need follow.
-            State::LoadBalancing | State::HotStandby | State::PartnerInMaintenance | State::InMaintenance => {
+            state if hears_of_changes(state) => {
+                self.links.forget_kept();
                 if relationship.partner_state().is_some_and(|state| state != State::Unavailable) {
                     let count = self.links.send_owed(partner);
                     if count > 0 {
@@ -120,15 +120,18 @@ impl Member {
         }
     }
 
-    /// Changes for the backlog; one that comes after the backlog was sent is sent by itself.
+    /// Changes for the backlog. One that comes after the backlog was sent is sent by itself; a partner that has to copy all leases needs none.
     fn take_delayed(&self, relationships: &mut Relationships) {
-        let links = Arc::clone(&self.links);
-        for Delayed { operation, lease } in links.delayed.try_iter() {
+        let count_unsent = self.links.scope.read().parts().count_unsent;
+        for delayed in self.links.delayed.try_iter() {
             let Some(relationship) = relationships.relationship_mut(self.index) else { return };
-            if relationship.state() == State::CommunicationRecovery {
-                relationship.queue_update(operation, lease);
-            } else if let Some(partner) = relationship.partner() {
-                links.send_unawaited(partner, Delayed { operation, lease });
+            let state = relationship.state();
+            if state == State::CommunicationRecovery {
+                relationship.queue_update(delayed.operation, delayed.lease);
+            } else if let Some(partner) = relationship.partner().filter(|_| hears_of_changes(state)) {
+                self.links.send_delayed(partner, delayed);
+            } else if count_unsent {
+                self.links.unsent.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -237,7 +240,7 @@ impl Member {
         let command = [SETTINGS_COMMAND, "config-get"].into_iter().find(|command| knows(command));
         if let Some(command) = command.filter(|_| self.config.partner() == Some(position)) {
             let body = outgoing::body(Family::V4, command, None);
-            self.send(position, self.command_job(Tag::Settings(position), body));
+            self.send(position, self.question(Tag::Settings(position), body));
         }
     }
 
@@ -301,7 +304,7 @@ impl Member {
         self.partners[position].forget();
         self.note_partners();
         let body = outgoing::list_commands(Family::V4);
-        self.send(position, self.command_job(Tag::Commands(position), body));
+        self.send(position, self.question(Tag::Commands(position), body));
     }
 
     /// What update workers must know of the peers' programs.
@@ -335,6 +338,11 @@ impl Member {
             // The worker lives as long as its channel.
             let _ = jobs.command.send(job);
         }
+    }
+
+    /// A question to a peer that has just been heard of. The backlog waits behind it, so that it may take no longer than an update.
+    fn question(&self, tag: Tag, body: Vec<u8>) -> Job {
+        Job { tag, body, timeout: Duration::from_millis(self.config.timeouts().update_ms) }
     }
 
     fn command_job(&self, tag: Tag, body: Vec<u8>) -> Job {
@@ -479,6 +487,11 @@ impl Member {
         let (Some(ticket), false) = (self.flush, self.flushing) else { return };
         let Some(relationship) = relationships.relationship_mut(self.index) else { return };
         let Some(partner) = relationship.partner() else { return };
+        // What the partner has not answered yet it may make after the backlog, over something newer. What was given up it makes no more, or
+        // hears of again.
+        if !self.links.is_settled(partner) {
+            return;
+        }
         if let Some(Delayed { operation, lease }) = relationship.pop_backlog() {
             let mut body = Vec::new();
             match self.links.peer(partner).filter(|_| self.partners[partner].takes_bulk()) {
@@ -506,6 +519,13 @@ impl Member {
             self.event(relationships, now, Event::FlushFinished { ticket, success: true });
         }
     }
+}
+
+/// Whether the partner of a server in this state is to have every change that it made before. In maintenance too: the partner serves its clients
+/// then, and no copy need follow.
+const fn hears_of_changes(state: State) -> bool {
+    use State::{HotStandby, InMaintenance, LoadBalancing, PartnerInMaintenance};
+    matches!(state, LoadBalancing | HotStandby | PartnerInMaintenance | InMaintenance)
 }
 
 /// Says what the machine says.

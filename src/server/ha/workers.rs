@@ -347,7 +347,7 @@ impl Updates {
                 text: if verdict == Verdict::Success { String::new() } else { describe(answer) },
             });
         }
-        peer.settled(batch.len());
+        links.settled(peer, batch.len());
     }
 }
 
