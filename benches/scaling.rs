@@ -13,8 +13,9 @@
 //!
 //! Beside this there are the caches and the memory of the machine, which two processes share too: the difference between
 //! `shards` and `processes` is what the list above costs. Both are run in turns and the median of the ratios is printed.
-//! Threads are not pinned. Only turns are timed; frames are made and logs drained outside, by the same thread. With more shards
-//! than cores a turn's time holds other threads' work too: then the sum says what such a machine does, not what shards cost.
+//! Threads and processes stay on a core each: two that are woken together may share one for a whole round otherwise, where others
+//! are at work. Only turns are timed; frames are made and logs drained outside, by the same thread. With more shards than cores
+//! a turn's time holds other threads' work too: then the sum says what such a machine does, not what shards cost.
 //!
 //! `APLOMADO_BENCH_SMOKE=1` makes everything tiny.
 
@@ -23,7 +24,7 @@ mod rig;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Barrier;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use aplomado::ids::{HwAddr, ShardId};
@@ -32,7 +33,7 @@ use rig::{BATCH, Message, Rig, Shuffle, address, client_id, mac};
 
 const DISCOVER: u8 = 1;
 const REQUEST: u8 = 3;
-/// The child's order: what its clients do, and how many leases it has.
+/// The child's order: its place among processes, what its clients do, and how many leases it has.
 const CHILD: &str = "APLOMADO_SCALING_CHILD";
 
 /// Leases of a server, turns of a round, rounds.
@@ -143,21 +144,50 @@ fn rate(turns: u32, time: Duration) -> f64 {
     f64::from(turns) * BATCH as f64 / time.as_secs_f64()
 }
 
-/// Packets per second of all shards, each in its thread, all starting together.
-fn together(workers: &mut [Worker], turns: u32) -> f64 {
-    let start = Barrier::new(workers.len());
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = workers
-            .iter_mut()
-            .map(|worker| {
-                scope.spawn(|| {
-                    start.wait();
-                    rate(turns, worker.round(turns))
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("a shard does not panic")).sum()
-    })
+/// Keeps the calling thread on the core of this place, counted among those that it may use.
+fn stay_on_core(place: usize) {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("a thread may ask");
+    let cores: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let mut own = rustix::thread::CpuSet::new();
+    own.set(cores[place % cores.len()]);
+    rustix::thread::sched_setaffinity(None, &own).expect("a thread may stay on a core that it may use");
+}
+
+/// The shards of one server, each in a thread that stays, as they do in a server: a thread made anew for a round begins on
+/// whichever core is free, with another shard's memory in that core's caches.
+struct Team {
+    members: Vec<(Sender<u32>, Receiver<Duration>)>,
+}
+
+impl Team {
+    fn start(workers: Vec<Worker>) -> Self {
+        let members = workers.into_iter().enumerate().map(|(place, mut worker)| {
+            let (order, orders) = mpsc::channel();
+            let (result, results) = mpsc::channel();
+            std::thread::spawn(move || {
+                stay_on_core(place);
+                for turns in orders {
+                    if result.send(worker.round(turns)).is_err() {
+                        return;
+                    }
+                }
+            });
+            (order, results)
+        });
+        Self { members: members.collect() }
+    }
+
+    /// Packets per second of all shards together, told to begin one after the other as processes are.
+    fn round(&self, turns: u32) -> f64 {
+        for (order, _) in &self.members {
+            order.send(turns).expect("a shard waits for orders");
+        }
+        self.members
+            .iter()
+            .map(|(_, results)| rate(turns, results.recv().expect("a shard does not panic")))
+            .sum()
+    }
 }
 
 /// A process with a server of one shard, that runs a round whenever it is told how long.
@@ -168,10 +198,10 @@ struct Process {
 }
 
 impl Process {
-    fn start(kind: u8, lease_count: u32) -> Self {
+    fn start(place: usize, kind: u8, lease_count: u32) -> Self {
         let program = std::env::current_exe().expect("a bench has a file");
         let mut child = Command::new(program)
-            .env(CHILD, format!("{kind} {lease_count}"))
+            .env(CHILD, format!("{place} {kind} {lease_count}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -205,9 +235,10 @@ impl Process {
 
 /// The life of a [`Process`].
 fn be_process(order: &str) {
-    let (kind, lease_count) = order.split_once(' ').expect("two numbers");
-    let kind = kind.parse().expect("a message type");
-    let mut workers = Worker::server(kind, 1, lease_count.parse().expect("a count"));
+    let order: Vec<u32> = order.split(' ').map(|number| number.parse().expect("a number")).collect();
+    let [place, kind, lease_count] = order[..] else { panic!("three numbers, not {order:?}") };
+    stay_on_core(usize::try_from(place).expect("widening"));
+    let mut workers = Worker::server(u8::try_from(kind).expect("a message type"), 1, lease_count);
     for line in std::io::stdin().lines() {
         let turns = line.expect("text").trim().parse().expect("a count of turns");
         println!("{}", workers[0].round(turns).as_nanos());
@@ -222,17 +253,17 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn scaling(name: &str, kind: u8, size: Size) {
     let mut one = None;
     for shard_count in [1, 2, 4] {
-        let mut workers = Worker::server(kind, shard_count, size.leases);
-        let rates = (0..size.rounds).map(|_| together(&mut workers, size.turns)).collect();
+        let team = Team::start(Worker::server(kind, shard_count, size.leases));
+        let rates = (0..size.rounds).map(|_| team.round(size.turns)).collect();
         let middle = median(rates);
         let single = *one.get_or_insert(middle);
         println!("{name}/{shard_count}: {middle:.0} packets/s, {:.2} times one shard", middle / single);
     }
-    let mut workers = Worker::server(kind, 2, size.leases);
-    let mut processes = [0; 2].map(|_| Process::start(kind, size.leases / 2));
+    let team = Team::start(Worker::server(kind, 2, size.leases));
+    let mut processes = [0, 1].map(|place| Process::start(place, kind, size.leases / 2));
     let (mut shards, mut apart, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..size.rounds {
-        let shared = together(&mut workers, size.turns);
+        let shared = team.round(size.turns);
         processes.iter_mut().for_each(|process| process.order(size.turns));
         let unrelated: f64 = processes.iter_mut().map(|process| rate(size.turns, process.result())).sum();
         shards.push(shared);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::allocators::Allocators;
-use super::client::{Client, Reserved};
+use super::client::{Asker, Client, Reserved};
 use super::leases::{Leases, Status, is_over};
 use super::serving::Serving;
 use super::stats::add;
@@ -49,36 +49,30 @@ pub(super) enum Grant {
 /// by hardware address. The first in subnet order counts, in whatever state; declined leases have no identity and are never found. Two in one subnet
 /// come from two servers that gave one each before they could tell each other: then one in use goes before one that is over, and
 /// the newer one before the older one.
-pub(super) fn client_leases(leases: &Leases, client: &Client<'_>) -> [Option<LeaseRef>; 2] {
-    let network = client.network;
+pub(super) fn client_leases(leases: &Leases, asker: &Asker<'_>) -> [Option<LeaseRef>; 2] {
+    let network = asker.network;
     let place = |record: &Record, by_client_id: bool| {
-        let subnet = client.plan.subnet_by_id(record.subnet_id())?;
-        let own = client.plan.subnet(subnet);
+        let subnet = asker.plan.subnet_by_id(record.subnet_id())?;
+        let own = asker.plan.subnet(subnet);
         let counts = own.network == network
             && record.state() != LeaseState::Declined
             && (!by_client_id || own.match_client_id);
         counts.then_some(subnet)
     };
-    let rank = |record: &Record, subnet| order_of(record, subnet, client.now.wall_s);
-    if !client.client_id.is_empty() {
+    let rank = |record: &Record, subnet| order_of(record, subnet, asker.now.wall_s);
+    if !asker.client_id.is_empty() {
         let found =
-            leases.find_client_id(client.key_hash, client.client_id, |record| place(record, true), rank);
+            leases.find_client_id(asker.key_hash, asker.client_id, |record| place(record, true), rank);
         if found[0].is_some() {
             return found;
         }
     }
-    if client.hw_addr.is_empty() {
+    if asker.hw_addr.is_empty() {
         return [None; 2];
     }
     // A subnet that does not match by client identifier stores leases without one, so that they are all found here.
-    let hash =
-        if client.client_id.is_empty() { client.key_hash } else { leases.table.hash_hw(client.hw_addr) };
-    leases.find_hw(hash, client.hw_addr, client.client_id, |record| place(record, false), rank)
-}
-
-/// The client's lease in its network.
-pub(super) fn client_lease(leases: &Leases, client: &Client<'_>) -> Option<LeaseRef> {
-    client_leases(leases, client)[0]
+    let hash = if asker.client_id.is_empty() { asker.key_hash } else { leases.table.hash_hw(asker.hw_addr) };
+    leases.find_hw(hash, asker.hw_addr, asker.client_id, |record| place(record, false), rank)
 }
 
 /// The rank of a client's lease among its leases.
@@ -95,7 +89,7 @@ pub(super) fn requested_lease(
     client: &Client<'_>,
     wanted: Option<Ipv4Addr>,
 ) -> [Option<LeaseRef>; 2] {
-    let (own, other) = match client_leases(leases, client) {
+    let (own, other) = match client.held {
         [Some(own), Some(other)] => (own, other),
         [own, _] => return [own, None],
     };
@@ -129,7 +123,7 @@ pub(super) fn offer(
     client: &mut Client<'_>,
 ) -> Result<Place, DropReason> {
     let wall_s = client.now.wall_s;
-    let own = client_lease(leases, client);
+    let own = client.held[0];
     let own_address = own.map(|lease| leases.table.record(lease).address());
     if let Some(Reserved { subnet, address }) = client.reserved_address() {
         let place = Place { address, subnet, pool: client.plan.pool_of(subnet, address) };

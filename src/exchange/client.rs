@@ -7,7 +7,7 @@ use std::ops::Deref;
 use crate::config::plan::{
     HostIndex, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
 };
-use crate::ids::{ClassId, HwAddr};
+use crate::ids::{ClassId, HwAddr, LeaseRef};
 use crate::lease::table::KeyHash;
 use crate::time::Now;
 use crate::wire::query::Query;
@@ -24,6 +24,9 @@ pub(super) struct Asker<'a> {
     /// The hash of the identifier, or of the hardware address when there is none.
     pub(super) key_hash: KeyHash,
     pub(super) network: NetworkIndex,
+    /// The leases that this shard holds for the client in its network, looked for once: see [`super::allocation::client_leases`].
+    /// Nothing for those that are not asked about a lease.
+    pub(super) held: [Option<LeaseRef>; 2],
 }
 
 /// A query on its way through the rules, once its subnet is known. Small, because it is made anew for each step.

@@ -79,7 +79,7 @@ impl Shard {
         valid_s: u32,
     ) -> Step<Option<(LeaseRef, Lsn)>> {
         let wall_s = client.now.wall_s;
-        let own = allocation::client_lease(&self.leases, client);
+        let own = client.held[0];
         if own.is_some_and(|lease| !is_over(self.leases.table.record(lease), wall_s)) {
             return Ok(None);
         }

@@ -1,27 +1,49 @@
 //! Which shard serves a client: the owner of its hardware address says so.
 
+use std::net::Ipv4Addr;
+
+use super::client::Asker;
 use super::process::Shard;
-use crate::ids::{LeaseRef, ShardId};
+use crate::ids::{HwAddr, LeaseRef, ShardId};
 use crate::lease::address::Owner;
 use crate::lease::table::KeyHash;
 use crate::wire::codes::MessageType;
 use crate::wire::query::Query;
 
 impl Shard {
+    /// The shard that owns the client, if it is another one and the query has not been handed over yet.
+    pub(super) fn other_owner(&self, hw_addr: &HwAddr, handed_over: bool) -> Option<ShardId> {
+        self.leases.directory.as_ref()?;
+        let owner = self.leases.steering.owner(hw_addr);
+        (owner != self.leases.shard && !handed_over).then_some(owner)
+    }
+
+    /// Whether the leases that were found for the client say that it is served here, so that [`Self::elsewhere`] need not be asked:
+    /// it would look for the same leases again, which is most of what several shards cost a client that has a lease.
+    pub(super) fn is_at_home(&self, asker: &Asker<'_>, kind: MessageType) -> bool {
+        if self.leases.directory.is_none() {
+            return true;
+        }
+        let table = &self.leases.table;
+        let by_first_key =
+            |lease: &LeaseRef| asker.client_id.is_empty() || table.record(*lease).has_client_id();
+        if !asker.held[0].as_ref().is_some_and(by_first_key) {
+            return false;
+        }
+        let wanted = wanted_address(asker.query);
+        kind != MessageType::Request
+            || wanted.is_unspecified()
+            || asker.held.iter().flatten().any(|lease| table.record(*lease).address() == wanted)
+    }
+
     /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
     /// the directory who has. A query goes at most to the owner, and from there to one that is not the owner, where it stays. Asked only
     /// with several shards.
-    pub(super) fn elsewhere(
-        &self,
-        query: &Query<'_>,
-        kind: MessageType,
-        handed_over: bool,
-    ) -> Option<ShardId> {
+    pub(super) fn elsewhere(&self, query: &Query<'_>, kind: MessageType) -> Option<ShardId> {
         self.leases.directory.as_ref()?;
         let hw_addr = query.hw_addr();
-        let owner = self.leases.steering.owner(&hw_addr);
-        if owner != self.leases.shard {
-            return (!handed_over).then_some(owner);
+        if self.leases.steering.owner(&hw_addr) != self.leases.shard {
+            return None;
         }
         let table = &self.leases.table;
         if let Some(client_id) = query.client_id() {
@@ -50,7 +72,7 @@ impl Shard {
         mut found: impl Iterator<Item = LeaseRef>,
     ) -> Option<Option<ShardId>> {
         let first = found.next()?;
-        let wanted = query.requested_address().unwrap_or_else(|| query.packet.ciaddr());
+        let wanted = wanted_address(query);
         let is_wanted = |lease| self.leases.table.record(lease).address() == wanted;
         if kind != MessageType::Request || wanted.is_unspecified() || is_wanted(first) || found.any(is_wanted)
         {
@@ -61,4 +83,9 @@ impl Shard {
             _ => None,
         })
     }
+}
+
+/// The address that a client names as its own, unspecified for none.
+fn wanted_address(query: &Query<'_>) -> Ipv4Addr {
+    query.requested_address().unwrap_or_else(|| query.packet.ciaddr())
 }

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::allocation::Place;
+use super::allocation::{self, Place};
 use super::allocators::Allocators;
 use super::answer::{self, Arrival, Desk, Times, Verdict};
 use super::classifier::Classifier;
@@ -313,9 +313,9 @@ impl Shard {
         }
         // What ends a lease finds it by its address.
         if !matches!(kind, MessageType::Release | MessageType::Decline)
-            && let Some(shard) = self.elsewhere(query, kind, given.handed_over)
+            && let Some(owner) = self.other_owner(&hw_addr, given.handed_over)
         {
-            return Ok(Outcome::HandOver(shard));
+            return Ok(Outcome::HandOver(owner));
         }
         let early = match given.by_subnet {
             Some(scope) => Some(in_scope(scope, serving, query, classifier)?),
@@ -329,9 +329,12 @@ impl Shard {
 
         let selected = early.or_else(|| subnet::select(plan, &origin(query), classifier.classes()));
         let Some(selected) = selected else {
+            if let Some(shard) = self.elsewhere(query, kind) {
+                return Ok(Outcome::HandOver(shard));
+            }
             return self.without_subnet(serving, given, query, kind, classifier, out);
         };
-        let asker = Asker {
+        let mut asker = Asker {
             plan,
             query,
             now: given.now,
@@ -340,7 +343,16 @@ impl Shard {
             identifiers: &identifiers,
             key_hash: given.key_hash.unwrap_or_else(|| self.key_hash(query)),
             network: plan.subnet(selected).network,
+            held: [None; 2],
         };
+        if matches!(kind, MessageType::Discover | MessageType::Request) {
+            asker.held = allocation::client_leases(&self.leases, &asker);
+        }
+        if !self.is_at_home(&asker, kind)
+            && let Some(shard) = self.elsewhere(query, kind)
+        {
+            return Ok(Outcome::HandOver(shard));
+        }
         let client = Client { asker: &asker, subnet: selected, classes: &[] };
         self.learn_reservation(&client, classifier)?;
         let rejected = classifier.has(REJECT);
