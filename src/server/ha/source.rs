@@ -96,9 +96,9 @@ impl Tap for ChangedTap {
         }
     }
 
-    fn group_end(&mut self) {
+    fn group_end(&mut self) -> bool {
         if self.group.is_empty() {
-            return;
+            return false;
         }
         let mut waiting = self.changed.waiting.lock();
         if waiting.addresses.len() + self.group.len() > WAITING_MAX {
@@ -107,6 +107,7 @@ impl Tap for ChangedTap {
             waiting.addresses.extend_from_slice(&self.group);
         }
         self.group.clear();
+        false
     }
 }
 
