@@ -19,6 +19,7 @@ use aplomado::classify::steer::Steering;
 use aplomado::ids::InterfaceId;
 use aplomado::net::link::{self, Change, Monitor, Obstacle, Selected, Snapshot, SocketType, Table};
 use aplomado::net::packet::{self, Hear, PacketOptions};
+use aplomado::net::steer::lane;
 use aplomado::net::udp::{self, Fallback, Outbound, UdpOptions};
 use aplomado::net::{
     BATCH_MAX, DISCOVER_PART, Doorbell, FrameSlab, PacketPort, Port, PortSet, RxBatch, RxFlags, TxBatch,
@@ -680,6 +681,49 @@ fn flood_of_discovers_at_a_udp_socket_costs_no_request() {
     let stats = server.ports_mut()[0].stats();
     let seen = stats.rx_frames + stats.rx_discover_dropped;
     assert_eq!(seen, sent + u64::try_from(REQUESTS).expect("few"), "each is read or counted as dropped");
+}
+
+#[test]
+fn relay_that_floods_a_udp_port_fills_its_own_lane() {
+    const QUIET: usize = 5;
+    let Some(wire) = Wire::new("udplane") else { return };
+    wire.enter_server();
+    let mut server =
+        set_of(udp::open(&selected("srv0"), IFACE, 1, keys(), &UdpOptions::default()).expect("free"));
+    wire.enter_client();
+    let socket = UdpSocket::bind((CLIENT, 67)).expect("a relay's socket");
+    let through = |relay: Ipv4Addr, kind: u8| {
+        let mut message = message(kind, [2, 0, 0, 0, 1, 0]);
+        message[24..28].copy_from_slice(&relay.octets());
+        socket.send_to(&message, (SERVER, 67)).expect("sent");
+    };
+    let flooded = Ipv4Addr::new(10, 1, 0, 1);
+    let others: Vec<_> = (2..=255).map(|net| Ipv4Addr::new(10, net, 0, 1)).collect();
+    let quiet: Vec<_> = others.iter().filter(|relay| lane(**relay) != lane(flooded)).take(QUIET).collect();
+    for kind in [1, 3] {
+        let dropped = |server: &mut PortSet<UdpPort>| {
+            let stats = server.ports_mut()[0].stats();
+            if kind == 1 { stats.rx_discover_dropped } else { stats.rx_kernel_dropped }
+        };
+        let mut sent = 0;
+        while dropped(&mut server) == 0 {
+            (0..256).for_each(|_| through(flooded, kind));
+            sent += 256;
+            assert!(sent < 1_000_000, "a queue has an end");
+        }
+        let dropped_before = dropped(&mut server);
+        quiet.iter().for_each(|relay| through(**relay, kind));
+        assert_eq!(dropped(&mut server), dropped_before, "there was room");
+        let mut batch = RxBatch::new();
+        assert_eq!(server.recv(&mut batch), BATCH_MAX, "what the others leave is for the one that floods");
+        let giaddrs = batch.frames().iter().map(|frame| server.bytes(frame)[42 + 24..42 + 28].to_vec());
+        let heard = giaddrs.filter(|giaddr| *giaddr != flooded.octets()).count();
+        assert_eq!(heard, QUIET, "at once");
+        server.recycle(&mut batch);
+        while server.recv(&mut batch) > 0 {
+            server.recycle(&mut batch);
+        }
+    }
 }
 
 #[test]

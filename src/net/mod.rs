@@ -46,7 +46,7 @@ pub use packet::PacketPort;
 pub use port_set::PortSet;
 pub use sys::{
     end_with_parent, enter_network_namespace, enter_user_namespace, monotonic_us, network_namespace,
-    new_network_namespace,
+    new_network_namespace, raise_descriptor_limit,
 };
 pub use udp::UdpPort;
 

@@ -4,6 +4,14 @@
 //! only a hint: shards compute the owner of a client again in Rust and never trust where a frame arrived. Where a load
 //! lies outside the packet the kernel ends the program with 0, which is "drop" in a filter and shard 0 in a steering program.
 
+use std::net::Ipv4Addr;
+
+/// Queues of each kind that a shard's UDP port has for an address: a relay that floods fills one of them.
+pub const LANES: u8 = 4;
+const LANE_FACTOR: u32 = 0x9e37_79b1;
+const LANE_SHIFT: u32 = 30;
+const _: () = assert!(1 << (32 - LANE_SHIFT) == LANES as u32, "the shift leaves the lanes");
+
 /// One instruction, as the kernel takes it (`struct sock_filter`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
@@ -56,7 +64,8 @@ const ETHER_HEADER_LEN: u32 = 14;
 const UDP_HEADER_LEN: u32 = 8;
 /// What an accepting filter returns: more bytes than a frame has.
 const WHOLE_PACKET: u32 = 0x4_0000;
-/// Where `chaddr` begins in a DHCPv4 message (RFC 2131 figure 1).
+/// Where `giaddr` and `chaddr` begin in a DHCPv4 message (RFC 2131 figure 1).
+const GIADDR_OFFSET: u32 = 24;
 const CHADDR_OFFSET: u32 = 28;
 /// Where the first option begins: after the fixed part and the cookie.
 const OPTIONS_OFFSET: u32 = 240;
@@ -146,12 +155,18 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
     ]
 }
 
-/// The program of a group of twice `shards` UDP sockets on one port, in the order in which they were bound: the first `shards` of
-/// them get everything but DISCOVERs, the others those, as in [`fan_out_apart`]. It sees the payload.
+/// The lane of a relay: which of [`LANES`] queues of a kind its clients' messages come through. No secret is needed: who can give another
+/// relay's address for its own shares its lane anyway.
 #[must_use]
-pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 20] {
+pub fn lane(giaddr: Ipv4Addr) -> usize {
+    usize::try_from(u32::from(giaddr).wrapping_mul(LANE_FACTOR) >> LANE_SHIFT).expect("few")
+}
+
+/// The program of a group of UDP sockets on one port, twice `shards` for each lane, in the order in which they were bound: of the sockets
+/// of a lane the first `shards` get everything but DISCOVERs, the others those, as in [`fan_out_apart`]. It sees the payload.
+#[must_use]
+pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 25] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
-    let d = discovers_apart(op::LD_H_ABS, op::LD_B_ABS, OPTIONS_OFFSET, shards);
     [
         s[0],
         s[1],
@@ -164,15 +179,20 @@ pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 20] {
         s[8],
         s[9],
         plain(op::ST, 0),
-        d[0],
-        d[1],
-        d[2],
-        d[3],
-        d[4],
-        d[5],
-        d[6],
-        d[7],
-        d[8],
+        plain(op::LD_H_ABS, OPTIONS_OFFSET),
+        jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
+        plain(op::LD_B_ABS, OPTIONS_OFFSET + 2),
+        jump(op::JEQ_K, DISCOVER, 0, 3),
+        plain(op::LD_MEM, 0),
+        plain(op::ADD_K, shards as u32),
+        plain(op::ST, 0),
+        plain(op::LDX_MEM, 0),
+        plain(op::LD_W_ABS, GIADDR_OFFSET),
+        plain(op::MUL_K, LANE_FACTOR),
+        plain(op::RSH_K, LANE_SHIFT),
+        plain(op::MUL_K, 2 * shards as u32),
+        plain(op::ADD_X, 0),
+        plain(op::RET_A, 0),
     ]
 }
 
@@ -325,8 +345,9 @@ mod tests {
         }
 
         #[test]
-        fn discovers_go_to_the_second_half_of_the_group(
-            chaddr: [u8; 6], seed: u64, shards in 1..=64_u8, ip_words in 5..=15_u8, kind in 0..=18_u8, first in 50..=54_u8
+        fn discovers_go_to_the_second_half_of_the_group_and_relays_to_their_lane(
+            chaddr: [u8; 6], giaddr: [u8; 4], seed: u64, shards in 1..=64_u8, ip_words in 5..=15_u8, kind in 0..=18_u8,
+            first in 50..=54_u8
         ) {
             let mut payload = vec![0; 244];
             payload[28..34].copy_from_slice(&chaddr);
@@ -337,8 +358,10 @@ mod tests {
             let bytes = frame(ip_words, 67, &payload);
             let program = fan_out_apart(steering.multipliers(), shards);
             prop_assert_eq!(run(&program, &bytes[14..], FROM_A_CLIENT), expected);
+            payload[24..28].copy_from_slice(&giaddr);
+            let of_lanes_before = 2 * u32::from(shards) * u32::try_from(lane(giaddr.into())).expect("few");
             let program = reuse_port(steering.multipliers(), shards);
-            prop_assert_eq!(run(&program, &payload, FROM_A_CLIENT), expected);
+            prop_assert_eq!(run(&program, &payload, FROM_A_CLIENT), of_lanes_before + expected);
         }
 
         #[test]
@@ -351,7 +374,7 @@ mod tests {
             run(&hear(7, 67), &bytes, FROM_A_CLIENT);
             prop_assert!(run(&fan_out(keys, 4), &bytes, FROM_A_CLIENT) < 4);
             prop_assert!(run(&fan_out_apart(keys, 4), &bytes, FROM_A_CLIENT) < 8);
-            prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 8);
+            prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 8 * u32::from(LANES));
         }
     }
 

@@ -1,8 +1,9 @@
 //! Ordinary UDP sockets (`dhcp-socket-type: udp`), and the socket that keeps the port busy beside packet sockets.
 //!
-//! One socket per address, bound to it, so only what is sent to that very address is heard: relayed queries and unicast
-//! renewals, no broadcast. Each shard has two sockets for an address, one of them for DISCOVERs, for the reason that packet
-//! rings are two (`packet`); all of them share the port and are steered by `chaddr`.
+//! Sockets are bound to an address, so only what is sent to that very address is heard: relayed queries and unicast
+//! renewals, no broadcast. Each shard has some for every address, which share the port and are steered by `chaddr`: DISCOVERs have their
+//! own, for the reason that packet rings are two (`packet`), and relays are spread over [`LANES`] of each kind. A socket's queue that is
+//! full drops whatever comes next, so a relay that floods fills its own lane, and those of the other lanes are heard.
 //!
 //! The port shows whole frames, as the others do: it writes the headers that the socket hides in front of each datagram
 //! (source and destination hardware address unknown, all zero) and reads destination and source of a reply out of the
@@ -18,6 +19,7 @@ use crate::ids::InterfaceId;
 use crate::wire::frame;
 
 use super::link::Selected;
+use super::steer::LANES;
 use super::sys::socket::{
     attach_filter, queued, set_int, set_receive_buffer, set_reuse_port_program, set_send_buffer,
 };
@@ -67,8 +69,12 @@ pub struct UdpPort {
     interface_index: u32,
     outbound: Outbound,
     udp_port: u16,
-    sockets: Vec<Pair>,
-    /// The address whose sockets are read first in the next turn.
+    addresses: Vec<Ipv4Addr>,
+    /// Those of the first address first; of each address those of the first lane first, DISCOVERs second.
+    queues: Vec<Queue>,
+    /// Queues with something in them, and whether there may be more.
+    waiting: Vec<(usize, bool)>,
+    /// Who is read first: turns with each batch.
     first: usize,
     readable: Epoll,
     receiver: Receiver,
@@ -77,13 +83,16 @@ pub struct UdpPort {
     stats: PortStats,
 }
 
-/// One shard's sockets of an address.
+/// One socket of a shard.
 #[derive(Debug)]
-struct Pair {
+struct Queue {
     address: Ipv4Addr,
-    others: Socket,
-    discovers: Socket,
+    has_discovers: bool,
+    socket: Socket,
 }
+
+/// Sockets of a shard for one address.
+const QUEUES_PER_ADDRESS: usize = 2 * LANES as usize;
 
 /// Opens one port per shard on an interface, steered by `keys` (those of `classify::steer`).
 ///
@@ -98,15 +107,18 @@ pub fn open(
 ) -> Result<Vec<UdpPort>, OpenError> {
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
     let mut ports = Vec::with_capacity(usize::from(shards));
+    let queue_count = QUEUES_PER_ADDRESS * link.addresses.len();
     for _ in 0..shards {
         ports.push(UdpPort {
             interface,
             interface_index: link.index,
             outbound: options.outbound,
             udp_port: options.udp_port,
-            sockets: Vec::with_capacity(link.addresses.len()),
+            addresses: link.addresses.clone(),
+            queues: Vec::with_capacity(queue_count),
+            waiting: Vec::with_capacity(queue_count),
             first: 0,
-            readable: Epoll::new().map_err(failed("open a poll set"))?,
+            readable: Epoll::new(queue_count).map_err(failed("open a poll set"))?,
             receiver: Receiver::new(HEADERS_BYTES, WINDOW_MAX),
             lent: 0,
             sender: Sender::new(),
@@ -116,27 +128,30 @@ pub fn open(
     for address in &link.addresses {
         let group = bind_group(*address, shards, keys, options.udp_port)
             .map_err(|(step, source)| failed(step)(source))?;
-        for (port, pair) in ports.iter_mut().zip(group) {
-            for socket in [&pair.others, &pair.discovers] {
-                port.readable.add(socket.as_fd()).map_err(failed("fill a poll set"))?;
-            }
-            port.sockets.push(pair);
+        for (position, socket) in group.into_iter().enumerate() {
+            // As the program counts them.
+            let (kind, shard) = (position / usize::from(shards), position % usize::from(shards));
+            let (port, has_discovers) = (&mut ports[shard], kind % 2 == 1);
+            let number = u64::try_from(port.queues.len()).expect("few");
+            port.readable.add(socket.as_fd(), number).map_err(failed("fill a poll set"))?;
+            port.queues.push(Queue { address: *address, has_discovers, socket });
         }
     }
     Ok(ports)
 }
 
-/// Binds all shards' sockets to one address: first those for everything but DISCOVERs, as the program wants it.
+/// Binds all shards' sockets to one address, in the order that the program wants.
 fn bind_group(
     address: Ipv4Addr,
     shards: u8,
     keys: (u32, u32),
     udp_port: u16,
-) -> Result<Vec<Pair>, (&'static str, io::Error)> {
+) -> Result<Vec<Socket>, (&'static str, io::Error)> {
     let at = |step| move |error| (step, error);
     let to = SockAddr::from(SocketAddrV4::new(address, udp_port));
-    let mut sockets = Vec::with_capacity(2 * usize::from(shards));
-    for index in 0..2 * usize::from(shards) {
+    let count = QUEUES_PER_ADDRESS * usize::from(shards);
+    let mut sockets = Vec::with_capacity(count);
+    for index in 0..count {
         let socket = udp_socket().map_err(at("open a UDP socket"))?;
         // The first does not share, so that a port that another server has is an error and not a port for two.
         if index > 0 {
@@ -151,9 +166,7 @@ fn bind_group(
     // A group is there with its second member. What came before goes to any shard, which hands it over.
     set_reuse_port_program(&sockets[0], &steer::reuse_port(keys, shards))
         .map_err(at("set the steering program"))?;
-    let discovers = sockets.split_off(usize::from(shards));
-    let pairs = sockets.into_iter().zip(discovers);
-    Ok(pairs.map(|(others, discovers)| Pair { address, others, discovers }).collect())
+    Ok(sockets)
 }
 
 fn udp_socket() -> io::Result<Socket> {
@@ -205,7 +218,21 @@ fn is_relayed(payload: &[u8]) -> bool {
 }
 
 impl UdpPort {
-    /// Fills the batch but for `kept` places from the sockets of one kind; how many came.
+    /// Notes which queues have something in them.
+    fn look(&mut self) -> io::Result<()> {
+        self.waiting.clear();
+        let readable = self.readable.readable()?;
+        self.waiting.extend(readable.filter_map(|number| Some((usize::try_from(number).ok()?, true))));
+        if !self.waiting.is_empty() {
+            self.first = self.first.wrapping_add(1);
+            let start = self.first % self.waiting.len();
+            self.waiting.rotate_left(start);
+        }
+        Ok(())
+    }
+
+    /// Fills the batch but for `kept` places from the queues of one kind: an equal share of each first, and what others leave free
+    /// second. How many came.
     fn recv_kind(
         &mut self,
         batch: &mut RxBatch,
@@ -214,44 +241,65 @@ impl UdpPort {
         failure: &mut Option<io::Error>,
     ) -> usize {
         let start = batch.len();
-        let count = self.sockets.len();
-        for turn in 0..count {
-            let pair = &self.sockets[(self.first + turn) % count];
-            let (address, socket) = (pair.address, if discovers { &pair.discovers } else { &pair.others });
-            // The last address may use all that is left; those before it an equal share.
-            let room = batch.room().saturating_sub(kept).min(WINDOW_MAX - self.lent).div_ceil(count - turn);
-            if room == 0 {
-                break;
-            }
-            let got = match self.receiver.recv(socket.as_fd(), self.lent, room) {
-                Ok(got) => got,
-                Err(error) => {
-                    self.stats.errors += 1;
-                    *failure = Some(error);
-                    break;
-                }
+        for is_shared in [true, false] {
+            let is_wanted = |port: &Self, (queue, more): (usize, bool)| {
+                more && port.queues[queue].has_discovers == discovers
             };
-            for index in self.lent..self.lent + got {
-                let incoming = self.receiver.incoming(index);
-                if incoming.truncated {
-                    self.stats.rx_truncated += 1;
+            let mut left = self.waiting.iter().filter(|waiting| is_wanted(self, **waiting)).count();
+            for place in 0..self.waiting.len() {
+                if !is_wanted(self, self.waiting[place]) {
                     continue;
                 }
-                let to = if incoming.to.is_unspecified() { address } else { incoming.to };
-                let to = SocketAddrV4::new(to, self.udp_port);
-                write_headers(self.receiver.buffer_mut(index), incoming.from, to, incoming.len);
-                batch.push(RxFrame {
-                    wall_ns: incoming.wall_ns,
-                    offset: u32::try_from(index).expect("a window is small"),
-                    len: u16::try_from(HEADERS_BYTES + incoming.len).expect("a datagram fits a frame"),
-                    interface: self.interface,
-                    flags: RxFlags::SYNTHETIC,
-                    ..RxFrame::default()
-                });
+                let room = batch.room().saturating_sub(kept).min(WINDOW_MAX - self.lent);
+                if room == 0 {
+                    break;
+                }
+                let share = if is_shared { room.div_ceil(left) } else { room };
+                left -= 1;
+                let got = self.recv_from(self.waiting[place].0, batch, share, failure);
+                self.waiting[place].1 = got == share;
             }
-            self.lent += got;
         }
         batch.len() - start
+    }
+
+    /// Moves what waits in a queue, `room` datagrams at most, into the batch; how many it gave.
+    fn recv_from(
+        &mut self,
+        queue: usize,
+        batch: &mut RxBatch,
+        room: usize,
+        failure: &mut Option<io::Error>,
+    ) -> usize {
+        let Queue { address, socket, .. } = &self.queues[queue];
+        let got = match self.receiver.recv(socket.as_fd(), self.lent, room) {
+            Ok(got) => got,
+            Err(error) => {
+                self.stats.errors += 1;
+                *failure = Some(error);
+                return 0;
+            }
+        };
+        for index in self.lent..self.lent + got {
+            let incoming = self.receiver.incoming(index);
+            if incoming.truncated {
+                self.stats.rx_truncated += 1;
+                continue;
+            }
+            let to = if incoming.to.is_unspecified() { *address } else { incoming.to };
+            let to = SocketAddrV4::new(to, self.udp_port);
+            write_headers(self.receiver.buffer_mut(index), incoming.from, to, incoming.len);
+            batch.push(RxFrame {
+                wall_ns: incoming.wall_ns,
+                offset: u32::try_from(index).expect("a window is small"),
+                len: u16::try_from(HEADERS_BYTES + incoming.len).expect("a datagram fits a frame"),
+                interface: self.interface,
+                flags: RxFlags::SYNTHETIC,
+                ..RxFrame::default()
+            });
+        }
+        self.lent += got;
+        got
     }
 }
 
@@ -262,11 +310,10 @@ impl Port for UdpPort {
 
     fn recv_batch(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
         let start = batch.len();
-        let count = self.sockets.len();
-        if count == 0 {
+        self.look()?;
+        if self.waiting.is_empty() {
             return Ok(0);
         }
-        self.first = (self.first + 1) % count;
         let whole = batch.room();
         let kept = whole / DISCOVER_PART;
         let mut failure = None;
@@ -301,22 +348,23 @@ impl Port for UdpPort {
 
     /// A system call for each socket, but this is asked after full batches only.
     fn is_crowded(&self) -> bool {
-        let sockets = self.sockets.iter().flat_map(|pair| [&pair.others, &pair.discovers]);
-        let mut states = sockets.filter_map(|socket| queued(socket).ok());
+        let mut states = self.queues.iter().filter_map(|queue| queued(&queue.socket).ok());
         states.any(|state| state.bytes >= state.bytes_max / 2)
     }
 
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
         let mut report = SendReport::default();
         let (interface, index, outbound) = (self.interface, self.interface_index, self.outbound);
-        for (position, Pair { address, others: socket, .. }) in self.sockets.iter().enumerate() {
+        let addresses = &self.addresses;
+        let first_queues = self.queues.iter().step_by(QUEUES_PER_ADDRESS);
+        for (position, Queue { address, socket, .. }) in first_queues.enumerate() {
             let frames =
                 batch.frames().iter().filter(|sent| sent.interface == interface).filter_map(|sent| {
                     let frame = &slab.bytes(&sent.frame)[..usize::from(sent.len)];
                     let (source, to, payload) = read_headers(frame)?;
                     // A reply leaves from the socket that has its source address; any other source from the first.
                     let ours = source == *address;
-                    let nobodys = position == 0 && !self.sockets.iter().any(|other| other.address == source);
+                    let nobodys = position == 0 && !addresses.contains(&source);
                     let from = if outbound == Outbound::UseRouting && is_relayed(payload) {
                         (Ipv4Addr::UNSPECIFIED, 0)
                     } else {
@@ -338,9 +386,15 @@ impl Port for UdpPort {
     fn set_addresses(&mut self, _addresses: &[Ipv4Addr]) {}
 
     fn stats(&mut self) -> PortStats {
-        let dropped = |socket| queued(socket).map_or(0, |state| u64::from(state.dropped));
-        self.stats.rx_kernel_dropped = self.sockets.iter().map(|pair| dropped(&pair.others)).sum();
-        self.stats.rx_discover_dropped = self.sockets.iter().map(|pair| dropped(&pair.discovers)).sum();
+        (self.stats.rx_kernel_dropped, self.stats.rx_discover_dropped) = (0, 0);
+        for queue in &self.queues {
+            let dropped = queued(&queue.socket).map_or(0, |state| u64::from(state.dropped));
+            if queue.has_discovers {
+                self.stats.rx_discover_dropped += dropped;
+            } else {
+                self.stats.rx_kernel_dropped += dropped;
+            }
+        }
         self.stats
     }
 

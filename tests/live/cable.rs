@@ -1,5 +1,6 @@
 //! Two network namespaces and what is sent between them.
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use crate::place::{Place, Server};
@@ -40,6 +41,12 @@ impl Cable {
             }
         }
         Some(cable)
+    }
+
+    /// One more address for the client's end.
+    pub(crate) fn client_address(&self, address: Ipv4Addr) {
+        let step = format!("-n {} address add {address}/16 dev veth-c", self.client);
+        assert!(Command::new("ip").args(step.split(' ')).status().is_ok_and(|done| done.success()), "{step}");
     }
 
     pub(crate) fn inside(namespace: &str, command: &Command) -> Command {

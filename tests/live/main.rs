@@ -9,4 +9,5 @@ mod interfaces;
 mod lease_commands;
 mod lease_file;
 mod others;
+mod overload;
 mod place;

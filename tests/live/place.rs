@@ -204,19 +204,30 @@ impl Server {
     }
 
     pub(crate) fn statistic(&self, name: &str) -> i64 {
+        self.seen_statistic(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// A statistic; nothing as long as there has been nothing to count.
+    fn seen_statistic(&self, name: &str) -> Option<i64> {
         let answer = self.expect(0, "statistic-get", json!({ "name": name }));
-        answer["arguments"][name][0][0].as_i64().unwrap_or_else(|| panic!("{name}: {answer}"))
+        answer["arguments"][name][0][0].as_i64()
     }
 
     /// Waits for what shards do between two packets.
     pub(crate) fn await_statistic(&self, name: &str, value: i64) {
+        self.await_that(name, |now| now == value);
+    }
+
+    /// Waits until a statistic is as it should be.
+    pub(crate) fn await_that(&self, name: &str, is_wanted: impl Fn(i64) -> bool) {
         for _ in 0..200 {
-            if self.statistic(name) == value {
+            if self.seen_statistic(name).is_some_and(&is_wanted) {
                 return;
             }
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        assert_eq!(self.statistic(name), value, "{name}");
+        let value = self.statistic(name);
+        assert!(is_wanted(value), "{name} is {value}");
     }
 
     pub(crate) fn add(&self, address: &str, subnet: u32) -> Value {

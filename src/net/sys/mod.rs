@@ -4,6 +4,7 @@
 //! safe interface in the standard library or in `socket2`.
 #![expect(unsafe_code, reason = "system calls and mapped memory; each block says why it is sound")]
 
+mod limit;
 mod mmsg;
 mod namespace;
 pub(super) mod netlink;
@@ -12,6 +13,7 @@ mod ring;
 pub(super) mod socket;
 mod uptime;
 
+pub use limit::raise_descriptor_limit;
 pub(super) use mmsg::{Outgoing, Receiver, Sender};
 pub use namespace::{
     end_with_parent, enter_network_namespace, enter_user_namespace, network_namespace, new_network_namespace,

@@ -39,30 +39,55 @@ impl EventFd {
 }
 
 /// Several descriptors as one, which is readable when one of them is.
-#[derive(Debug)]
-pub(in crate::net) struct Epoll(OwnedFd);
+pub(in crate::net) struct Epoll {
+    fd: OwnedFd,
+    /// Room for what one look tells of.
+    events: Box<[libc::epoll_event]>,
+}
+
+impl std::fmt::Debug for Epoll {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Epoll")
+    }
+}
 
 impl Epoll {
-    pub(in crate::net) fn new() -> io::Result<Self> {
+    /// An empty set that tells of `count` descriptors at a time.
+    pub(in crate::net) fn new(count: usize) -> io::Result<Self> {
         // SAFETY: takes an integer and answers a new descriptor or -1.
         let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        let events = vec![libc::epoll_event { events: 0, u64: 0 }; count.max(1)].into_boxed_slice();
         // SAFETY: the descriptor is fresh and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, events })
     }
 
-    /// Adds a descriptor; closing it takes it out.
-    pub(in crate::net) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// Adds a descriptor under a number; closing it takes it out.
+    pub(in crate::net) fn add(&self, fd: BorrowedFd<'_>, number: u64) -> io::Result<()> {
         let readable = u32::try_from(libc::EPOLLIN).expect("a positive flag");
-        let mut event = libc::epoll_event { events: readable, u64: 0 };
+        let mut event = libc::epoll_event { events: readable, u64: number };
         // SAFETY: both descriptors are open, and the kernel only reads `event`.
         checked(unsafe {
-            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
+            libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
         })?;
         Ok(())
     }
 
+    /// The numbers of those that are readable now. Does not wait.
+    pub(in crate::net) fn readable(&mut self) -> io::Result<impl Iterator<Item = u64> + '_> {
+        let room = i32::try_from(self.events.len()).unwrap_or(i32::MAX);
+        // SAFETY: the pointer and count describe `events`, which the kernel fills at most to that count; 0 is "do not wait".
+        let answer =
+            checked(unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, 0) });
+        let count = match answer {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(self.events[..count].iter().map(|event| event.u64))
+    }
+
     pub(in crate::net) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::exchange::serving::StatsBook;
 use crate::journal::replay::SanityMode;
 use crate::log;
 use crate::net::link::{Snapshot, SocketType, Table};
+use crate::net::raise_descriptor_limit;
 use crate::server::clock::Clock;
 use crate::server::desk::Desk;
 use crate::server::engine::{Engine, LoadedLeases, Room, Start};
@@ -40,6 +41,8 @@ pub(super) fn start_and_serve(
     warn(&findings);
 
     let refused = |error: std::io::Error| Failure::Start(told(&error));
+    // Without it a large configuration says itself which socket it could not open.
+    let _ = raise_descriptor_limit();
     let mut commands = CommandTable::dhcp4();
     for name in crate::ha::command::request::HA_COMMANDS {
         commands.register_elsewhere(name, Presence::Ha);
