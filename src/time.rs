@@ -17,6 +17,12 @@ impl Now {
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self { mono: Mono(self.mono.0 + ms * 1_000_000), wall_s: self.wall_s + ms / 1000 }
     }
+
+    /// Whole seconds from `earlier` to `self`, however the wall clock was set meanwhile.
+    #[must_use]
+    pub const fn seconds_since(self, earlier: Self) -> u64 {
+        self.mono.ms_since(earlier.mono) / 1000
+    }
 }
 
 /// Monotonic time in nanoseconds since an arbitrary start.
@@ -40,5 +46,19 @@ impl Mono {
     #[must_use]
     pub const fn plus_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us.saturating_mul(1000)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_pass_however_the_clock_is_set() {
+        let start = Now { mono: Mono(5_000_000_000), wall_s: 1_700_000_000 };
+        for wall_s in [0, 1_699_000_000, 1_700_000_007, 1_800_000_000] {
+            let now = Now { mono: Mono(12_999_000_000), wall_s };
+            assert_eq!(now.seconds_since(start), 7);
+        }
     }
 }

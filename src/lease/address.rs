@@ -193,6 +193,29 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Whether the blocks of all addresses of these ranges, both ends included, can be made beside those that there are.
+    ///
+    /// # Errors
+    /// [`TooManyBlocks`] when they would pass the bound.
+    pub fn check_room(&self, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Result<(), TooManyBlocks> {
+        let network_of = |address: &Ipv4Addr| address.to_bits() >> 8;
+        let mut networks: Vec<(u32, u32)> =
+            ranges.iter().map(|(first, last)| (network_of(first), network_of(last))).collect();
+        networks.sort_unstable();
+        let mut room = self.block_count_max.saturating_sub(self.block_count());
+        let mut next = 0;
+        for (first, last) in networks {
+            for network in first.max(next)..=last {
+                if self.block(Ipv4Addr::from_bits(network << 8)).is_none() {
+                    let full = TooManyBlocks { block_count_max: self.block_count_max };
+                    room = room.checked_sub(1).ok_or(full)?;
+                }
+            }
+            next = next.max(last + 1);
+        }
+        Ok(())
+    }
+
     /// Number of blocks made.
     #[must_use]
     pub fn block_count(&self) -> u32 {

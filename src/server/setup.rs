@@ -146,16 +146,30 @@ pub fn serving(
     Arc::new(serving)
 }
 
-/// Makes the address space ready for a plan: blocks for every address of a pool or reservation, marks on reserved addresses.
+/// The ranges of addresses that a plan may give: its pools and what is reserved outside them.
+fn ranges_of(plan: &Plan) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let reserved = plan.reserved_outside_pools().into_iter().map(|address| (address, address));
+    plan.address_ranges().into_iter().chain(reserved).collect()
+}
+
+/// Whether the address space has room for a plan.
 ///
 /// # Errors
 /// When the plan has more addresses than the space was made for.
+pub fn check_space(space: &AddressSpace, plan: &Plan) -> Result<(), String> {
+    space.check_room(&ranges_of(plan)).map_err(|error| error.to_string())
+}
+
+/// Makes the address space ready for a plan: blocks for every address of a pool or reservation, marks on reserved addresses.
+///
+/// # Errors
+/// When the plan has more addresses than the space was made for. Then nothing has been made: blocks never go away, and a plan that is
+/// refused must not take the room of those that come after it.
 pub fn prepare_space(space: &AddressSpace, plan: &Plan, old: Option<&Plan>) -> Result<(), String> {
-    for (first, last) in plan.address_ranges() {
+    let ranges = ranges_of(plan);
+    space.check_room(&ranges).map_err(|error| error.to_string())?;
+    for (first, last) in ranges {
         space.ensure(first, last).map_err(|error| error.to_string())?;
-    }
-    for address in plan.reserved_outside_pools() {
-        space.ensure(address, address).map_err(|error| error.to_string())?;
     }
     // Marks are set before others are removed: shards go on allocating meanwhile, and an address that stays reserved must
     // never look free.

@@ -36,6 +36,26 @@ fn a_bad_configuration_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn a_configuration_with_more_addresses_than_there_is_room_for_takes_none_of_it() {
+    let place = Place::new();
+    let mut dhcp4 = place.base();
+    place.write_config(&dhcp4);
+    let server = place.start();
+    let mut pool = |result: i64, command: &str, pool: &str| {
+        dhcp4["subnet4"] = json!([{ "id": 1, "subnet": "0.0.0.0/0", "pools": [ { "pool": pool } ] }]);
+        server.expect(result, command, json!({ "Dhcp4": dhcp4 }))
+    };
+    for command in ["config-test", "config-set"] {
+        let answer = pool(1, command, "16.0.0.0/4");
+        assert!(answer["text"].as_str().is_some_and(|text| text.contains("no room")), "{command}: {answer}");
+    }
+    // Half of all room, which a refused configuration must not have taken.
+    pool(0, "config-test", "11.0.0.0/8");
+    pool(0, "config-set", "11.0.0.0/8");
+    server.stop();
+}
+
+#[test]
 fn counters_of_a_subnet_are_right_when_it_comes_back() {
     let place = Place::new();
     let whole = place.base();

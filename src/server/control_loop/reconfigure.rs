@@ -44,7 +44,7 @@ impl Control {
         let mut findings = Vec::new();
         let plan = setup::plan(tree, loaded, &mut Table::new(), &snapshot, 0, &mut findings);
         match plan {
-            Some(_) => Ok(()),
+            Some(plan) => setup::check_space(&self.desk.engine.space, &plan),
             None => Err(first_error(&findings)),
         }
     }

@@ -165,8 +165,8 @@ impl Backend for Desk {
     fn status(&mut self) -> Status {
         let now = self.clock.now();
         Status {
-            uptime_s: now.wall_s.saturating_sub(self.started.wall_s),
-            reload_s: now.wall_s.saturating_sub(self.configured.wall_s),
+            uptime_s: now.seconds_since(self.started),
+            reload_s: now.seconds_since(self.configured),
             thread_count: u32::try_from(self.engine.shards.len()).unwrap_or(0),
             packet_queue_size: u32::from(self.tree.multi_threading.packet_queue_size),
             packet_queue_means: [0.0; 3],
