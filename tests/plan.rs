@@ -1,5 +1,9 @@
 //! From a configuration to a plan, and what shards read in it: options, subnets, reservations, boot fields.
 
+mod plan {
+    mod definitions;
+}
+
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 

@@ -90,11 +90,14 @@ pub(super) fn print(
         }
         Content::Tuples => {
             write!(out, "type={code}, len={}", data.len())?;
-            tuples(family, data).enumerate().try_for_each(|(index, text)| {
-                write!(out, ", data-len{index}={}, data{index}='", text.len())?;
-                out.octets(text)?;
-                out.write_str("'")
-            })
+            // Those of option 143 have lengths of two octets, as in DHCPv6 (RFC 8572 8.1).
+            tuples(if code == 143 { Family::V6 } else { family }, data).enumerate().try_for_each(
+                |(index, text)| {
+                    write!(out, ", data-len{index}={}, data{index}='", text.len())?;
+                    out.octets(text)?;
+                    out.write_str("'")
+                },
+            )
         }
         Content::ClientName => print_client_name(out, code, data),
         Content::ServiceScope => {

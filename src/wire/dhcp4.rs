@@ -12,7 +12,8 @@ use std::ops::Range;
 use super::codes::{self, MAGIC_COOKIE, MessageType};
 use super::drop::DropReason;
 use super::option::{CodeSet, OptionTable, last_header};
-use super::shape::{Shape, Verdict};
+use super::shape::Verdict;
+use super::shapes::{STANDARD, Shapes};
 use crate::ids::HW_ADDR_BYTES_MAX;
 
 /// Octets of the fixed part, cookie not included.
@@ -194,14 +195,22 @@ pub struct Head {
     pub has_message_type: bool,
 }
 
-/// How strictly options are judged: Kea's `compatibility` settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Strictness {
+/// How strictly options are judged: Kea's `compatibility` settings, and what is defined.
+#[derive(Clone, Copy, Debug)]
+pub struct Strictness<'a> {
     /// `lenient-option-parsing`: bad octets behind the good part of name and tuple options are cut off.
     pub lenient: bool,
+    /// What each option must look like.
+    pub shapes: &'a Shapes,
 }
 
-/// Checks the message in `payload` and notes its options in `table`. Options with a standard definition are judged by it:
+impl Default for Strictness<'static> {
+    fn default() -> Self {
+        Self { lenient: false, shapes: &STANDARD }
+    }
+}
+
+/// Checks the message in `payload` and notes its options in `table`. Options with a definition are judged by it:
 /// trailing NULs of text and surplus octets of scalars are cut off, empty text is as if absent, a cut vendor option
 /// (124, 125) ends the options, relay sub-options end at a cut one, everything else that does not fit fails the message.
 ///
@@ -217,14 +226,18 @@ pub fn parse(payload: &[u8], table: &mut OptionTable) -> Result<Head, DropReason
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_with(payload: &[u8], table: &mut OptionTable, strict: Strictness) -> Result<Head, DropReason> {
+pub fn parse_with(
+    payload: &[u8],
+    table: &mut OptionTable,
+    strict: Strictness<'_>,
+) -> Result<Head, DropReason> {
     let packet = Packet::new_checked(payload)?;
     if usize::from(packet.hlen()) > HW_ADDR_BYTES_MAX {
         return Err(DropReason::ParseHlen);
     }
     // A message that ends with its cookie has an options field of nothing, which passes.
-    table.read(payload, OPTIONS_OFFSET..payload.len())?;
-    cut_at_broken_vendor_options(payload, table)?;
+    table.read(payload, OPTIONS_OFFSET..payload.len(), strict.shapes)?;
+    cut_at_broken_vendor_options(payload, table, strict.shapes)?;
     if !table.doubtful().is_empty() {
         judge(payload, table, strict)?;
     }
@@ -238,7 +251,11 @@ pub fn parse_with(payload: &[u8], table: &mut OptionTable, strict: Strictness) -
 }
 
 /// A vendor option with a cut content ends the options: it and what stands behind it are as if absent.
-fn cut_at_broken_vendor_options(payload: &[u8], table: &mut OptionTable) -> Result<(), DropReason> {
+fn cut_at_broken_vendor_options(
+    payload: &[u8],
+    table: &mut OptionTable,
+    shapes: &Shapes,
+) -> Result<(), DropReason> {
     if !table.contains(codes::option::VIVCO) && !table.contains(codes::option::VIVSO) {
         return Ok(());
     }
@@ -247,10 +264,10 @@ fn cut_at_broken_vendor_options(payload: &[u8], table: &mut OptionTable) -> Resu
     // Each turn rules one of the two codes out for good, so there are at most two.
     while let Some(code) = [codes::option::VIVCO, codes::option::VIVSO].into_iter().find(|code| {
         let content = table.find(payload, *code);
-        content.is_some_and(|data| Shape::of(*code).check(data, false) == Verdict::EndsOptions)
+        content.is_some_and(|data| shapes.check(*code, data, false) == Verdict::EndsOptions)
     }) {
         area.end = last_header(payload, area.clone(), code).unwrap_or(area.start);
-        table.read(payload, area.clone())?;
+        table.read(payload, area.clone(), shapes)?;
         gone.insert(code);
         for code in gone {
             table.remove(code);
@@ -259,10 +276,10 @@ fn cut_at_broken_vendor_options(payload: &[u8], table: &mut OptionTable) -> Resu
     Ok(())
 }
 
-fn judge(payload: &[u8], table: &mut OptionTable, strict: Strictness) -> Result<(), DropReason> {
+fn judge(payload: &[u8], table: &mut OptionTable, strict: Strictness<'_>) -> Result<(), DropReason> {
     for code in table.doubtful() {
         let Some(data) = table.find(payload, code) else { continue };
-        match Shape::of(code).check(data, strict.lenient) {
+        match strict.shapes.check(code, data, strict.lenient) {
             Verdict::Fits => {}
             Verdict::Cut(len) => table.shorten(code, len),
             Verdict::Absent | Verdict::EndsOptions => table.remove(code),
@@ -422,7 +439,7 @@ mod tests {
                 message[2] %= 22;
             }
             let mut table = OptionTable::new();
-            if parse_with(&message, &mut table, Strictness { lenient }).is_ok() {
+            if parse_with(&message, &mut table, Strictness { lenient, ..Strictness::default() }).is_ok() {
                 for code in table.codes() {
                     prop_assert!(table.find(&message, code).is_some());
                 }

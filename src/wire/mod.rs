@@ -23,7 +23,8 @@ pub mod option;
 pub mod query;
 pub mod relay;
 pub mod reply;
-mod shape;
+pub mod shape;
+pub mod shapes;
 pub mod template;
 pub mod vendor;
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::codes::option::{END, PAD};
 use super::drop::DropReason;
-use super::shape::is_plain;
+use super::shapes::Shapes;
 
 /// Most octets that the repeated options of one message join to (RFC 3396): more than a frame of 1500 octets holds.
 pub const JOINED_BYTES_MAX: usize = 1280;
@@ -237,7 +237,7 @@ impl OptionTable {
     /// # Errors
     /// [`DropReason::ParseOptionsTooLong`] when repeated codes join to more than [`JOINED_BYTES_MAX`] octets, or the
     /// area ends beyond 65,535.
-    pub fn read(&mut self, payload: &[u8], area: Range<usize>) -> Result<(), DropReason> {
+    pub fn read(&mut self, payload: &[u8], area: Range<usize>, shapes: &Shapes) -> Result<(), DropReason> {
         self.clear();
         let options = payload.get(..area.end).unwrap_or(payload);
         let Ok(end) = u16::try_from(options.len()) else {
@@ -250,7 +250,7 @@ impl OptionTable {
             let known = &mut self.place[usize::from(code)];
             if self.present.insert(code) {
                 *known = place;
-                if !is_plain(code, place.len) {
+                if !shapes.is_plain(code, place.len) {
                     self.doubtful.insert(code);
                 }
                 continue;
@@ -380,11 +380,12 @@ impl Iterator for Headers<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::shapes::STANDARD;
     use super::*;
 
     fn table(options: &[u8]) -> OptionTable {
         let mut table = OptionTable::new();
-        table.read(options, 0..options.len()).expect("short enough");
+        table.read(options, 0..options.len(), &STANDARD).expect("short enough");
         table
     }
 
@@ -443,9 +444,9 @@ mod tests {
             options.extend([1; 255]);
         }
         let mut table = OptionTable::new();
-        assert_eq!(table.read(&options, 0..options.len()), Err(DropReason::ParseOptionsTooLong));
+        assert_eq!(table.read(&options, 0..options.len(), &STANDARD), Err(DropReason::ParseOptionsTooLong));
         assert!(table.codes().is_empty(), "a refused message leaves nothing behind");
-        assert!(table.read(&options, 0..5 * 257).is_ok(), "five times 255 are 1275");
+        assert!(table.read(&options, 0..5 * 257, &STANDARD).is_ok(), "five times 255 are 1275");
     }
 
     #[test]
@@ -508,7 +509,7 @@ mod tests {
             end in 0_usize..4000,
         ) {
             let mut table = OptionTable::new();
-            if table.read(&payload, start..end).is_ok() {
+            if table.read(&payload, start..end, &STANDARD).is_ok() {
                 for code in 0..=255 {
                     prop_assert_eq!(table.find(&payload, code).is_some(), table.contains(code));
                 }

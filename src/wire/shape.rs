@@ -1,4 +1,4 @@
-//! What the content of a well-known DHCPv4 option must look like.
+//! What the content of a DHCPv4 option must look like, and what that is for the well-known ones.
 //!
 //! The table holds the standard definitions as far as parsing needs them: how many octets there must be, and which
 //! may be too many. What an option means is told by those who use it.
@@ -8,13 +8,13 @@ use super::option::Walk;
 
 /// The shape of one option's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub enum Shape {
     /// Anything: no definition, or a binary one.
     Any,
     /// A scalar or a record of scalars of this many octets in all. More are tolerated and cut off.
     Scalar(u8),
-    /// Addresses: a multiple of four octets, none at all included.
-    Addresses,
+    /// Addresses of this many octets each, none at all included.
+    Addresses(u8),
     /// Integers of this many octets, at least one.
     Integers(u8),
     /// Text: NUL octets at its end are not part of it; without any other octet the option is as if absent.
@@ -32,8 +32,10 @@ pub(super) enum Shape {
     NameAfter(u8),
     /// Domain names, one after the other.
     Names,
-    /// One-octet lengths, each with as many octets.
+    /// One-octet lengths, each with as many octets: two in all at least.
     Tuples,
+    /// Two-octet lengths, each with as many octets.
+    LongTuples,
     /// Sub-options; those from the first cut one on are as if absent.
     SubOptions,
     /// RFC 4702.
@@ -42,6 +44,8 @@ pub(super) enum Shape {
     VendorClass,
     /// RFC 3925 4: the same, the octets being sub-options.
     VendorInformation,
+    /// What a configuration defines and none of the others can say: a record of [`Shapes`](super::shapes::Shapes).
+    Defined(u16),
 }
 
 /// What a check says.
@@ -60,21 +64,16 @@ pub(super) enum Verdict {
 }
 
 impl Shape {
-    /// The shape of option `code`.
-    pub(super) const fn of(code: u8) -> Self {
-        SHAPES[code as usize]
-    }
-
     /// Judges a payload. `lenient` forgives what stands after the first good name or tuple.
     pub(super) fn check(self, data: &[u8], lenient: bool) -> Verdict {
         match self {
-            Self::Any => Verdict::Fits,
+            Self::Any | Self::Defined(_) => Verdict::Fits,
             Self::Scalar(bytes) => match data.len().cmp(&usize::from(bytes)) {
                 std::cmp::Ordering::Less => Verdict::Malformed,
                 std::cmp::Ordering::Equal => Verdict::Fits,
                 std::cmp::Ordering::Greater => Verdict::Cut(usize::from(bytes)),
             },
-            Self::Addresses => malformed_unless(data.len().is_multiple_of(4)),
+            Self::Addresses(bytes) => malformed_unless(data.len().is_multiple_of(usize::from(bytes))),
             Self::Integers(bytes) => {
                 malformed_unless(!data.is_empty() && data.len().is_multiple_of(usize::from(bytes)))
             }
@@ -97,7 +96,12 @@ impl Shape {
                 })
             }
             Self::Names => sequence(data, lenient, |at| name::wire_len_within(data, at)),
+            Self::Tuples if data.len() < 2 => Verdict::Malformed,
             Self::Tuples => sequence(data, lenient, |at| Some(1 + usize::from(*data.get(at)?))),
+            Self::LongTuples => sequence(data, lenient, |at| {
+                let len = data.get(at..)?.first_chunk()?;
+                Some(2 + usize::from(u16::from_be_bytes(*len)))
+            }),
             Self::SubOptions => {
                 let mut walk = Walk::<1>::new(data);
                 while walk.next().is_some() {}
@@ -113,41 +117,37 @@ impl Shape {
     }
 }
 
-/// Whether `len` octets of option `code` fit whatever they are: [`Shape::check`] would say so, and looks at every payload of
-/// which this is false.
-pub(super) fn is_plain(code: u8, len: u16) -> bool {
-    let Plain { min, max, odd } = PLAIN[usize::from(code)];
-    (u16::from(min)..=u16::from(max)).contains(&len) && len & u16::from(odd) == 0
-}
-
 /// The lengths that are good whatever the payload: from `min` to `max`, without these bits.
-#[derive(Clone, Copy)]
-struct Plain {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain {
     min: u8,
     max: u8,
     odd: u8,
 }
 
-const PLAIN: [Plain; 256] = {
-    const MAX: u8 = u8::MAX;
-    let mut table = [Plain { min: 0, max: MAX, odd: 0 }; 256];
-    let mut code = 0;
-    while code < table.len() {
-        table[code] = match SHAPES[code] {
-            Shape::Any => Plain { min: 0, max: MAX, odd: 0 },
-            Shape::Scalar(bytes) => Plain { min: bytes, max: bytes, odd: 0 },
-            Shape::Addresses => Plain { min: 0, max: MAX, odd: 3 },
-            Shape::AtLeast(bytes) => Plain { min: bytes, max: MAX, odd: 0 },
+impl Plain {
+    /// The lengths at which a payload of this shape need not be looked at: [`Shape::check`] would say that it fits.
+    pub(super) const fn of(shape: Shape) -> Self {
+        const MAX: u8 = u8::MAX;
+        match shape {
+            Shape::Any => Self { min: 0, max: MAX, odd: 0 },
+            Shape::Scalar(bytes) => Self { min: bytes, max: bytes, odd: 0 },
+            Shape::Addresses(bytes) if bytes.is_power_of_two() => Self { min: 0, max: MAX, odd: bytes - 1 },
+            Shape::AtLeast(bytes) => Self { min: bytes, max: MAX, odd: 0 },
             Shape::Integers(bytes) if bytes.is_power_of_two() => {
-                Plain { min: bytes, max: MAX, odd: bytes - 1 }
+                Self { min: bytes, max: MAX, odd: bytes - 1 }
             }
             // Of no length.
-            _ => Plain { min: MAX, max: 0, odd: 0 },
-        };
-        code += 1;
+            _ => Self { min: MAX, max: 0, odd: 0 },
+        }
     }
-    table
-};
+
+    /// Whether `len` is one of them.
+    #[inline]
+    pub(super) const fn has(self, len: u16) -> bool {
+        self.min as u16 <= len && len <= self.max as u16 && len & self.odd as u16 == 0
+    }
+}
 
 fn malformed_unless(fits: bool) -> Verdict {
     if fits { Verdict::Fits } else { Verdict::Malformed }
@@ -194,7 +194,8 @@ fn vendor_blocks(data: &[u8], inner: impl Fn(&[u8]) -> bool) -> Verdict {
     if whole && blocks.rest().is_empty() && !data.is_empty() { Verdict::Fits } else { Verdict::EndsOptions }
 }
 
-const SHAPES: [Shape; 256] = {
+/// The standard shapes.
+pub(super) const SHAPES: [Shape; 256] = {
     let mut table = [Shape::Any; 256];
     let mut index = 0;
     while index < DEFINED.len() {
@@ -212,14 +213,14 @@ const SHAPES: [Shape; 256] = {
 /// First code, last code, shape. Codes that are not here, or binary, have any content.
 const DEFINED: &[(u8, u8, Shape)] = &[
     (1, 2, Shape::Scalar(4)),
-    (3, 11, Shape::Addresses),
+    (3, 11, Shape::Addresses(4)),
     (12, 12, Shape::Text),
     (13, 13, Shape::Scalar(2)),
     (14, 15, Shape::Text),
     (16, 16, Shape::Scalar(4)),
     (17, 18, Shape::Text),
     (19, 20, Shape::Scalar(1)),
-    (21, 21, Shape::Addresses),
+    (21, 21, Shape::Addresses(4)),
     (22, 22, Shape::Scalar(2)),
     (23, 23, Shape::Scalar(1)),
     (24, 24, Shape::Scalar(4)),
@@ -229,18 +230,18 @@ const DEFINED: &[(u8, u8, Shape)] = &[
     (28, 28, Shape::Scalar(4)),
     (29, 31, Shape::Scalar(1)),
     (32, 32, Shape::Scalar(4)),
-    (33, 33, Shape::Addresses),
+    (33, 33, Shape::Addresses(4)),
     (34, 34, Shape::Scalar(1)),
     (35, 35, Shape::Scalar(4)),
     (36, 37, Shape::Scalar(1)),
     (38, 38, Shape::Scalar(4)),
     (39, 39, Shape::Scalar(1)),
     (40, 40, Shape::Text),
-    (41, 42, Shape::Addresses),
-    (44, 45, Shape::Addresses),
+    (41, 42, Shape::Addresses(4)),
+    (44, 45, Shape::Addresses(4)),
     (46, 46, Shape::Scalar(1)),
     (47, 47, Shape::Text),
-    (48, 49, Shape::Addresses),
+    (48, 49, Shape::Addresses(4)),
     (50, 51, Shape::Scalar(4)),
     (52, 52, Shape::Scalar(1)),
     // Not cut to one octet: a doubled message type, joined to two, is no type at all.
@@ -253,26 +254,26 @@ const DEFINED: &[(u8, u8, Shape)] = &[
     (60, 60, Shape::Text),
     (62, 62, Shape::Text),
     (64, 64, Shape::Text),
-    (65, 65, Shape::Addresses),
+    (65, 65, Shape::Addresses(4)),
     (66, 67, Shape::Text),
-    (68, 76, Shape::Addresses),
+    (68, 76, Shape::Addresses(4)),
     (78, 78, Shape::Repeats { fixed: 1, field: 4 }),
     (79, 79, Shape::AtLeast(1)),
     (81, 81, Shape::Fqdn),
     (82, 82, Shape::SubOptions),
-    (85, 85, Shape::Addresses),
+    (85, 85, Shape::Addresses(4)),
     (86, 87, Shape::Text),
     (88, 88, Shape::Names),
-    (89, 89, Shape::Addresses),
+    (89, 89, Shape::Addresses(4)),
     (91, 91, Shape::Scalar(4)),
-    (92, 92, Shape::Addresses),
+    (92, 92, Shape::Addresses(4)),
     (93, 93, Shape::Integers(2)),
     (94, 94, Shape::Scalar(3)),
     (97, 97, Shape::AtLeast(1)),
     (98, 98, Shape::Text),
     (100, 101, Shape::Text),
     (108, 108, Shape::Scalar(4)),
-    (112, 112, Shape::Addresses),
+    (112, 112, Shape::Addresses(4)),
     (113, 114, Shape::Text),
     (116, 116, Shape::Scalar(1)),
     (117, 117, Shape::Integers(2)),
@@ -280,11 +281,11 @@ const DEFINED: &[(u8, u8, Shape)] = &[
     (119, 119, Shape::Names),
     (124, 124, Shape::VendorClass),
     (125, 125, Shape::VendorInformation),
-    (136, 136, Shape::Addresses),
+    (136, 136, Shape::Addresses(4)),
     (137, 137, Shape::NameAfter(0)),
-    (138, 138, Shape::Addresses),
+    (138, 138, Shape::Addresses(4)),
     (141, 141, Shape::Names),
-    (143, 143, Shape::Tuples),
+    (143, 143, Shape::LongTuples),
     (146, 146, Shape::NameAfter(9)),
     (151, 151, Shape::AtLeast(1)),
     (152, 155, Shape::Scalar(4)),
@@ -299,26 +300,7 @@ mod tests {
     use super::*;
 
     fn check(code: u8, data: &[u8]) -> Verdict {
-        Shape::of(code).check(data, false)
-    }
-
-    #[test]
-    fn what_is_plain_fits_whatever_it_holds() {
-        for code in 0..=u8::MAX {
-            for len in 0..=255_u8 {
-                for octet in [0, 1, 0xff] {
-                    let data = vec![octet; usize::from(len)];
-                    assert!(
-                        !is_plain(code, u16::from(len)) || check(code, &data) == Verdict::Fits,
-                        "{code}, {len} octets"
-                    );
-                }
-            }
-        }
-        // Not all, or nothing would be saved.
-        assert!(
-            is_plain(55, 9) && is_plain(50, 4) && is_plain(61, 7) && !is_plain(50, 3) && !is_plain(12, 3)
-        );
+        SHAPES[usize::from(code)].check(data, false)
     }
 
     #[test]
@@ -338,6 +320,18 @@ mod tests {
         assert_eq!(check(93, &[0, 7, 0, 9]), Verdict::Fits);
         assert_eq!(check(78, &[1]), Verdict::Malformed);
         assert_eq!(check(78, &[1, 192, 0, 2, 1]), Verdict::Fits);
+    }
+
+    #[test]
+    fn addresses_to_bootstrap_from_have_lengths_of_two_octets() {
+        // RFC 8572 8.1.
+        assert_eq!(check(143, &[0, 1, b'a', 0, 2, b'b', b'c']), Verdict::Fits);
+        assert_eq!(check(143, &[1, b'a']), Verdict::Malformed);
+        assert_eq!(check(143, &[0, 1, b'a', 0]), Verdict::Malformed);
+        assert_eq!(check(143, &[]), Verdict::Malformed);
+        assert_eq!(Shape::LongTuples.check(&[0, 1, b'a', 0], true), Verdict::Cut(3));
+        assert_eq!(Shape::Tuples.check(&[1, b'a', 0], false), Verdict::Fits);
+        assert_eq!(Shape::Tuples.check(&[0], false), Verdict::Malformed);
     }
 
     #[test]

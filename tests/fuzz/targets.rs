@@ -45,7 +45,10 @@ fn wire(octets: &[u8]) {
 
 fn message(datagram: &Datagram, payload: &[u8], options: &mut OptionTable) {
     for lenient in [false, true] {
-        let Ok(head) = dhcp4::parse_with(payload, options, Strictness { lenient }) else { continue };
+        let Ok(head) = dhcp4::parse_with(payload, options, Strictness { lenient, ..Strictness::default() })
+        else {
+            continue;
+        };
         let query = Query::new(datagram, payload, options, head, InterfaceId(0)).expect("parsed above");
         let _ = (query.client_id(), query.duid(), query.hw_addr(), query.bucket_key().is_some());
         let _ =

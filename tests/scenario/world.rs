@@ -253,7 +253,7 @@ impl World {
         }
         let payload = datagram.payload(bytes);
         let mut options = OptionTable::new();
-        let strict = dhcp4::Strictness { lenient: self.serving.plan.globals.lenient_option_parsing };
+        let strict = self.serving.plan.globals.strictness();
         let head = match dhcp4::parse_with(payload, &mut options, strict) {
             Ok(head) => head,
             Err(reason) => return dropped(reason),

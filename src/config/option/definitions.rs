@@ -72,6 +72,11 @@ impl Definitions {
         }
     }
 
+    /// What the configuration defines in `space`.
+    pub(super) fn added_to(&self, space: &str) -> &[Definition] {
+        self.added.get(space).map_or(&[], Vec::as_slice)
+    }
+
     fn standard(&self, space: &str) -> &'static [Definition] {
         match (self.family, space) {
             (Family::V4, "dhcp4") => DHCP4,

@@ -19,6 +19,13 @@ const NAME_BYTES_MAX: usize = 255;
 const LABEL_BYTES_MAX: usize = 63;
 /// Classless static routes (RFC 3442).
 const CLASSLESS_ROUTES: u16 = 121;
+/// Bootstrap servers: the only DHCPv4 option whose tuples have lengths of two octets (RFC 8572 8.1).
+pub(super) const LONG_TUPLES: u16 = 143;
+
+/// Whose tuples an option has: those of DHCPv6 have lengths of two octets.
+const fn family_of_tuples(family: Family, code: u16) -> Family {
+    if code == LONG_TUPLES { Family::V6 } else { family }
+}
 
 /// Text cut at commas that have no backslash before them; blanks around a token and empty tokens do not count.
 fn tokens(text: &str) -> Vec<String> {
@@ -57,6 +64,7 @@ pub fn encode(definition: &Definition, family: Family, text: &str) -> Result<Vec
         return internal(definition, text);
     }
     let tokens = tokens(text);
+    let tuples = family_of_tuples(family, definition.code);
     match definition.kind {
         Kind::Empty if tokens.is_empty() => {}
         Kind::Empty => {
@@ -72,18 +80,18 @@ pub fn encode(definition: &Definition, family: Family, text: &str) -> Result<Vec
                 )
             })?;
             for (&kind, token) in definition.fields.iter().zip(first) {
-                field(kind, family, token, &mut octets)?;
+                field(kind, tuples, token, &mut octets)?;
             }
             if let (true, Some(&last)) = (definition.array, definition.fields.last()) {
-                rest.iter().try_for_each(|token| field(last, family, token, &mut octets))?;
+                rest.iter().try_for_each(|token| field(last, tuples, token, &mut octets))?;
             }
         }
         kind if definition.array => {
-            tokens.iter().try_for_each(|token| field(kind, family, token, &mut octets))?;
+            tokens.iter().try_for_each(|token| field(kind, tuples, token, &mut octets))?;
         }
         kind => {
             let token = tokens.first().ok_or_else(|| "no option value specified".to_owned())?;
-            field(kind, family, token, &mut octets)?;
+            field(kind, tuples, token, &mut octets)?;
         }
     }
     check(definition, family, octets)
@@ -101,16 +109,17 @@ pub fn check(definition: &Definition, family: Family, mut octets: Vec<u8>) -> Re
         _ => {}
     }
     let truncated = || Err("option buffer truncated".to_owned());
+    let tuples = family_of_tuples(family, code);
     match definition.kind {
         Kind::Empty | Kind::Internal => {}
         Kind::Record => {
             let mut rest = octets.as_slice();
             for &kind in definition.fields.iter() {
-                rest = after_field(kind, family, rest)?;
+                rest = after_field(kind, tuples, rest)?;
             }
             if let (true, Some(&last)) = (definition.array, definition.fields.last()) {
                 while !rest.is_empty() {
-                    rest = after_field(last, family, rest)?;
+                    rest = after_field(last, tuples, rest)?;
                 }
             }
             if definition.encapsulates.is_empty() {
@@ -139,13 +148,13 @@ pub fn check(definition: &Definition, family: Family, mut octets: Vec<u8>) -> Re
             }
             let mut rest = octets.as_slice();
             while !rest.is_empty() {
-                rest = after_field(Kind::Fqdn, family, rest)?;
+                rest = after_field(Kind::Fqdn, tuples, rest)?;
             }
         }
         kind if definition.array => {
             let mut rest = octets.as_slice();
             while !rest.is_empty() {
-                rest = after_field(kind, family, rest)?;
+                rest = after_field(kind, tuples, rest)?;
             }
         }
         Kind::String => {
@@ -167,7 +176,7 @@ pub fn check(definition: &Definition, family: Family, mut octets: Vec<u8>) -> Re
             }
         }
         kind => {
-            let rest = after_field(kind, family, &octets)?.len();
+            let rest = after_field(kind, tuples, &octets)?.len();
             if octets.is_empty() && kind != Kind::Binary {
                 return truncated();
             }
@@ -180,7 +189,7 @@ pub fn check(definition: &Definition, family: Family, mut octets: Vec<u8>) -> Re
 }
 
 /// Octets of a value of this type, where all have the same number.
-const fn size(kind: Kind) -> Option<usize> {
+pub(super) const fn size(kind: Kind) -> Option<usize> {
     Some(match kind {
         Kind::Boolean | Kind::Int8 | Kind::Uint8 => 1,
         Kind::Int16 | Kind::Uint16 => 2,
@@ -192,7 +201,7 @@ const fn size(kind: Kind) -> Option<usize> {
 }
 
 /// What follows the value of this type at the start of `octets`.
-fn after_field(kind: Kind, family: Family, octets: &[u8]) -> Result<&[u8], String> {
+fn after_field(kind: Kind, tuples: Family, octets: &[u8]) -> Result<&[u8], String> {
     let truncated = || "option buffer truncated".to_owned();
     let bytes = match kind {
         Kind::Empty | Kind::Internal | Kind::Record => 0,
@@ -206,7 +215,7 @@ fn after_field(kind: Kind, family: Family, octets: &[u8]) -> Result<&[u8], Strin
             1 + usize::from(bits.div_ceil(8))
         }
         Kind::Tuple => {
-            let (bytes, head) = match (family, octets) {
+            let (bytes, head) = match (tuples, octets) {
                 (Family::V4, &[bytes, ..]) => (usize::from(bytes), 1),
                 (Family::V6, &[high, low, ..]) => (usize::from(u16::from_be_bytes([high, low])), 2),
                 _ => return Err(truncated()),
@@ -276,7 +285,7 @@ fn vendor_information(octets: Vec<u8>) -> Result<Vec<u8>, String> {
     if rest.is_empty() { Ok(octets) } else { Err("Truncated vendor-specific information option".to_owned()) }
 }
 
-fn field(kind: Kind, family: Family, token: &str, octets: &mut Vec<u8>) -> Result<(), String> {
+fn field(kind: Kind, tuples: Family, token: &str, octets: &mut Vec<u8>) -> Result<(), String> {
     match kind {
         Kind::Binary => octets.extend(base16(token)?),
         Kind::Boolean => octets.push(boolean(token)?),
@@ -300,7 +309,7 @@ fn field(kind: Kind, family: Family, token: &str, octets: &mut Vec<u8>) -> Resul
         Kind::String => octets.extend(token.as_bytes()),
         Kind::Tuple => {
             let long = |max: usize| format!("tuple of {} octets is longer than {max}", token.len());
-            match family {
+            match tuples {
                 Family::V4 => octets.push(u8::try_from(token.len()).map_err(|_| long(255))?),
                 Family::V6 => {
                     octets.extend(u16::try_from(token.len()).map_err(|_| long(65_535))?.to_be_bytes());
@@ -519,7 +528,7 @@ mod tests {
             ("client-ndi", "1,2,3,4", &[1, 2, 3]),
             ("uuid-guid", "0, 010203", &[0, 1, 2, 3]),
             ("v4-portparams", "1, 3/2", &[1, 2, 0xc0, 0]),
-            ("v4-sztp-redirect", "abc, de", &[3, b'a', b'b', b'c', 2, b'd', b'e']),
+            ("v4-sztp-redirect", "abc, de", &[0, 3, b'a', b'b', b'c', 0, 2, b'd', b'e']),
             ("classless-static-route", "10.0.0.0/8 - 10.1.1.1", &[8, 10, 10, 1, 1, 1]),
             (
                 "classless-static-route",

@@ -16,6 +16,7 @@ mod definitions;
 mod encode;
 mod hex;
 mod scope;
+mod shapes;
 mod standard4;
 mod standard6;
 

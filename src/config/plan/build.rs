@@ -151,6 +151,7 @@ impl Builder<'_> {
                 options,
                 name_rules,
                 server_identifiers: std::mem::take(&mut self.server_identifiers).into(),
+                shapes: Box::new(self.definitions.shapes()),
             },
             lookup: SubnetLookup::new(&subnets, relays, bound),
             subnets,

@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 use crate::config::load::SystemInterface;
 use crate::ids::{ClassId, InterfaceId, SubnetId};
+use crate::wire::dhcp4::Strictness;
+use crate::wire::shapes::Shapes;
 
 pub use build::{Surroundings, build};
 pub use classes::{Class, ClassNames, Guard, Stage};
@@ -389,6 +391,16 @@ pub struct Globals {
     pub name_rules: NameRulesIndex,
     /// Values of option 54 configured globally, in a subnet or in a network, ascending: each of them is this server.
     pub server_identifiers: Box<[Ipv4Addr]>,
+    /// What each option of a query must look like.
+    pub shapes: Box<Shapes>,
+}
+
+impl Globals {
+    /// How the options of a query are judged.
+    #[must_use]
+    pub fn strictness(&self) -> Strictness<'_> {
+        Strictness { lenient: self.lenient_option_parsing, shapes: &self.shapes }
+    }
 }
 
 /// A configuration, ready to answer from.

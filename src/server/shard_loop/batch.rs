@@ -14,7 +14,7 @@ use crate::server::admission::{Glance, PATIENCE_NS, Shed};
 use crate::server::pairs::classes_of;
 use crate::time::Now;
 use crate::wire::codes::MessageType;
-use crate::wire::dhcp4::{self, Head, Packet, Strictness};
+use crate::wire::dhcp4::{self, Head, Packet};
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Arrival as FrameArrival, Datagram};
 use crate::wire::option::OptionTable;
@@ -133,8 +133,7 @@ impl<P: Port> ShardLoop<P> {
             return counters.dropped(DropReason::ServiceDisabled);
         }
         let payload = parsed.datagram.payload(bytes);
-        let lenient = self.serving.plan.globals.lenient_option_parsing;
-        match dhcp4::parse_with(payload, &mut parsed.options, Strictness { lenient }) {
+        match dhcp4::parse_with(payload, &mut parsed.options, self.serving.plan.globals.strictness()) {
             Ok(head) => parsed.head = head,
             Err(reason) => {
                 self.sampler.message(reason, wall_ns / 1_000_000_000, payload);

@@ -12,7 +12,7 @@ use crate::ids::{InterfaceId, ShardId};
 use crate::net::{BATCH_MAX, FRAME_BYTES, Port, RxFlags};
 use crate::server::pairs::classes_of;
 use crate::time::Now;
-use crate::wire::dhcp4::{self, Strictness};
+use crate::wire::dhcp4;
 use crate::wire::drop::DropReason;
 use crate::wire::frame::{self, Arrival as FrameArrival};
 use crate::wire::query::Query;
@@ -80,7 +80,7 @@ impl<P: Port> ShardLoop<P> {
         let Ok(datagram) = frame::parse(bytes, arrival) else { return };
         let (slot, payload) = (BATCH_MAX, datagram.payload(bytes));
         let parsed = &mut self.parsed[slot];
-        let strict = Strictness { lenient: serving.plan.globals.lenient_option_parsing };
+        let strict = serving.plan.globals.strictness();
         let Ok(head) = dhcp4::parse_with(payload, &mut parsed.options, strict) else { return };
         let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.interface) else {
             return;
