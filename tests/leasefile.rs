@@ -4,6 +4,7 @@
 mod leasefile {
     mod kea;
     mod model;
+    mod rows;
 }
 
 use std::collections::BTreeMap;

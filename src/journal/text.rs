@@ -205,13 +205,17 @@ pub(super) fn read_time(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// `0` or `1`.
+/// `0` or `1`, as a number of Kea: with zeros before it and a sign, but not below 0.
 #[inline]
-pub(super) const fn read_bool(text: &[u8]) -> Option<bool> {
+pub(super) fn read_bool(text: &[u8]) -> Option<bool> {
     match text {
         b"0" => Some(false),
         b"1" => Some(true),
-        _ => None,
+        _ => match read_u32(text) {
+            Some(0) => Some(false),
+            Some(1) if text[0] != b'-' => Some(true),
+            _ => None,
+        },
     }
 }
 
@@ -253,6 +257,11 @@ pub(super) fn read_address4(text: &[u8]) -> Option<Ipv4Addr> {
 /// text is not of this form or does not fit. A group of one digit is a whole octet. Empty text is no octets.
 #[inline]
 pub(super) fn read_colon_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
+    read_groups::<b':'>(text, out)
+}
+
+#[inline]
+fn read_groups<const SEPARATOR: u8>(text: &[u8], out: &mut [u8]) -> Option<usize> {
     if text.is_empty() {
         return Some(0);
     }
@@ -261,7 +270,7 @@ pub(super) fn read_colon_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
     // Two digits and a colon are what writers write; anything else takes the careful way below.
     for (triplet, octet) in text.chunks_exact(3).zip(out.iter_mut()) {
         let (high, low) = (HEX_VALUE[usize::from(triplet[0])], HEX_VALUE[usize::from(triplet[1])]);
-        if (high | low) > 15 || triplet[2] != b':' {
+        if (high | low) > 15 || triplet[2] != SEPARATOR {
             break;
         }
         *octet = high << 4 | low;
@@ -286,20 +295,24 @@ pub(super) fn read_colon_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
         count += 1;
         match text.get(at) {
             None => return Some(count),
-            Some(b':') => at += 1,
+            Some(separator) if *separator == SEPARATOR => at += 1,
             Some(_) => return None,
         }
     }
 }
 
-/// Octets as [`read_colon_hex`] takes them or, as a hand or a script writes them and Kea reads them too, as one run of
-/// digits, with or without `0x`; an odd digit is the first octet.
+/// Octets as [`read_colon_hex`] takes them or, as a hand or a script writes them and Kea reads them too, with blanks in place of
+/// the colons, or as one run of digits, with or without `0x`; an odd digit is the first octet.
 #[inline]
 pub(super) fn read_identifier(text: &[u8], out: &mut [u8]) -> Option<usize> {
-    read_colon_hex(text, out).or_else(|| read_digit_run(text.strip_prefix(b"0x").unwrap_or(text), out))
+    read_colon_hex(text, out).or_else(|| read_unusual_identifier(text, out))
 }
 
 #[cold]
+fn read_unusual_identifier(text: &[u8], out: &mut [u8]) -> Option<usize> {
+    read_groups::<b' '>(text, out).or_else(|| read_digit_run(text.strip_prefix(b"0x").unwrap_or(text), out))
+}
+
 fn read_digit_run(digits: &[u8], out: &mut [u8]) -> Option<usize> {
     let count = digits.len().div_ceil(2);
     if count == 0 {
@@ -405,6 +418,12 @@ mod tests {
         ] {
             assert_eq!(read_u32(text.as_bytes()), Some(value), "{text}");
         }
+        for (text, truth) in [("+1", true), ("01", true), ("-0", false), ("+0", false), ("00", false)] {
+            assert_eq!(read_bool(text.as_bytes()), Some(truth), "{text}");
+        }
+        for bad in ["", "-1", "-4294967295", "2", " 1", "1 ", "true"] {
+            assert_eq!(read_bool(bad.as_bytes()), None, "{bad}");
+        }
         // Such a lease is over for Kea: it lists it with a `cltt` below 0.
         assert_eq!(read_time(b"-5"), Some(0));
         assert_eq!(read_time(b"-18446744073709551616"), None);
@@ -436,11 +455,13 @@ mod tests {
     }
 
     #[test]
-    fn an_identifier_may_be_one_run_of_digits() {
+    fn an_identifier_may_have_blanks_or_be_one_run_of_digits() {
         // What kea-lfc 2.2 wrote for each.
         let mut out = [0; 4];
         for (text, octets) in [
             ("01:02", &[1, 2][..]),
+            ("01 02", &[1, 2]),
+            ("1 2 3", &[1, 2, 3]),
             ("0102", &[1, 2]),
             ("0x0102", &[1, 2]),
             ("0A0B", &[10, 11]),
@@ -450,7 +471,24 @@ mod tests {
             let count = read_identifier(text.as_bytes(), &mut out);
             assert_eq!(count.map(|count| &out[..count]), Some(octets), "{text}");
         }
-        for bad in [":01:02", "01:02:", "01::02", "010:02", "01:020", "01:02 03", "0g", "0x", "0102030405"] {
+        for bad in [
+            ":01:02",
+            "01:02:",
+            "01::02",
+            "010:02",
+            "01:020",
+            "01:02 03",
+            "01 02:03",
+            "01  02",
+            " 01 02",
+            "01 02 ",
+            "01 0203",
+            "0x01 02",
+            "0g",
+            "0x",
+            "0102030405",
+            "1 2 3 4 5",
+        ] {
             assert_eq!(read_identifier(bad.as_bytes(), &mut out), None, "{bad}");
         }
     }

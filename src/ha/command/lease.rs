@@ -433,11 +433,12 @@ impl LeaseReader {
             _ => {
                 let mut octets = [0; CLIENT_ID_BYTES_MAX];
                 match hex(&self.text, &mut octets) {
+                    // One octet is no identifier: the row of such a lease could not be read again.
+                    Some([_]) | None => Some(("client-id", "octets in hex joined by colons, 2 to 255")),
                     Some(octets) => {
                         self.client_id.extend_from_slice(octets);
                         None
                     }
-                    None => Some(("client-id", "octets in hex joined by colons, at most 255")),
                 }
             }
         })
