@@ -605,6 +605,20 @@ mod tests {
     }
 
     #[test]
+    fn verify_says_of_a_torn_last_row_that_it_was_not_written_to_its_end() {
+        let bad = "192.0.2.9,1a:1b,,10";
+        let told = |rows: String| {
+            let mut out = Vec::new();
+            verify(disk(&rows), path(), &mut out, &mut |_, _| ()).expect("a lease file");
+            String::from_utf8(out).expect("text")
+        };
+        let reason = |reason: RowReason| format!("/l/leases.csv:7: {reason}\n");
+        assert_eq!(told(ROWS.to_owned() + bad), reason(RowReason::Torn));
+        assert_eq!(told(ROWS.to_owned() + bad + "\n"), reason(RowReason::TooFewColumns));
+        assert_eq!(told(ROWS.trim_end().to_owned()), "", "one that can be read lacks only its line end");
+    }
+
+    #[test]
     fn compact_leaves_what_remains_and_can_be_repeated() {
         let disk = disk(ROWS);
         let before = exported(&disk, Format::Csv);

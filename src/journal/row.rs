@@ -165,13 +165,15 @@ impl std::error::Error for HeaderError {}
 pub enum RowReason {
     /// Fewer columns than the header announces.
     TooFewColumns,
+    /// The last line of a file, without its line end: a write was cut off.
+    Torn,
     /// The line is longer than [`ROW_BYTES_MAX`].
     TooLong,
     /// `address` is not a canonical address of the file's family.
     Address,
     /// `hwaddr` is not colon-separated hexadecimal of at most 20 octets.
     HwAddr,
-    /// `client_id` is not hexadecimal, in groups joined by colons or in one run, of at most 255 octets.
+    /// `client_id` is not hexadecimal, in groups joined by colons or blanks or in one run, of 2 to 255 octets.
     ClientId,
     /// `duid` is not colon-separated hexadecimal of 1 to 130 octets.
     Duid,
@@ -211,10 +213,11 @@ impl RowReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::TooFewColumns => "fewer columns than the header announces",
+            Self::Torn => "not written to its end",
             Self::TooLong => "longer than a row can be",
             Self::Address => "address is not a canonical address of this family",
             Self::HwAddr => "hwaddr is not colon-separated hexadecimal of at most 20 octets",
-            Self::ClientId => "client_id is not hexadecimal of at most 255 octets",
+            Self::ClientId => "client_id is not hexadecimal of 2 to 255 octets",
             Self::Duid => "duid is not colon-separated hexadecimal of 1 to 130 octets",
             Self::EmptyDuid => "empty duid on a lease that is not declined",
             Self::ValidLifetime => "valid_lifetime is not a 32-bit decimal",

@@ -431,7 +431,8 @@ impl<F: Family> Image<F> {
         Ok(Self { disk, rejected: files.rejected, files: images, family: PhantomData })
     }
 
-    /// Hands out the leases that remain by ascending address; bad rows go to `refuse` with their file.
+    /// Hands out the leases that remain by ascending address; bad rows go to `refuse` with their file, a last one without its
+    /// line end as [`RowReason::Torn`].
     pub fn for_each(
         &self,
         mut refuse: impl FnMut(&Path, RowError),
@@ -446,6 +447,9 @@ impl<F: Family> Image<F> {
                 counts.rows += 1;
                 if let Err(reason) = leases.apply(number, line, reader) {
                     counts.bad += 1;
+                    // What its columns lack is not what is wrong with it.
+                    let is_torn = line.offset + line.text.len() as u64 == file.bytes.len() as u64;
+                    let reason = if is_torn { RowReason::Torn } else { reason };
                     refuse(&file.path, RowError { line: line.number, offset: line.offset, reason });
                 }
             }
