@@ -116,9 +116,11 @@ fn configurations_that_are_good_load_and_their_output_is_a_fixed_point() {
 
 #[test]
 fn config_get_is_what_kea_answers() {
-    let everything = tree_of(&read(&data("good/everything.json")));
-    let kea = read(&data("config-get/everything.kea-2.2.json"));
-    assert_eq!(compact(&shown(&everything)), kea, "what Kea made of the same file");
+    for name in ["everything", "inherited"] {
+        let tree = tree_of(&read(&data(&format!("good/{name}.json"))));
+        let kea = read(&data(&format!("config-get/{name}.kea-2.2.json")));
+        assert_eq!(compact(&shown(&tree)), kea, "{name}: what Kea made of the same file");
+    }
     for name in ["load-balancing", "hot-standby"] {
         let kea = read(&data(&format!("config-get/{name}.kea-2.2.json")));
         assert_eq!(compact(&shown(&tree_of(&kea))), kea, "{name}");
@@ -292,6 +294,32 @@ fn scopes_inherit_member_by_member() {
     assert_eq!(outer.settings.cache_max_age_s, Some(5));
     let plain = tree_of(r#"{ "Dhcp4": { "subnet4": [ { "subnet": "10.0.0.0/8", "id": 1 } ] } }"#);
     assert_eq!(plain.subnets[0].settings, Settings::default());
+}
+
+#[test]
+fn an_empty_name_is_inherited_like_an_absent_one() {
+    let tree = tree_of(&read(&data("good/inherited.json")));
+    let names = |subnet: &tree::Subnet4| {
+        (subnet.settings.server_hostname.clone(), subnet.settings.boot_file_name.clone())
+    };
+    let is = |server: &str, file: &str| (server.to_owned(), file.to_owned());
+    let inside = &tree.shared_networks[0].subnets;
+    assert_eq!(names(&inside[0]), is("outer", "/network"));
+    assert_eq!(names(&inside[1]), is("inner", "/network"));
+    assert_eq!(names(&tree.subnets[0]), is("outer", "/outer"));
+}
+
+#[test]
+fn an_id_of_the_wrong_type_is_not_a_missing_one() {
+    let loaded = load_text(r#"{ "Dhcp4": { "subnet4": [ { "subnet": "10.0.0.0/8", "id": "7" } ] } }"#);
+    let said = texts(&loaded);
+    assert!(
+        said.iter().any(|text| text.contains("unexpected constant string, expecting integer")),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(|text| text.contains("have no 'id'")), "{said:?}");
+    let missing = load_text(r#"{ "Dhcp4": { "subnet4": [ { "subnet": "10.0.0.0/8" } ] } }"#);
+    assert!(texts(&missing).iter().any(|text| text.contains("have no 'id'")));
 }
 
 #[test]

@@ -36,8 +36,9 @@ impl Builder<'_> {
             match_client_id: map.flag("match-client-id"),
             authoritative: map.flag("authoritative"),
             next_server: self.next_server(map),
-            server_hostname: self.server_hostname(map),
-            boot_file_name: self.boot_file_name(map),
+            // An empty name is none: what holds outside holds here too.
+            server_hostname: self.server_hostname(map).filter(|name| !name.is_empty()),
+            boot_file_name: self.boot_file_name(map).filter(|name| !name.is_empty()),
             store_extended_info: map.flag("store-extended-info"),
             cache_threshold: self.cache_threshold(map),
             cache_max_age_s: map.number("cache-max-age"),
@@ -211,13 +212,13 @@ impl Builder<'_> {
             return flags;
         }
         let (global, in_subnet, out_of_pool) = match mode.as_text() {
-            Some("all") => (false, true, false),
-            Some("out-of-pool") => (false, true, true),
-            Some("global") => (true, false, false),
-            Some("disabled") => (false, false, false),
+            Some("all") => (false, true, Some(false)),
+            Some("out-of-pool") => (false, true, Some(true)),
+            Some("global") => (true, false, None),
+            Some("disabled") => (false, false, None),
             _ => return flags,
         };
-        (Some(global), Some(in_subnet), Some(out_of_pool))
+        (Some(global), Some(in_subnet), out_of_pool)
     }
 
     /// `next-server` of the global scope, a network, a subnet or a host.

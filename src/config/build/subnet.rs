@@ -157,10 +157,9 @@ impl Builder<'_> {
 
     /// The id as written, 0 when one is to be given.
     fn subnet_id(&mut self, map: &Map, at: Span, taken: &mut Taken) -> u32 {
-        let Some((value, number)) = map.find("id").and_then(|value| Some((value, value.as_integer()?)))
-        else {
-            return 0;
-        };
+        let Some(value) = map.find("id") else { return 0 };
+        // That it is no integer has been said; it is not missing.
+        let Some(number) = value.as_integer() else { return SUBNET_ID_MAX };
         match u32::try_from(number) {
             Ok(id) if id <= SUBNET_ID_MAX => {
                 if id > 0 && !taken.ids.insert(id) {

@@ -284,8 +284,15 @@ impl Render<'_> {
         Value::Object(map)
     }
 
+    /// Options by space, as Kea keeps them, those of vendors last.
     fn options(&self, options: &[OptionData]) -> Vec<Value> {
-        options.iter().map(|option| self.option(option)).collect()
+        let mut options: Vec<&OptionData> = options.iter().collect();
+        options.sort_by_key(|option| {
+            let space = option.space.as_ref().map_or("dhcp4", |space| &space.value);
+            let enterprise = space.strip_prefix("vendor-").and_then(|number| number.parse::<u32>().ok());
+            (enterprise, if enterprise.is_some() { "" } else { space })
+        });
+        options.into_iter().map(|option| self.option(option)).collect()
     }
 
     fn option(&self, option: &OptionData) -> Value {
@@ -412,8 +419,12 @@ const fn replace_client_name(word: ReplaceClientName) -> &'static str {
     }
 }
 
+/// Definitions by space, as Kea keeps them.
 fn option_defs(defs: &[OptionDef]) -> Vec<Value> {
-    defs.iter()
+    let space = |def: &&OptionDef| def.space.as_ref().map_or("dhcp4", |space| &space.value).to_owned();
+    let mut defs: Vec<&OptionDef> = defs.iter().collect();
+    defs.sort_by_key(space);
+    defs.into_iter()
         .map(|def| {
             let mut map = Map::new();
             map.put("name", def.name.value.as_str());
