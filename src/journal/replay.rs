@@ -354,7 +354,7 @@ pub enum SanityMode {
     /// Keep and report.
     #[default]
     Warn,
-    /// Give it the subnet of its address; keep it when there is none.
+    /// Give it the subnet of its address; keep and report it when there is none.
     Fix,
     /// Give it the subnet of its address; drop it when there is none.
     FixDel,
@@ -383,8 +383,8 @@ pub fn sanity<S>(mode: SanityMode, in_own_subnet: bool, found: Option<S>) -> San
         return Sanity::Keep;
     }
     match (mode, found) {
-        (SanityMode::None, _) | (SanityMode::Fix, None) => Sanity::Keep,
-        (SanityMode::Warn, _) => Sanity::KeepAndReport,
+        (SanityMode::None, _) => Sanity::Keep,
+        (SanityMode::Warn, _) | (SanityMode::Fix, None) => Sanity::KeepAndReport,
         (SanityMode::Fix | SanityMode::FixDel, Some(subnet)) => Sanity::Fix(subnet),
         (SanityMode::FixDel, None) | (SanityMode::Del, _) => Sanity::Drop,
     }
@@ -476,7 +476,7 @@ mod tests {
         for (mode, differs, nowhere) in [
             (Off, Sanity::Keep, Sanity::<i32>::Keep),
             (Warn, Sanity::KeepAndReport, Sanity::KeepAndReport),
-            (Fix, Sanity::Fix(2), Sanity::Keep),
+            (Fix, Sanity::Fix(2), Sanity::KeepAndReport),
             (FixDel, Sanity::Fix(2), Sanity::Drop),
             (Del, Sanity::Drop, Sanity::Drop),
         ] {

@@ -116,7 +116,7 @@ enum Verdict {
 impl Verdict {
     const fn text(self) -> &'static str {
         match self {
-            Self::Kept => "kept as they are (lease-checks: warn)",
+            Self::Kept => "kept as they are",
             Self::Fixed => "given the subnet of their address",
             Self::Dropped => "not loaded",
         }
@@ -124,6 +124,9 @@ impl Verdict {
 }
 
 /// Applies `lease-checks`; nothing when the lease is in its subnet, or nobody minds.
+///
+/// What is judged is the last row of an address. Kea judges every row while it reads: with `del` an older row can outlive
+/// the one that replaced or removed it, until a clean-up of the file has taken the older one away.
 fn check_subnet(serving: &Serving, mode: SanityMode, lease: &mut Lease4<'_>) -> Option<Verdict> {
     let plan = &serving.plan;
     let own = plan.subnet_by_id(lease.subnet_id).is_some_and(|index| {
