@@ -3,10 +3,18 @@
 
 mod lab;
 
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aplomado::control::tls::{TlsFiles, client_config};
 use lab::Program::{Aplomado, Kea};
-use lab::{Door, Lab, Program, SERVERS, Setup, now};
+use lab::{CONTROL, Door, Lab, Program, SERVERS, Setup, now};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 fn sleep(time: Duration) {
@@ -301,25 +309,32 @@ fn a_server_that_pauses_in_every_state() {
     }
 }
 
-/// A certificate authority and a certificate with its key for both servers, as files in `folder`.
-fn certificates(folder: &std::path::Path) -> Value {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+/// A certificate authority of which `folder` holds the certificate.
+fn authority(folder: &Path, name: &str) -> Issuer<'static, KeyPair> {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "lab");
-    let authority = params.self_signed(&key).expect("signed");
-    let issuer = Issuer::new(params, key);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let certificate = params.self_signed(&key).expect("signed");
+    std::fs::write(folder.join(name), certificate.pem()).expect("room");
+    Issuer::new(params, key)
+}
+
+/// The files of a certificate that `issuer` has signed, whose holder trusts the authority of this name.
+fn certificate(folder: &Path, name: &str, issuer: &Issuer<'_, KeyPair>, trusts: &str) -> Value {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.distinguished_name.push(DnType::CommonName, "server");
-    let certificate = params.signed_by(&key, &issuer).expect("signed");
-    let path = |name: &str| folder.join(name);
-    std::fs::write(path("ca.pem"), authority.pem()).expect("room");
-    std::fs::write(path("cert.pem"), certificate.pem()).expect("room");
-    std::fs::write(path("key.pem"), key.serialize_pem()).expect("room");
-    json!({ "trust-anchor": path("ca.pem"), "cert-file": path("cert.pem"), "key-file": path("key.pem"),
-            "require-client-certs": true })
+    let made = params.signed_by(&key, issuer).expect("signed");
+    let path = |kind: &str| folder.join(format!("{name}.{kind}"));
+    std::fs::write(path("crt"), made.pem()).expect("room");
+    std::fs::write(path("key"), key.serialize_pem()).expect("room");
+    json!({ "trust-anchor": folder.join(trusts), "cert-file": path("crt"), "key-file": path("key") })
+}
+
+/// A certificate authority and a certificate with its key for both servers, as files in `folder`.
+fn certificates(folder: &Path) -> Value {
+    certificate(folder, "both", &authority(folder, "ours"), "ours")
 }
 
 #[test]
@@ -330,6 +345,7 @@ fn tls_with_client_certificates() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut setup = Setup::new(name, "hot-standby", &programs);
         setup.relationship = certificates(folder.path());
+        setup.relationship["require-client-certs"] = json!(true);
         let Some(mut lab) = pair(setup) else { return };
         lab.serve_all(0..10);
         lab.assert_equal(10);
@@ -339,6 +355,119 @@ fn tls_with_client_certificates() {
         lab.await_normal();
         lab.assert_equal(20);
     }
+}
+
+/// What a server says of its partner's state.
+fn last_state(lab: &Lab, server: usize) -> String {
+    let status = lab.order(server, "status-get", &Value::Null);
+    let remote = &status["arguments"]["high-availability"][0]["ha-servers"]["remote"];
+    remote["last-state"].as_str().expect("a state").to_owned()
+}
+
+/// Our server and one that shows a certificate of a foreign authority: as a client when `calls`, else where it listens. The one that is
+/// refused or refuses is alone, the log of ours says why, and with a certificate of the right authority they are a pair.
+fn stranger(name: &'static str, other: Program, calls: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [ours, theirs] = ["ours", "theirs"].map(|name| authority(folder.path(), name));
+    let good = certificate(folder.path(), "good", &ours, "ours");
+    let foreign = certificate(folder.path(), "foreign", &theirs, "ours");
+    let mut setup = Setup::new(name, "hot-standby", &[Aplomado, other]);
+    setup.relationship = json!({ "require-client-certs": true });
+    setup.peers = vec![good.clone(), good.clone()];
+    let Some(mut lab) = Lab::new(setup) else { return };
+    // What it shows to a peer stands in the entry of that peer, what it shows to whoever calls in its own.
+    lab.setup.peers[usize::from(!calls)] = foreign;
+    lab.configure(1);
+    lab.start_all();
+    let (lonely, heard) = if calls { (1, 0) } else { (0, 1) };
+    lab.await_state(lonely, "partner-down");
+    assert_eq!(last_state(&lab, lonely), "unavailable");
+    // The other direction works: nothing else is wrong.
+    lab::until("a heartbeat", || (last_state(&lab, heard) == "partner-down").then_some(()));
+    let reason = if calls { "TLS handshake with 10.78.0.2 failed: " } else { "invalid peer certificate: " };
+    lab::until(reason, || {
+        let log = lab.log(0);
+        log.lines().any(|line| line.contains(reason) && line.contains("UnknownIssuer")).then_some(())
+    });
+    lab.kill(1);
+    lab.setup.peers = vec![good.clone(), good];
+    lab.configure(1);
+    lab.start(1);
+    lab.await_normal();
+    lab.serve_all(0..5);
+    lab.assert_equal(5);
+}
+
+#[test]
+fn a_partner_that_calls_with_a_certificate_of_a_foreign_authority_is_refused() {
+    stranger("sc-aa", Aplomado, true);
+    stranger("sc-ak", Kea, true);
+}
+
+#[test]
+fn a_partner_that_listens_with_a_certificate_of_a_foreign_authority_is_not_spoken_to() {
+    stranger("sl-aa", Aplomado, false);
+    stranger("sl-ak", Kea, false);
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// Where a certificate is required somebody without one is refused before a command is read, and the log says so; where none is, he is heard.
+#[test]
+fn somebody_without_a_certificate_is_refused_where_one_is_required() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut setup = Setup::new("t-none", "hot-standby", &[Aplomado, Aplomado]);
+    setup.relationship = certificates(folder.path());
+    let Some(mut lab) = Lab::new(setup) else { return };
+    lab.setup.relationship["require-client-certs"] = json!(false);
+    lab.configure(1);
+    lab.start_all();
+    lab.await_normal();
+    let file = |key: &str| lab.setup.relationship[key].as_str().expect("a path").into();
+    let files = TlsFiles {
+        trust_anchor: file("trust-anchor"),
+        cert_file: file("cert-file"),
+        key_file: file("key-file"),
+    };
+    let mut config = ClientConfig::clone(&client_config(&files, false).expect("good files"));
+    config.client_auth_cert_resolver = Arc::new(NoCertificate);
+    let config = Arc::new(config);
+    let body = json!({ "command": "ha-heartbeat", "service": ["dhcp4"] }).to_string();
+    for (server, is_heard) in [(0, false), (1, true)] {
+        let socket = TcpStream::connect(SocketAddrV4::new(CONTROL[server], 8005)).expect("it listens");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let name = ServerName::from(IpAddr::V4(CONTROL[server]));
+        let session = ClientConnection::new(Arc::clone(&config), name).expect("a session");
+        let mut stream = StreamOwned::new(session, socket);
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close",
+            body.len()
+        );
+        // The refusal may come before or after what is written.
+        let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.starts_with("HTTP/1.1 200 "), is_heard, "{answer}");
+        assert_eq!(answer.is_empty(), !is_heard, "{answer}");
+    }
+    let line = "TLS handshake with 10.78.0.100 failed: peer sent no certificates";
+    lab::until(line, || lab.log(0).contains(line).then_some(()));
+    assert!(!lab.log(1).contains("TLS handshake with 10.78.0.100 failed"));
+    // The pair does not mind.
+    lab.serve_all(0..5);
+    lab.assert_equal(5);
 }
 
 #[test]
