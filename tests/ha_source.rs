@@ -6,6 +6,9 @@ mod server;
 
 use std::net::Ipv4Addr;
 
+use aplomado::ha::backlog::Operation;
+use aplomado::ha::command::bulk::BulkWriter;
+use aplomado::ha::partner::{BULK_COMMAND, SYNC_LEASES_COMMAND};
 use aplomado::ids::{HwAddr, Lsn, ShardId, SubnetId};
 use aplomado::journal::{Change, ChangeOrigin, Tap as _};
 use aplomado::lease::{Lease4, LeaseState};
@@ -102,6 +105,24 @@ impl Source {
     }
 }
 
+/// A lease of an old day.
+fn sample(last: u8) -> Lease4<'static> {
+    Lease4 {
+        address: Ipv4Addr::new(192, 0, 3, last),
+        hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, last]),
+        client_id: b"",
+        cltt: 1,
+        valid_lft: 4000,
+        subnet_id: SubnetId(1),
+        pool_id: 0,
+        state: LeaseState::Assigned,
+        fqdn_fwd: false,
+        fqdn_rev: false,
+        hostname: b"",
+        user_context: b"",
+    }
+}
+
 /// The last octets of what an answer says is there, is gone, and how much is left.
 fn told(answer: &Value) -> (Vec<u8>, Vec<u8>, u64) {
     assert_eq!(answer["result"], 0, "{answer}");
@@ -170,6 +191,45 @@ fn each_peer_has_a_session_of_its_own_until_it_ends() {
     assert_eq!(source.changes("three", three, 2, 10)["result"], 1);
 }
 
+/// What a peer has, and this server lacks, it brings while it copies: it need not be told of that, but everybody else must be.
+#[test]
+fn a_peer_is_not_told_of_what_it_has_brought_unless_it_changes_again() {
+    for shard_count in [1, 2] {
+        let mut source = Source::new(shard_count);
+        let lease = |last: u8, age_s: u64| Lease4 { cltt: 1_795_000_000 - age_s, ..sample(last) };
+        // Of this one the peer has something older than it brings, of that something newer is here.
+        source.add(1);
+        source.add(2);
+        let (two, three) = (source.begin("two"), source.begin("three"));
+        let mut writer = BulkWriter::of(SYNC_LEASES_COMMAND, "two");
+        for (last, age_s) in [(2, 4000), (3, 10), (4, 10), (5, 10)] {
+            writer.push(Operation::Update, &lease(last, age_s));
+        }
+        let body: Value = serde_json::from_slice(writer.finish(None)).expect("JSON");
+        source.add(6);
+        let answer = source.ask(SYNC_LEASES_COMMAND, &body["arguments"]);
+        assert_eq!(answer["result"], 0, "{answer}");
+        // One of them goes on before the peer asks.
+        source.delete(5);
+        assert_eq!(told(&source.changes("three", three, 1, 10)), (vec![3, 4, 6], vec![5], 0));
+        assert_eq!(told(&source.changes("two", two, 1, 10)), (vec![6], vec![5], 0));
+        source.delete(4);
+        assert_eq!(told(&source.changes("two", two, 2, 10)), (vec![], vec![4], 0));
+        // What another peer brings is news.
+        let mut writer = BulkWriter::of(SYNC_LEASES_COMMAND, "three");
+        writer.push(Operation::Update, &lease(3, 5));
+        let body: Value = serde_json::from_slice(writer.finish(None)).expect("JSON");
+        assert_eq!(source.ask(SYNC_LEASES_COMMAND, &body["arguments"])["result"], 0);
+        assert_eq!(told(&source.changes("two", two, 3, 10)), (vec![3], vec![], 0));
+        // So is what it sends itself when it does not copy: the other one may be the later.
+        let mut writer = BulkWriter::new("two");
+        writer.push(Operation::Update, &lease(7, 5));
+        let body: Value = serde_json::from_slice(writer.finish(None)).expect("JSON");
+        assert_eq!(source.ask(BULK_COMMAND, &body["arguments"])["result"], 0);
+        assert_eq!(told(&source.changes("two", two, 4, 10)), (vec![7], vec![], 0));
+    }
+}
+
 #[test]
 fn a_session_of_a_silent_peer_is_forgotten() {
     let mut source = Source::new(1);
@@ -191,20 +251,7 @@ fn a_peer_is_told_when_changes_were_lost() {
     let mut source = Source::new(1);
     let session = source.begin("two");
     let mut tap = ChangedTap::new(std::sync::Arc::clone(&source.server.desk.engine.changed));
-    let lease = Lease4 {
-        address: Ipv4Addr::new(192, 0, 3, 1),
-        hw_addr: HwAddr::ethernet([2, 0, 0, 0, 0, 1]),
-        client_id: b"",
-        cltt: 1,
-        valid_lft: 2,
-        subnet_id: SubnetId(1),
-        pool_id: 0,
-        state: LeaseState::Assigned,
-        fqdn_fwd: false,
-        fqdn_rev: false,
-        hostname: b"",
-        user_context: b"",
-    };
+    let lease = sample(1);
     for _ in 0..200 {
         for _ in 0..8192 {
             tap.offer(ShardId(0), Lsn(1), ChangeOrigin::Client, &Change::Put(lease));

@@ -191,7 +191,7 @@ impl Shard {
     fn remove(&mut self, serving: &Serving, key: &LeaseKey, origin: Origin) -> (LeaseReply, Lsn) {
         let Some(lease) = self.lookup(key) else { return (LeaseReply::NotFound, Lsn(0)) };
         // What the partner has done with is gone already: here is a newer lease of which it does not know yet.
-        if matches!(origin, Origin::Partner { .. }) && self.is_unanswered(lease) {
+        if origin.is_peer() && self.is_unanswered(lease) {
             return (LeaseReply::NotFound, Lsn(0));
         }
         self.displaced.push((self.leases.table.record(lease).pending_lsn(), lease));
@@ -234,7 +234,7 @@ impl Shard {
         {
             // Two changes of one address have crossed: at most one of the two clients may hear that it is theirs.
             let unanswered = self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true });
-            let of_a_peer = matches!(origin, Origin::Partner { .. }) && mode == PutMode::Upsert;
+            let of_a_peer = origin.is_peer() && mode == PutMode::Upsert;
             if unanswered || of_a_peer && !self.is_unanswered(old) && self.may_have_crossed(old, now) {
                 let kept = mode == PutMode::Newer;
                 return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
@@ -397,5 +397,6 @@ const fn change_origin(origin: Origin) -> ChangeOrigin {
     match origin {
         Origin::Command => ChangeOrigin::Command,
         Origin::Partner { .. } => ChangeOrigin::Partner,
+        Origin::Copier(peer) => ChangeOrigin::Copier(peer),
     }
 }

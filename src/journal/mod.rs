@@ -35,6 +35,7 @@ pub use row::{Family, HeaderError, ROW_BYTES_MAX, RowReader, RowReason, Schema};
 pub use row4::V4;
 pub use row6::V6;
 
+use crate::ids::PeerId;
 use crate::lease::Lease4;
 
 /// A change of one lease. DHCPv6 adds its own pair of variants: whoever keeps or carries changes matches on all.
@@ -58,25 +59,44 @@ impl Change<'_> {
 
 /// Who caused a change; what travels to peers depends on it, what is written to disk does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ChangeOrigin {
     /// A client's message: the partner is told.
-    Client = 1,
+    Client,
     /// An administrator's command.
-    Command = 2,
+    Command,
     /// The partner itself, by update or synchronisation: it must not be told again.
-    Partner = 3,
+    Partner,
     /// The passing of time: each server reclaims its own.
-    Expiry = 4,
+    Expiry,
+    /// A peer that copies the leases of this server, and brings what it lacks.
+    Copier(PeerId),
 }
 
 impl ChangeOrigin {
+    /// The first number of [`Self::Copier`].
+    const COPIERS: u8 = 16;
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Client => 1,
+            Self::Command => 2,
+            Self::Partner => 3,
+            Self::Expiry => 4,
+            // One of so many peers that its number finds no room hears of what it has brought, which does no harm.
+            Self::Copier(PeerId(peer)) => match peer.checked_add(Self::COPIERS) {
+                Some(number) => number,
+                None => Self::Partner.number(),
+            },
+        }
+    }
+
     const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Client,
             2 => Self::Command,
             3 => Self::Partner,
             4 => Self::Expiry,
+            Self::COPIERS.. => Self::Copier(PeerId(number - Self::COPIERS)),
             _ => return None,
         })
     }

@@ -65,7 +65,7 @@ pub(super) fn write_fixed(
         |count: usize| u16::try_from(count).expect("record_bytes bounds every part by a record's length");
     slot[0..2].copy_from_slice(&length(bytes).to_le_bytes());
     slot[2] = kind;
-    slot[3] = origin as u8;
+    slot[3] = origin.number();
     slot[4..8].copy_from_slice(&lease.address.octets());
     slot[8..12].copy_from_slice(&lease.subnet_id.0.to_le_bytes());
     slot[12..16].copy_from_slice(&lease.pool_id.to_le_bytes());

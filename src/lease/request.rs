@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::known::KnownLeases;
 use super::{Lease4Buf, LeaseState};
-use crate::ids::{HwAddr, SubnetId};
+use crate::ids::{HwAddr, PeerId, SubnetId};
 
 /// When a lease is put: what it takes for granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,16 @@ pub enum Origin {
         /// those of a server that served while the other did not.
         partner_wins: bool,
     },
+    /// A peer that copies the leases of this server, and brings what it lacks.
+    Copier(PeerId),
+}
+
+impl Origin {
+    /// Whether another server asks.
+    #[must_use]
+    pub const fn is_peer(self) -> bool {
+        matches!(self, Self::Partner { .. } | Self::Copier(_))
+    }
 }
 
 /// How a lease is named in a query.

@@ -28,7 +28,7 @@ use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
 use crate::ha::settings::Settings;
 use crate::ha::states::{Role as PeerRole, State};
-use crate::ids::{Lsn, ShardId};
+use crate::ids::{Lsn, PeerId, ShardId};
 use crate::lease::request::LeaseReply;
 use crate::time::{Mono, Now};
 use copy::COPY_NUMBERS;
@@ -79,12 +79,10 @@ impl Ha {
         member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
-    /// Whether another server of this name is a peer.
+    /// The number of the other server of this name, if it is a peer.
     #[must_use]
-    pub fn has_peer(&self, name: &str) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.config.peer(name).is_some_and(|position| position != member.config.this))
+    pub fn peer_id(&self, name: &str) -> Option<PeerId> {
+        self.members.iter().find_map(|member| Some(member.links.peer(member.config.peer(name)?)?.id()))
     }
 
     /// Whether `tree` says of HA what this was started with.

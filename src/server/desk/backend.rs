@@ -61,8 +61,8 @@ impl Backend for Desk {
                 self.done.push((ticket, Completion::Answer(answer)));
             }
             Asked::Command(command) if self.ha.is_some() && SyncSource::answers(&command.name) => {
-                let is_peer = |name: &str| self.ha.as_ref().is_some_and(|ha| ha.has_peer(name));
-                let answers = self.source.command(self.clock.now(), ticket, &command, is_peer).into_iter();
+                let peer_id = |name: &str| self.ha.as_ref()?.peer_id(name);
+                let answers = self.source.command(self.clock.now(), ticket, &command, peer_id).into_iter();
                 self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
             }
             Asked::Command(command) => {

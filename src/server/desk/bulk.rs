@@ -9,7 +9,7 @@ use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
 use crate::ha::partner::SYNC_LEASES_COMMAND;
 use crate::ids::SubnetId;
-use crate::lease::request::PutMode;
+use crate::lease::request::{Origin, PutMode};
 use crate::server::ha;
 use crate::server::ha::bulk::Item;
 
@@ -41,9 +41,16 @@ impl Desk {
             self.source.listed(self.clock.now());
         }
         let mode = if is_copying { PutMode::Newer } else { PutMode::Upsert };
-        let partner_wins =
-            !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(sender.name.as_deref()));
-        self.bulk.begin(ticket, items, &self.engine, mode, partner_wins);
+        let name = sender.name.as_deref();
+        let copier = name.filter(|_| is_copying).and_then(|name| self.ha.as_ref()?.peer_id(name));
+        let origin = copier.map_or_else(
+            || {
+                let partner_wins = !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(name));
+                Origin::Partner { partner_wins }
+            },
+            Origin::Copier,
+        );
+        self.bulk.begin(ticket, items, &self.engine, mode, origin);
     }
 }
 

@@ -54,21 +54,19 @@ pub struct BulkCommands {
 }
 
 impl BulkCommands {
-    /// Begins a command.
-    ///
-    /// Of two changes of one address that have crossed the partner's is made when `partner_wins`, else it is refused.
+    /// Begins a command of `origin`.
     pub fn begin(
         &mut self,
         ticket: Ticket,
         items: Vec<Item>,
         engine: &Engine,
         mode: PutMode,
-        partner_wins: bool,
+        origin: Origin,
     ) {
         let mut bulk = Bulk {
             ticket,
             mode,
-            origin: Origin::Partner { partner_wins },
+            origin,
             count: items.len(),
             waiting: VecDeque::new(),
             outstanding: HashMap::new(),

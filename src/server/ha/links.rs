@@ -581,7 +581,7 @@ impl Tap for UpdateTap {
         // What a command, the partner or time has done is not told: the others do it themselves, or know.
         let is_ours = self.territory.as_mut().is_none_or(|territory| territory.holds(lease.subnet_id));
         let by_client = is_ours && origin == ChangeOrigin::Client;
-        if origin == ChangeOrigin::Partner {
+        if matches!(origin, ChangeOrigin::Partner | ChangeOrigin::Copier(_)) {
             // It knows better than what it did not answer.
             self.links.owed.lock().forget(lease.address);
         }

@@ -12,7 +12,7 @@
 //! * A lease is read after its address was taken from the feed. One that changes later, or moves to another shard while it is looked
 //!   for, is noted again.
 //!
-//! All origins count: a peer that copies needs what commands, other peers and time have done, too.
+//! All origins count but one: a peer that copies needs what commands, other peers and time have done, too, and not what it has brought itself.
 //!
 //! Bounds: one session and one command per peer; addresses only, each once, and with too many the peer is told to begin anew.
 
@@ -30,7 +30,7 @@ use crate::control::log::Severity;
 use crate::ha::command::page::{CHANGES_TEXT, write_changes_arguments};
 use crate::ha::feed::{ChangeFeed, Changes, ChangesRequest};
 use crate::ha::partner::{SYNC_BEGIN_COMMAND, SYNC_CHANGES_COMMAND, SYNC_END_COMMAND};
-use crate::ids::{Lsn, ShardId};
+use crate::ids::{Lsn, PeerId, ShardId};
 use crate::journal::{Change, ChangeOrigin, Tap};
 use crate::lease::Lease4Buf;
 use crate::lease::request::{LeaseReply, LeaseRequest};
@@ -56,8 +56,15 @@ pub struct Changed {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    addresses: Vec<Ipv4Addr>,
+    changes: Vec<Noted>,
     overflown: bool,
+}
+
+/// A change: the address of its lease, and which peer has brought it if one that copies has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Noted {
+    address: Ipv4Addr,
+    copier: Option<PeerId>,
 }
 
 impl Changed {
@@ -74,10 +81,10 @@ impl Changed {
     }
 }
 
-/// Takes the addresses of changes from the log, whatever caused them.
+/// Takes the addresses of changes from the log, and who brought them.
 pub struct ChangedTap {
     changed: Arc<Changed>,
-    group: Vec<Ipv4Addr>,
+    group: Vec<Noted>,
 }
 
 impl ChangedTap {
@@ -89,10 +96,11 @@ impl ChangedTap {
 }
 
 impl Tap for ChangedTap {
-    fn offer(&mut self, _: ShardId, _: Lsn, _: ChangeOrigin, change: &Change<'_>) {
+    fn offer(&mut self, _: ShardId, _: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
         if self.changed.open.load(Ordering::Acquire) {
             let (Change::Put(lease) | Change::Delete(lease)) = change;
-            self.group.push(lease.address);
+            let copier = if let ChangeOrigin::Copier(peer) = origin { Some(peer) } else { None };
+            self.group.push(Noted { address: lease.address, copier });
         }
     }
 
@@ -101,10 +109,10 @@ impl Tap for ChangedTap {
             return false;
         }
         let mut waiting = self.changed.waiting.lock();
-        if waiting.addresses.len() + self.group.len() > WAITING_MAX {
-            *waiting = Waiting { addresses: Vec::new(), overflown: true };
+        if waiting.changes.len() + self.group.len() > WAITING_MAX {
+            *waiting = Waiting { changes: Vec::new(), overflown: true };
         } else if !waiting.overflown {
-            waiting.addresses.extend_from_slice(&self.group);
+            waiting.changes.extend_from_slice(&self.group);
         }
         self.group.clear();
         false
@@ -133,8 +141,8 @@ enum Stage {
 /// What peers that copy leases have asked for.
 pub struct SyncSource {
     changed: Arc<Changed>,
-    /// By the name of the peer.
-    feeds: BTreeMap<String, ChangeFeed>,
+    /// By the name of the peer, with its number.
+    feeds: BTreeMap<String, (PeerId, ChangeFeed)>,
     asked: Vec<Asked>,
     sessions: u64,
     number: u64,
@@ -159,16 +167,15 @@ impl SyncSource {
         now: Now,
         ticket: Ticket,
         command: &Command,
-        is_peer: impl Fn(&str) -> bool,
+        peer_id: impl Fn(&str) -> Option<PeerId>,
     ) -> Vec<(Ticket, Answer)> {
         let arguments = command.arguments();
-        let peer = match arguments.as_ref().and_then(|arguments| arguments.get("server-name")) {
-            Some(Value::String(peer)) if is_peer(peer) => peer.clone(),
-            found => {
-                let found = found.map_or_else(|| "none".to_owned(), Value::to_string);
-                let text = format!("expected the name of another server as \"server-name\", found {found}");
-                return vec![(ticket, Answer::error(text))];
-            }
+        let name = arguments.as_ref().and_then(|arguments| arguments.get("server-name"));
+        let known = name.and_then(Value::as_str).and_then(|name| Some((name.to_owned(), peer_id(name)?)));
+        let Some((peer, id)) = known else {
+            let found = name.map_or_else(|| "none".to_owned(), Value::to_string);
+            let text = format!("expected the name of another server as \"server-name\", found {found}");
+            return vec![(ticket, Answer::error(text))];
         };
         match command.name.as_str() {
             SYNC_BEGIN_COMMAND => {
@@ -184,7 +191,7 @@ impl SyncSource {
                     HA_SYNC_SOURCE_START,
                     "{peer} copies the leases of this server, which goes on serving clients"
                 );
-                self.feeds.insert(peer, feed);
+                self.feeds.insert(peer, (id, feed));
                 let answer = Answer::success("Changes of leases are remembered from now on.");
                 answers.push((ticket, answer.with(json!({ "session": self.sessions }))));
                 answers
@@ -208,7 +215,7 @@ impl SyncSource {
             },
             _ => {
                 let session = arguments.as_ref().and_then(|arguments| arguments.get("session")?.as_u64());
-                if let (Some(feed), Some(session)) = (self.feeds.get_mut(&peer), session) {
+                if let (Some((_, feed)), Some(session)) = (self.feeds.get_mut(&peer), session) {
                     feed.end(session);
                 }
                 vec![(ticket, Answer::success("The synchronization has ended."))]
@@ -218,7 +225,7 @@ impl SyncSource {
 
     /// Somebody lists leases. A page does not say whose it is, and all pages together can take longer than a session may be idle.
     pub fn listed(&mut self, now: Now) {
-        for feed in self.feeds.values_mut() {
+        for (_, feed) in self.feeds.values_mut() {
             feed.refresh(now);
         }
     }
@@ -265,7 +272,7 @@ impl SyncSource {
         self.asked.retain(|asked| !done.iter().any(|(ticket, _)| *ticket == asked.ticket));
         if !self.feeds.is_empty() {
             self.take_changes();
-            self.feeds.retain(|peer, feed| {
+            self.feeds.retain(|peer, (_, feed)| {
                 feed.expire(now);
                 if !feed.is_open() {
                     log!(
@@ -284,15 +291,15 @@ impl SyncSource {
         done
     }
 
-    /// Notes for every peer what the log thread has seen.
+    /// Notes for every peer what the log thread has seen, but for what that peer has brought.
     fn take_changes(&mut self) {
-        let Waiting { addresses, overflown } = self.changed.take();
-        for feed in self.feeds.values_mut() {
+        let Waiting { changes, overflown } = self.changed.take();
+        for (id, feed) in self.feeds.values_mut() {
             if overflown {
                 feed.overflow();
             }
-            for &address in &addresses {
-                feed.note(address);
+            for change in changes.iter().filter(|change| change.copier != Some(*id)) {
+                feed.note(change.address);
             }
         }
     }
@@ -309,7 +316,8 @@ impl SyncSource {
             }
             let (peer, request) = (asked.peer.clone(), asked.request);
             self.take_changes();
-            let Some(changes) = self.feeds.get_mut(&peer).and_then(|feed| feed.take(now, request)) else {
+            let Some(changes) = self.feeds.get_mut(&peer).and_then(|(_, feed)| feed.take(now, request))
+            else {
                 return Some(Answer::error(
                     "there is no such synchronization, or these are not its next changes",
                 ));
@@ -380,7 +388,7 @@ mod tests {
             tap.group_end();
         };
         offer(ChangeOrigin::Client, Change::Put(lease(1)));
-        assert!(changed.take().addresses.is_empty(), "nobody copies");
+        assert!(changed.take().changes.is_empty(), "nobody copies");
         changed.set_open(true);
         for (last, origin) in [
             (2, ChangeOrigin::Client),
@@ -392,7 +400,7 @@ mod tests {
         }
         offer(ChangeOrigin::Client, Change::Delete(lease(6)));
         let waiting = changed.take();
-        let last: Vec<u8> = waiting.addresses.iter().map(|address| address.octets()[3]).collect();
+        let last: Vec<u8> = waiting.changes.iter().map(|change| change.address.octets()[3]).collect();
         assert_eq!((last, waiting.overflown), (vec![2, 3, 4, 5, 6], false));
     }
 
@@ -409,10 +417,10 @@ mod tests {
         }
         tap.group_end();
         let waiting = changed.take();
-        assert!(waiting.overflown && waiting.addresses.is_empty());
+        assert!(waiting.overflown && waiting.changes.is_empty());
         // What comes after it was told belongs to whoever begins anew.
         tap.offer(ShardId(0), Lsn(1), ChangeOrigin::Client, &Change::Put(lease(1)));
         tap.group_end();
-        assert_eq!(changed.take().addresses.len(), 1);
+        assert_eq!(changed.take().changes.len(), 1);
     }
 }
