@@ -358,9 +358,14 @@ impl Lab {
 
     /// Any body by the unix socket.
     pub(crate) fn ask(&self, server: usize, body: &Value) -> Option<Value> {
+        self.ask_text(server, &body.to_string())
+    }
+
+    /// Any text by the unix socket.
+    pub(crate) fn ask_text(&self, server: usize, body: &str) -> Option<Value> {
         let mut stream = UnixStream::connect(self.path(server, "sock")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-        stream.write_all(body.to_string().as_bytes()).ok()?;
+        stream.write_all(body.as_bytes()).ok()?;
         stream.shutdown(Shutdown::Write).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
