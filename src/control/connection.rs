@@ -13,8 +13,11 @@ use crate::time::{Mono, Now};
 
 /// Time for a complete command on the unix channel.
 pub(super) const UNIX_TIMEOUT_MS: u64 = 10_000;
-/// Time without progress after which a client that does not read its answer is given up.
-const WRITE_TIMEOUT_MS: u64 = 60_000;
+/// Time in which a client has to read [`READ_PACE_BYTES`] of its answer, or all that waits for it; else it is given up. A listing that
+/// is read octet by octet would be in memory for days.
+pub(super) const WRITE_TIMEOUT_MS: u64 = 60_000;
+/// What a client has to read in [`WRITE_TIMEOUT_MS`]: 140 kbit/s.
+const READ_PACE_BYTES: usize = 1 << 20;
 /// Time for a client to close its side after the last answer.
 const LINGER_MS: u64 = 2_000;
 /// Octets read at once, and per turn.
@@ -73,8 +76,12 @@ pub(super) struct Client {
     pub(super) phase: Phase,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// When something last went out, or the answer began.
+    /// When the answer began, the last [`READ_PACE_BYTES`] had gone out, or what waited began to.
     progress: Mono,
+    /// Octets that went out since `progress`.
+    paced: usize,
+    /// Nothing waited when it was last looked at.
+    drained: bool,
     /// A command that came whole on the unix channel.
     wanted: Wanted,
     /// The client has closed its side.
@@ -99,6 +106,8 @@ impl Client {
             readable: true,
             writable: true,
             progress: now,
+            paced: 0,
+            drained: true,
             wanted: Wanted::Nothing,
             ended: false,
         }
@@ -106,6 +115,11 @@ impl Client {
 
     pub(super) fn waiting_bytes(&self) -> usize {
         self.out.len() - self.sent
+    }
+
+    /// When it last read enough of its answer.
+    pub(super) const fn progress(&self) -> Mono {
+        self.progress
     }
 
     /// Octets of a request that is not complete.
@@ -138,15 +152,27 @@ impl Client {
         }
     }
 
+    fn made_progress(&mut self, now: Mono) {
+        self.progress = now;
+        self.paced = 0;
+    }
+
     /// Writes what fits; whether anything went out.
     pub(super) fn write(&mut self, now: Mono) -> bool {
+        if self.drained && self.waiting_bytes() > 0 {
+            self.drained = false;
+            self.made_progress(now);
+        }
         let mut any = false;
         while self.writable && self.sent < self.out.len() && self.phase != Phase::Gone {
             match self.stream.write(&self.out[self.sent..]) {
                 Ok(0) => self.phase = Phase::Gone,
                 Ok(count) => {
                     self.sent += count;
-                    self.progress = now;
+                    self.paced += count;
+                    if self.paced >= READ_PACE_BYTES {
+                        self.made_progress(now);
+                    }
                     any = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
@@ -157,6 +183,7 @@ impl Client {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
+            self.drained = true;
             // A large answer's memory is not kept for small ones.
             self.out.shrink_to(64 << 10);
         } else if self.sent > 1 << 20 {
@@ -268,7 +295,7 @@ impl Client {
 
     /// Prints the head of an answer whose body has `body_bytes` octets.
     pub(super) fn begin_answer(&mut self, body_bytes: u64, now: Now) {
-        self.progress = now.mono;
+        self.made_progress(now.mono);
         if let (Protocol::Http(http), ListenerSpec::Http(spec)) = (&self.protocol, &*self.listener) {
             http.print_head(&spec.settings, body_bytes + 4, now.wall_s, &mut self.out);
             self.out.extend_from_slice(b"[ ");
@@ -298,7 +325,7 @@ impl Client {
 
     /// Prints a whole response with an error status.
     pub(super) fn refuse(&mut self, error: HttpError, now: Now) {
-        self.progress = now.mono;
+        self.made_progress(now.mono);
         if let (Protocol::Http(http), ListenerSpec::Http(spec)) = (&mut self.protocol, &*self.listener) {
             http.print_error(&spec.settings, error, now.wall_s, &mut self.out);
             http.answered(now.mono);
@@ -314,7 +341,7 @@ impl Client {
             return false;
         }
         self.stream.shutdown_write();
-        self.progress = now;
+        self.made_progress(now);
         self.phase = if self.ended { Phase::Gone } else { Phase::Lingering };
         true
     }

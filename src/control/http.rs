@@ -136,11 +136,40 @@ enum State {
     Closed,
 }
 
+/// What [`find_head_end`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeadSearch {
+    /// The head has this many octets, its empty line with it.
+    End(usize),
+    /// A line ends without CR: the end of such a head would never be found.
+    Bare,
+    /// More octets are needed.
+    More,
+}
+
+/// Looks for the end of a head in `input`, of which the first `searched` octets were looked at before and are not again: a head that
+/// comes octet by octet costs no more than one that comes at once.
+fn find_head_end(input: &[u8], searched: usize) -> HeadSearch {
+    for at in searched..input.len() {
+        if input[at] != b'\n' {
+            continue;
+        }
+        let line = &input[..at];
+        if !line.ends_with(b"\r") {
+            return HeadSearch::Bare;
+        }
+        if line.ends_with(b"\r\n\r") {
+            return HeadSearch::End(at + 1);
+        }
+    }
+    HeadSearch::More
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct HttpConnection {
     input: Vec<u8>,
-    /// Where the search for the end of the head goes on.
+    /// Octets of `input` in which the head does not end.
     searched: usize,
     state: State,
     /// Minor version of the request in work: responses carry the same.
@@ -272,22 +301,18 @@ impl HttpConnection {
         let blank = self.input.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2;
         self.input.drain(..blank);
         self.searched = self.searched.saturating_sub(blank);
-        let from = self.searched.saturating_sub(3);
-        let end = self.input[from..].windows(4).position(|window| window == b"\r\n\r\n");
-        let head_bytes = end.map_or_else(|| self.input.len().min(HEAD_BYTES_MAX + 1), |at| from + at + 4);
-        // A line that ends without CR is refused as soon as it is seen: the end of such a head would never be found.
-        let bare = self.input[..head_bytes]
-            .iter()
-            .enumerate()
-            .any(|(at, octet)| *octet == b'\n' && (at == 0 || self.input[at - 1] != b'\r'));
-        if bare || head_bytes > HEAD_BYTES_MAX {
-            self.version = 0;
-            return Err(HttpError::BadRequest);
-        }
-        if end.is_none() {
-            self.searched = self.input.len();
-            return Ok(false);
-        }
+        let longest = &self.input[..self.input.len().min(HEAD_BYTES_MAX)];
+        let head_bytes = match find_head_end(longest, self.searched) {
+            HeadSearch::End(head_bytes) => head_bytes,
+            HeadSearch::More if self.input.len() <= HEAD_BYTES_MAX => {
+                self.searched = self.input.len();
+                return Ok(false);
+            }
+            HeadSearch::More | HeadSearch::Bare => {
+                self.version = 0;
+                return Err(HttpError::BadRequest);
+            }
+        };
         let mut head = self.input[..head_bytes].to_vec();
         self.input.drain(..head_bytes);
         self.searched = 0;
@@ -458,6 +483,26 @@ mod tests {
             HttpEvent::Command(Ok(command)) => command.name,
             event => panic!("expected a command, got {event:?}"),
         }
+    }
+
+    #[test]
+    fn what_was_searched_for_the_end_of_a_head_is_not_searched_again() {
+        let head = b"POST / HTTP/1.1\r\nA: b\r\n\r\nrest";
+        assert_eq!(find_head_end(head, 0), HeadSearch::End(25));
+        for searched in 0..25 {
+            assert_eq!(find_head_end(&head[..searched], 0), HeadSearch::More);
+            assert_eq!(find_head_end(head, searched), HeadSearch::End(25), "after {searched}");
+        }
+        // An octet that would be refused shows whether it is looked at.
+        assert_eq!(find_head_end(b"a\nb: c\r\n", 0), HeadSearch::Bare);
+        assert_eq!(find_head_end(b"a\nb: c\r\n", 2), HeadSearch::More);
+        let mut connection = HttpConnection::new("", Mono(0));
+        let settings = HttpSettings::default();
+        for octet in b"\r\n\r\nPOST / HTTP/1.1\r\nA: " {
+            connection.receive(&[*octet], Mono(0));
+            assert_eq!(connection.poll(&settings, &mut Vec::new()), HttpEvent::More);
+        }
+        assert_eq!(connection.searched, connection.input.len());
     }
 
     #[test]

@@ -497,3 +497,35 @@ fn a_client_that_leaves_in_the_middle_of_a_listing_is_forgotten() {
     }
     assert_eq!(running.ask(r#"{"command":"server-tag-get"}"#)["result"], 0);
 }
+
+/// Reads `piece` octets in every half minute; what came before the server closed.
+fn read_slowly(running: &Running, mut stream: impl Read, piece: u64) -> Vec<u8> {
+    let mut answer = Vec::new();
+    loop {
+        if stream.by_ref().take(piece).read_to_end(&mut answer).is_ok_and(|count| count == 0) {
+            return answer;
+        }
+        // The server sees that there is room before it looks at its clock.
+        running.ask(r#"{"command":"server-tag-get"}"#);
+        running.clock.advance_ms(30_000);
+        running.ask(r#"{"command":"server-tag-get"}"#);
+    }
+}
+
+#[test]
+fn a_client_that_reads_its_answer_slowly_is_given_up() {
+    let running = Running::start(fill, |folder| both(folder, own()));
+    let begin = || {
+        let mut stream = UnixStream::connect(running.socket()).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        stream.write_all(br#"{"command":"lease4-get-all"}"#).expect("writes");
+        stream
+    };
+    let slow = read_slowly(&running, begin(), 4096);
+    assert!(json::parse(&slow).is_err(), "{} octets and the end", slow.len());
+    // What the kernel holds comes all the same; the rest of the listing, which is forty times that, does not.
+    assert!(slow.len() < 4 << 20, "{} octets", slow.len());
+    let steady = read_slowly(&running, begin(), 2 << 20);
+    let steady = json::parse(&steady).expect("the whole answer");
+    assert_eq!(steady["text"], format!("{MANY} IPv4 lease(s) found."));
+}
