@@ -17,7 +17,7 @@ use aplomado::ha::relationship::Ticket;
 use aplomado::ha::view::{ScopeParts, ScopeWord};
 use aplomado::ids::{HwAddr, Lsn, PeerId, ShardId, SubnetId};
 use aplomado::journal::{Change, ChangeOrigin, Tap};
-use aplomado::lease::request::{LeaseChange, LeaseReply, LeaseRequest, Origin, PutMode};
+use aplomado::lease::request::{LeaseChange, LeaseFilter, LeaseReply, LeaseRequest, Origin, PutMode};
 use aplomado::lease::{Lease4, LeaseState};
 use aplomado::net::{MemoryPort, RxFlags};
 use aplomado::server::gathering::FAST_CHANGES_MIN;
@@ -614,6 +614,46 @@ fn an_order_of_many_is_made_in_steps_between_which_clients_are_served() {
     rig.turn();
     assert!(turns >= 4, "64 changes in a turn at most, not {}", 200 / turns);
     assert_eq!(answers(&mut far), turns as usize, "a client is answered in each turn");
+}
+
+/// A listing, a wipe: they take as many turns as there are leases, and a partner's replies wait for what is changed meanwhile.
+#[test]
+fn changes_do_not_wait_for_what_goes_through_all_leases() {
+    const LEASES: u32 = 2000;
+    let origin = Origin::Partner { partner_wins: false };
+    let put = |client: u32| {
+        let hw_addr = HwAddr::ethernet(mac(2000 + client));
+        Lease4 { address: address(1000 + client), hw_addr, ..lease(0, START_S) }.to_owned()
+    };
+    for long in [
+        LeaseRequest::List { from: address(0), limit: LEASES, filter: LeaseFilter::All },
+        LeaseRequest::Wipe(None),
+    ] {
+        let (mut rig, _far) = shard(0.0);
+        let changes = (0..LEASES).map(|client| LeaseChange::Put(put(client))).collect();
+        let fill = LeaseRequest::Apply { changes, mode: PutMode::Upsert, origin };
+        assert!(rig.orders.try_send(Order::Leases(1, fill)).is_ok());
+        let turn_until_answered = |rig: &mut Rig<MemoryPort>, number: u64, turns_max: u32| {
+            for turn in 1..=turns_max {
+                rig.turn();
+                rig.drain_log();
+                let mut told = rig.events.try_iter();
+                if told.any(|event| matches!(event, Event::Leases(answered, ..) if answered == number)) {
+                    return turn;
+                }
+            }
+            panic!("order {number} is not answered within {turns_max} turns");
+        };
+        turn_until_answered(&mut rig, 1, LEASES);
+        let change = LeaseRequest::Put { lease: put(LEASES), mode: PutMode::Upsert, origin };
+        for order in [Order::Leases(2, long.clone()), Order::Leases(3, long), Order::Leases(4, change)] {
+            assert!(rig.orders.try_send(order).is_ok());
+        }
+        // Each turn takes one of the two long ones out of the way, the next the change.
+        turn_until_answered(&mut rig, 4, 3);
+        assert!(turn_until_answered(&mut rig, 2, LEASES) >= 4, "256 leases in a turn at most");
+        turn_until_answered(&mut rig, 3, LEASES);
+    }
 }
 
 #[test]

@@ -143,6 +143,18 @@ impl Dispatcher {
         }
     }
 
+    /// Octets of listings that are held until they can be sent, or on their way from the shards.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let held = self.jobs.values().map(|job| match job {
+            Job::Listing { listing, ordered, .. } => {
+                listing.held_bytes() + if *ordered { listing.page_bytes() } else { 0 }
+            }
+            Job::Pending { .. } | Job::Answered(_) => 0,
+        });
+        held.sum()
+    }
+
     /// Whether `daemon` has the command `name`.
     #[must_use]
     pub fn has_command(&self, daemon: Daemon, name: &str, features: Features) -> bool {
@@ -150,11 +162,12 @@ impl Dispatcher {
     }
 
     /// Sees how far a command is; what a listing has to send goes to `out`, and its next page is ordered when `out` and
-    /// what else waits (`waiting_bytes`) leave room.
+    /// what else waits (`waiting_bytes`) leave room; less of it where memory `is_tight`.
     pub fn poll(
         &mut self,
         id: JobId,
         waiting_bytes: usize,
+        is_tight: bool,
         out: &mut Vec<u8>,
         backend: &mut dyn Backend,
     ) -> JobProgress {
@@ -167,6 +180,7 @@ impl Dispatcher {
                 JobProgress::Answered(answer)
             }
             Some(Job::Listing { listing, ordered, .. }) => {
+                listing.set_tight(is_tight);
                 let progress = listing.drain(out);
                 match progress {
                     ListingProgress::Finished(_) | ListingProgress::Broken => {

@@ -4,8 +4,8 @@
 //! loop through [`ControlLoop::waker`]. Nothing here waits for a shard, a disk or a client: reading and writing stop where the
 //! kernel says so, commands that wait are continuations, and a client that reads slowly holds back only its own listing.
 //!
-//! Bounds: [`REQUEST_BYTES_TOTAL_MAX`], [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes a silent client for a new one, and
-//! refuses when it is answering all of them.
+//! Bounds: [`REQUEST_BYTES_TOTAL_MAX`], [`ANSWER_BYTES_TOTAL_MAX`], [`CLIENTS_PER_LISTENER_MAX`]; a listener that is full closes a silent
+//! client for a new one, and refuses when it is answering all of them.
 
 mod answering;
 mod forwarding;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-pub use self::answering::REQUEST_BYTES_TOTAL_MAX;
+pub use self::answering::{ANSWER_BYTES_TOTAL_MAX, REQUEST_BYTES_TOTAL_MAX};
 use self::forwarding::Forward;
 pub use self::listening::CLIENTS_PER_LISTENER_MAX;
 use self::listening::OpenListener;

@@ -14,6 +14,7 @@ mod hand_over;
 mod orders;
 mod pace;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -125,6 +126,8 @@ pub struct ShardLoop<P> {
     marks: Marks,
     cycles: Cycles,
     job: Option<(u64, Job)>,
+    /// Jobs that look at all leases, the first of them under way.
+    long_jobs: VecDeque<(u64, Job)>,
     wanted: bool,
     /// Frames have come since the last sleep.
     heard: bool,
@@ -181,6 +184,7 @@ impl<P: Port> ShardLoop<P> {
             marks: Marks::default(),
             cycles: Cycles::default(),
             job: None,
+            long_jobs: VecDeque::new(),
             wanted: false,
             heard: false,
             pace: Pace::default(),

@@ -33,6 +33,8 @@ pub(crate) const FAR_CLIENTS: u16 = 10_000;
 /// Where the servers answer clients.
 pub(crate) const SERVERS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(10, 77, 0, 3)];
+/// The mode of servers that are no pair.
+const ALONE: &str = "alone";
 /// Where they hear each other and the operator.
 pub(crate) const CONTROL: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78, 0, 2), Ipv4Addr::new(10, 78, 0, 3)];
@@ -111,11 +113,18 @@ pub(crate) struct Setup {
     pub(crate) subnets: Option<Value>,
     /// `subnet4` of each server, where they differ.
     pub(crate) subnets_of: Vec<Value>,
+    /// Members of `Dhcp4` that are not the lab's.
+    pub(crate) dhcp4: Value,
     /// `high-availability` of each server, where it is not that of one relationship of all.
     pub(crate) relationships: Vec<Value>,
 }
 
 impl Setup {
+    /// Servers that know nothing of each other.
+    pub(crate) fn alone(name: &'static str, programs: &[Program]) -> Self {
+        Self::new(name, ALONE, programs)
+    }
+
     /// Servers of a mode in its usual roles, a third one as a backup.
     pub(crate) fn new(name: &'static str, mode: &'static str, programs: &[Program]) -> Self {
         let second = match mode {
@@ -134,6 +143,7 @@ impl Setup {
             names: NAMES,
             subnets: None,
             subnets_of: Vec::new(),
+            dhcp4: json!({}),
             relationships: Vec::new(),
         }
     }
@@ -219,7 +229,8 @@ impl Lab {
         self.folder.path()
     }
 
-    fn path(&self, server: usize, suffix: &str) -> PathBuf {
+    /// The file of a server with this suffix.
+    pub(crate) fn path(&self, server: usize, suffix: &str) -> PathBuf {
         self.folder.path().join(format!("{server}.{suffix}"))
     }
 
@@ -253,6 +264,13 @@ impl Lab {
         });
         merge(&mut relationship, &setup.relationship);
         let list = setup.relationships.get(server).cloned().unwrap_or_else(|| json!([relationship]));
+        let commands = json!({ "library": format!("{hooks}/libdhcp_lease_cmds.so") });
+        let libraries = if setup.mode == ALONE {
+            json!([commands, { "library": format!("{hooks}/libdhcp_stat_cmds.so") }])
+        } else {
+            json!([commands, { "library": format!("{hooks}/libdhcp_ha.so"),
+                               "parameters": { "high-availability": list } }])
+        };
         let socket = self.path(server, "sock");
         let mut configuration = json!({ "Dhcp4": {
             "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
@@ -262,14 +280,11 @@ impl Lab {
             "multi-threading": { "enable-multi-threading": true, "thread-pool-size": 2,
                                  "packet-queue-size": 64 },
             "valid-lifetime": 4000,
-            "hooks-libraries": [
-                { "library": format!("{hooks}/libdhcp_lease_cmds.so") },
-                { "library": format!("{hooks}/libdhcp_ha.so"),
-                  "parameters": { "high-availability": list } },
-            ],
+            "hooks-libraries": libraries,
             "loggers": [{ "name": "kea-dhcp4", "severity": "INFO", "output_options": [{ "output": "stderr" }] }],
             "subnet4": subnets,
         } });
+        merge(&mut configuration["Dhcp4"], &setup.dhcp4);
         let control_agent = json!({ "Control-agent": {
             "http-host": format!("10.78.0.{}", server + 1), "http-port": 8005,
             "control-sockets": { "dhcp4": { "socket-type": "unix", "socket-name": socket } },
@@ -426,6 +441,25 @@ impl Lab {
             }
             std::thread::park_timeout(Duration::from_millis(50));
         }
+    }
+
+    /// Sends a message of any kind to one server, as the relay does; the answer to it, if one comes before `patience` is over.
+    pub(crate) fn exchange(&self, server: usize, message: &[u8], patience: Duration) -> Option<Vec<u8>> {
+        self.relay.send_to(message, SocketAddrV4::new(SERVERS[server], 67)).expect("it is sent");
+        let start = now();
+        let mut buffer = [0; 1500];
+        while now().duration_since(start) < patience {
+            let Ok((len, _)) = self.relay.recv_from(&mut buffer) else { continue };
+            if len > 240 && buffer[0] == 2 && message.get(4..8) == Some(&buffer[4..8]) {
+                return Some(buffer[..len].to_vec());
+            }
+        }
+        None
+    }
+
+    /// The process of a server.
+    pub(crate) fn process(&self, server: usize) -> u32 {
+        self.running[server].as_ref().expect("it runs").id()
     }
 
     fn query(&self, client: u16, kind: u8, options: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {

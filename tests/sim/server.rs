@@ -220,7 +220,7 @@ impl Server {
         let mut answers = Vec::new();
         let Self { jobs, api, desk, .. } = self;
         jobs.retain(|job, Asked { call, state, out }| {
-            let body = match api.poll(*job, 0, out, desk) {
+            let body = match api.poll(*job, 0, false, out, desk) {
                 JobProgress::Answered(answer) => answer.to_printed(),
                 JobProgress::Listing(ListingProgress::Finished(_)) => std::mem::take(out),
                 JobProgress::Listing(ListingProgress::Broken) | JobProgress::Gone => Vec::new(),

@@ -19,6 +19,12 @@ use crate::{log, log_limited};
 
 /// Most octets of incomplete requests, of all clients together.
 pub const REQUEST_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Most octets of answers that wait to be read, of all clients together.
+pub const ANSWER_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// Beyond this, listings hold as little as they can.
+const ANSWER_BYTES_TIGHT: usize = 32 << 20;
+/// Only answers beyond this are broken off to make room for others.
+const LARGE_ANSWER_BYTES: usize = 1 << 20;
 /// Only requests beyond this are counted against it.
 const LARGE_REQUEST_BYTES: usize = 1 << 20;
 const STEPS_PER_TURN: usize = 64;
@@ -66,6 +72,7 @@ impl ControlLoop {
                 client.phase = Phase::Gone;
             }
         }
+        self.keep_answers_small(&mut client);
         if client.phase == Phase::Gone {
             return self.forget(client);
         }
@@ -144,6 +151,36 @@ impl ControlLoop {
         Part::Job(job)
     }
 
+    /// Octets of answers that wait to be read, of `client` and all others.
+    fn waiting_bytes(&self, client: &Client) -> usize {
+        let others: usize = self.clients.values().map(Client::waiting_bytes).sum();
+        others + client.waiting_bytes() + self.dispatcher.held_bytes()
+    }
+
+    /// Gives up clients whose large answers, read by nobody, take too much memory together: first those that have read nothing for longest.
+    fn keep_answers_small(&mut self, client: &mut Client) {
+        while client.waiting_bytes() > LARGE_ANSWER_BYTES
+            && client.phase != Phase::Gone
+            && self.waiting_bytes(client) > ANSWER_BYTES_TOTAL_MAX
+        {
+            let large = self.clients.iter().filter(|(_, other)| other.waiting_bytes() > LARGE_ANSWER_BYTES);
+            let slowest = large.map(|(token, other)| (other.progress(), *token)).min();
+            let slower = slowest.filter(|(progress, _)| *progress <= client.progress());
+            let given_up = slower.and_then(|(_, token)| self.clients.remove(&token));
+            log_limited!(
+                Severity::Warn,
+                LOGGER,
+                COMMAND_ANSWERS_TOO_LARGE,
+                "answers to all clients together exceed {ANSWER_BYTES_TOTAL_MAX} bytes: the one to {} is not read and broken off",
+                given_up.as_ref().unwrap_or(client).remote
+            );
+            match given_up {
+                Some(other) => self.forget(other),
+                None => client.phase = Phase::Gone,
+            }
+        }
+    }
+
     /// Moves a client's answer on; whether anything moved.
     fn advance(&mut self, client: &mut Client, backend: &mut dyn Backend, now: Now) -> bool {
         let Some(mut reply) = client.reply.take() else { return false };
@@ -152,7 +189,8 @@ impl ControlLoop {
         for part in &mut reply.parts {
             let Part::Job(job) = *part else { continue };
             let mut piece = Vec::new();
-            match self.dispatcher.poll(job, client.waiting_bytes(), &mut piece, backend) {
+            let is_tight = alone && self.waiting_bytes(client) > ANSWER_BYTES_TIGHT;
+            match self.dispatcher.poll(job, client.waiting_bytes(), is_tight, &mut piece, backend) {
                 JobProgress::Waiting | JobProgress::Listing(ListingProgress::Gathering) => {}
                 JobProgress::Answered(answer) => {
                     self.jobs.remove(&job);

@@ -23,6 +23,10 @@ pub const LISTING_PAGE_LEASES: u32 = 2000;
 pub const LISTING_BUFFER_BYTES_MAX: usize = 8 << 20;
 /// No page is asked for while this much waits to be sent.
 const OUTPUT_BYTES_HIGH: usize = 512 << 10;
+/// The first three where answers of all clients together take much memory: see [`Listing::set_tight`].
+const TIGHT: Limits = Limits { page_leases: 200, buffer_bytes_max: 64 << 10, output_bytes_high: 1 };
+/// About what a lease on its way from the shards takes: two of them ask for a page each.
+const PAGE_LEASE_BYTES: usize = 400;
 /// Blanks are sent in pieces of this size.
 const PADDING_PIECE_BYTES: u64 = 64 << 10;
 /// Room for everything of the answer that is not a lease.
@@ -48,6 +52,14 @@ pub enum ListingProgress {
     Finished(Option<u64>),
     /// It does not fit what was announced, or its pages do not come: the connection has to be broken off.
     Broken,
+}
+
+/// How much a listing holds at a time.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    page_leases: u32,
+    buffer_bytes_max: usize,
+    output_bytes_high: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +97,8 @@ pub struct Listing {
     /// Octets handed over.
     sent: u64,
     body: Vec<u8>,
-    page_leases: u32,
-    buffer_bytes_max: usize,
+    roomy: Limits,
+    is_tight: bool,
 }
 
 impl Listing {
@@ -109,8 +121,12 @@ impl Listing {
             announced: None,
             sent: 0,
             body: Vec::new(),
-            page_leases: LISTING_PAGE_LEASES,
-            buffer_bytes_max: LISTING_BUFFER_BYTES_MAX,
+            roomy: Limits {
+                page_leases: LISTING_PAGE_LEASES,
+                buffer_bytes_max: LISTING_BUFFER_BYTES_MAX,
+                output_bytes_high: OUTPUT_BYTES_HIGH,
+            },
+            is_tight: false,
         }
     }
 
@@ -131,10 +147,31 @@ impl Listing {
         self.needs_length = needs_length;
     }
 
+    /// Says whether memory is short: then little is gathered, pages are small, and the next one comes when the client has read the last.
+    pub const fn set_tight(&mut self, is_tight: bool) {
+        self.is_tight = is_tight;
+    }
+
+    /// Octets that are held here.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// About how much memory the page takes that is on its way.
+    #[must_use]
+    pub const fn page_bytes(&self) -> usize {
+        self.asked as usize * PAGE_LEASE_BYTES
+    }
+
+    const fn limits(&self) -> Limits {
+        if self.is_tight { TIGHT } else { self.roomy }
+    }
+
     #[cfg(test)]
     const fn with_limits(mut self, page_leases: u32, buffer_bytes_max: usize) -> Self {
-        self.page_leases = page_leases;
-        self.buffer_bytes_max = buffer_bytes_max;
+        self.roomy.page_leases = page_leases;
+        self.roomy.buffer_bytes_max = buffer_bytes_max;
         self
     }
 
@@ -142,10 +179,10 @@ impl Listing {
     pub fn next_order(&mut self, waiting_bytes: usize) -> Option<Order> {
         match self.phase {
             Phase::Buffering | Phase::Measuring => {}
-            Phase::Streaming if self.body.len() + waiting_bytes < OUTPUT_BYTES_HIGH => {}
+            Phase::Streaming if self.body.len() + waiting_bytes < self.limits().output_bytes_high => {}
             _ => return None,
         }
-        self.asked = self.left.min(self.page_leases);
+        self.asked = self.left.min(self.limits().page_leases);
         Some(Order::Lease(LeaseRequest::List {
             from: self.from,
             limit: self.asked,
@@ -155,9 +192,14 @@ impl Listing {
 
     /// Takes the page that was ordered.
     pub fn take_page(&mut self, completion: &Completion) {
-        let Completion::Lease(LeaseReply::Leases(leases)) = completion else {
-            self.phase = Phase::Broken;
-            return;
+        let leases = match completion {
+            Completion::Lease(LeaseReply::Leases(leases)) => leases,
+            // Shards have more orders than they can take now: the same page is asked for again.
+            Completion::Lease(LeaseReply::Busy) => return,
+            _ => {
+                self.phase = Phase::Broken;
+                return;
+            }
         };
         for lease in leases.iter().take(usize::try_from(self.asked).unwrap_or(usize::MAX)) {
             let before = self.body.len();
@@ -182,7 +224,7 @@ impl Listing {
                 self.body = whole;
                 self.phase = Phase::Finished;
             }
-            Phase::Buffering if self.body.len() > self.buffer_bytes_max => {
+            Phase::Buffering if self.body.len() > self.limits().buffer_bytes_max => {
                 if self.needs_length {
                     self.body = Vec::new();
                     self.phase = Phase::Measuring;
@@ -205,6 +247,11 @@ impl Listing {
             Phase::Streaming => self.stream(ended),
             Phase::Padding(_) | Phase::Finished | Phase::Broken => {}
         }
+    }
+
+    #[cfg(test)]
+    fn is_streaming(&self) -> bool {
+        self.phase == Phase::Streaming
     }
 
     fn restart(&mut self) {
@@ -380,6 +427,45 @@ mod tests {
         assert_eq!(answer["arguments"]["leases"].as_array().expect("a list").len(), count);
         assert_eq!(answer["text"], format!("{count} IPv4 lease(s) found."));
         assert_eq!(answer["result"], if count == 0 { 3 } else { 0 });
+    }
+
+    #[test]
+    fn page_that_shards_had_no_room_for_is_asked_for_again() {
+        let mut listing = Listing::new(LeaseFilter::All, ListingText::Found);
+        let asked = listing.next_order(0);
+        listing.take_page(&Completion::Lease(LeaseReply::Busy));
+        assert_eq!(listing.drain(&mut Vec::new()), ListingProgress::Gathering);
+        assert!(asked.is_some() && listing.next_order(0) == asked);
+    }
+
+    #[test]
+    fn listing_holds_little_where_memory_is_short() {
+        let leases: Vec<Lease4Buf> = (1..=5000).map(lease).collect();
+        for needs_length in [false, true] {
+            let mut listing = Listing::new(LeaseFilter::All, ListingText::Found);
+            listing.set_needs_length(needs_length);
+            listing.set_tight(true);
+            let (mut out, mut held_max) = (Vec::new(), 0);
+            loop {
+                match listing.drain(&mut out) {
+                    ListingProgress::Finished(_) => break,
+                    progress => assert_ne!(progress, ListingProgress::Broken),
+                }
+                assert!(
+                    !listing.is_streaming() || listing.next_order(1).is_none(),
+                    "the client has to read first"
+                );
+                let Some(Order::Lease(LeaseRequest::List { from, limit, .. })) = listing.next_order(0) else {
+                    continue;
+                };
+                let page = leases.iter().filter(|lease| lease.view().address > from);
+                let page = page.take(usize::try_from(limit).expect("small")).cloned();
+                listing.take_page(&Completion::Lease(LeaseReply::Leases(page.collect())));
+                held_max = held_max.max(listing.held_bytes());
+            }
+            check(&out, leases.len());
+            assert!(held_max < 256 << 10, "{held_max} octets are held");
+        }
     }
 
     #[test]

@@ -49,13 +49,26 @@ pub enum Event<P> {
 }
 
 impl<P: Port> ShardLoop<P> {
-    /// Takes a few short orders or one long, or goes on with the command that is under way: one step per turn.
+    /// Takes a few short orders or one that is longer, or goes on with the one that is under way; and makes a step of what takes a whole
+    /// database's time. Listings and wipes come in turn, but keep nobody waiting who has a lease to change: a partner's replies hang on it.
     pub(super) fn obey(&mut self, now: Now) -> bool {
+        let busy = self.obey_next(now);
+        let Some((number, job)) = self.long_jobs.pop_front() else { return busy };
+        if let Some(job) = self.work(now, number, job) {
+            self.long_jobs.push_front((number, job));
+        }
+        true
+    }
+
+    fn obey_next(&mut self, now: Now) -> bool {
         if let Some((number, job)) = self.job.take() {
-            self.work(now, number, job);
+            self.job = self.work(now, number, job).map(|job| (number, job));
             return true;
         }
         for taken in 0..ORDERS_PER_TURN {
+            if self.long_jobs.len() == ORDERS_MAX {
+                return taken > 0;
+            }
             let Ok(order) = self.orders.try_recv() else { return taken > 0 };
             let is_short = matches!(
                 order,
@@ -74,7 +87,18 @@ impl<P: Port> ShardLoop<P> {
 
     fn follow(&mut self, now: Now, order: Order<P>) {
         match order {
-            Order::Leases(number, request) => self.work(now, number, Job::new(request)),
+            Order::Leases(number, request) => {
+                let is_long = matches!(
+                    request,
+                    LeaseRequest::List { .. } | LeaseRequest::Wipe(_) | LeaseRequest::Reclaim { .. }
+                );
+                let job = Job::new(request);
+                if is_long {
+                    self.long_jobs.push_back((number, job));
+                } else {
+                    self.job = self.work(now, number, job).map(|job| (number, job));
+                }
+            }
             Order::AddPort(port) => {
                 if let Some(old) = self.ports.remove(port.interface()) {
                     self.let_go(old);
@@ -109,7 +133,8 @@ impl<P: Port> ShardLoop<P> {
         awaited.map(|(_, lsn)| lsn).min().unwrap_or(Lsn(u64::MAX))
     }
 
-    fn work(&mut self, now: Now, number: u64, job: Job) {
+    /// One step of a job; the job when there is more of it.
+    fn work(&mut self, now: Now, number: u64, job: Job) -> Option<Job> {
         let serving = Arc::clone(&self.serving);
         self.shard.answered = self.answered();
         let progress = self.shard.serve(&serving, now, job);
@@ -121,10 +146,11 @@ impl<P: Port> ShardLoop<P> {
             });
         }
         match progress {
-            Progress::More(job) => self.job = Some((number, job)),
+            Progress::More(job) => Some(job),
             Progress::Done(reply, lsn) => {
                 let id = self.id;
                 self.tell(Event::Leases(number, reply, id, lsn));
+                None
             }
         }
     }
