@@ -357,8 +357,9 @@ fn wipe(context: &mut Context<'_>, command: &Command) -> Result<Outcome, Answer>
         // Also of a subnet that is not configured any more: what is left of it can be wiped.
         (Some(SubnetId(id)), id.to_string())
     };
-    Ok(context.submit_then(Order::Lease(LeaseRequest::Wipe(subnet)), move |_, completion| {
+    Ok(context.submit_then(Order::Lease(LeaseRequest::Wipe(subnet)), move |context, completion| {
         let Completion::Lease(LeaseReply::Count(count)) = completion else { return unexpected().into() };
+        context.statistics.wiped(subnet);
         let text = format!("Deleted {count} IPv4 lease(s) from subnet(s) {names}");
         if count == 0 { Answer::empty(text) } else { Answer::success(text) }.into()
     }))

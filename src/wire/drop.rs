@@ -81,7 +81,7 @@ const FULL: Option<&str> = Some("pkt4-queue-full");
 
 // Variant, kind, own counter, Kea's statistic, message identifier, help.
 drop_reasons! {
-    FrameShort, Frame, "frame-short", None, "APLOMADO_FRAME_SHORT", "The frame ends before its headers do.";
+    FrameShort, Frame, "frame-short", None, "APLOMADO_FRAME_SHORT", "The frame ends before its headers do, or before the fixed part of a DHCP message does.";
     FrameVlan, Frame, "frame-vlan", None, "APLOMADO_FRAME_VLAN", "The frame carries a VLAN tag, so it is not for this interface but for a VLAN device on it.";
     FrameNotIp4, Frame, "frame-not-ipv4", None, "APLOMADO_FRAME_NOT_IPV4", "The frame does not carry IPv4.";
     FrameHeader, Frame, "frame-header", None, "APLOMADO_FRAME_HEADER", "The IP header has a wrong version or length.";

@@ -18,6 +18,7 @@ use series::{Retention, Series};
 
 use super::clock::Zone;
 use super::json;
+use crate::ids::SubnetId;
 use crate::wire::drop::DropReason;
 
 /// Most samples that a series keeps, whatever count or age is set.
@@ -187,17 +188,52 @@ impl Statistics {
         self.latest = snapshot;
     }
 
-    /// Forgets resets and removals of what was counted anew (all but packet counters): after a reconfiguration.
-    pub fn recounted(&mut self) {
-        let fresh = |series: &mut Series| {
-            series.offset = 0;
-            series.hidden_at = None;
-        };
+    /// Forgets resets and removals of what was counted anew (all but packet counters): after a reconfiguration, when these are the counters.
+    /// What subnets and pools count from one configuration to the next begins at zero, as in Kea.
+    pub fn recounted(&mut self, snapshot: Snapshot, now_us: u64) {
+        self.recount();
+        self.observe(snapshot, now_us);
+        for sample in &self.latest.subnets {
+            let Some(subnet) = self.subnets.get_mut(&sample.id.0) else { continue };
+            for counter in [
+                SubnetCounter::CumulativeAssigned,
+                SubnetCounter::Reclaimed,
+                SubnetCounter::ReclaimedDeclined,
+            ] {
+                subnet.values[counter.index()].reset(sample.values[counter.index()], now_us);
+            }
+            for (pool_id, values) in &sample.pools {
+                let Some(pool) = subnet.pools.get_mut(pool_id) else { continue };
+                for counter in
+                    [PoolCounter::CumulativeAssigned, PoolCounter::Reclaimed, PoolCounter::ReclaimedDeclined]
+                {
+                    pool[counter.index()].reset(values[counter.index()], now_us);
+                }
+            }
+        }
+    }
+
+    /// The leases of this subnet, or of all, were wiped: how many there are counts again, whatever was reset before.
+    pub fn wiped(&mut self, subnet: Option<SubnetId>) {
+        let wiped = self.subnets.iter_mut().filter(|(id, _)| subnet.is_none_or(|subnet| subnet.0 == **id));
+        for (_, series) in wiped {
+            for counter in [SubnetCounter::Assigned, SubnetCounter::Declined] {
+                series.values[counter.index()].forget_reset();
+            }
+            for pool in series.pools.values_mut() {
+                for counter in [PoolCounter::Assigned, PoolCounter::Declined] {
+                    pool[counter.index()].forget_reset();
+                }
+            }
+        }
+    }
+
+    fn recount(&mut self) {
         self.subnets
             .values_mut()
             .flat_map(|subnet| subnet.values.iter_mut().chain(subnet.pools.values_mut().flatten()))
-            .for_each(fresh);
-        self.server[ServerCounter::Assigned.index()..].iter_mut().for_each(fresh);
+            .for_each(Series::forget_reset);
+        self.server[ServerCounter::Assigned.index()..].iter_mut().for_each(Series::forget_reset);
     }
 
     /// The counters last observed.
@@ -351,7 +387,6 @@ impl MapPrinter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::SubnetId;
 
     fn snapshot(received: u64, subnets: &[u32]) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -409,6 +444,38 @@ mod tests {
         assert!(statistics.find("pkt4-received").is_none());
         statistics.observe(snapshot(12, &[]), 5);
         assert_eq!(values(&mut statistics, "pkt4-received"), [2]);
+    }
+
+    #[test]
+    fn resets_of_what_is_counted_anew_are_forgotten_and_sums_of_a_configuration_begin_with_it() {
+        let mut statistics = Statistics::new();
+        let mut counted = snapshot(7, &[1, 2]);
+        for subnet in &mut counted.subnets {
+            subnet.values = [10; SubnetCounter::COUNT];
+            subnet.pools[0].1 = [10; PoolCounter::COUNT];
+        }
+        statistics.observe(counted.clone(), 1);
+        statistics.each_with_raw(|series, raw| series.reset(raw, 2));
+        for subnet in &mut counted.subnets {
+            subnet.values[SubnetCounter::Assigned.index()] = 0;
+        }
+        statistics.wiped(Some(SubnetId(2)));
+        statistics.observe(counted.clone(), 3);
+        assert_eq!(values(&mut statistics, "subnet[2].assigned-addresses")[0], 0, "as many as there are");
+        assert_eq!(values(&mut statistics, "subnet[1].assigned-addresses")[0], -10);
+        statistics.recounted(counted.clone(), 4);
+        assert_eq!(values(&mut statistics, "subnet[1].declined-addresses")[0], 10);
+        for name in ["subnet[1].", "subnet[1].pool[0]."] {
+            for sum in ["cumulative-assigned-addresses", "reclaimed-leases", "reclaimed-declined-addresses"] {
+                assert_eq!(values(&mut statistics, &format!("{name}{sum}"))[0], 0);
+            }
+        }
+        for subnet in &mut counted.subnets {
+            subnet.values = [11; SubnetCounter::COUNT];
+        }
+        statistics.observe(counted, 5);
+        assert_eq!(values(&mut statistics, "subnet[1].reclaimed-leases")[0], 1);
+        assert_eq!(values(&mut statistics, "pkt4-received")[0], 0, "packets are not counted anew");
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Series {
         self.samples.push_front((0, now_us));
     }
 
+    /// The counter itself is the value again, and there.
+    pub(super) const fn forget_reset(&mut self) {
+        self.offset = 0;
+        self.hidden_at = None;
+    }
+
     pub(super) fn remove(&mut self, raw: u64) {
         self.samples.clear();
         self.hidden_at = Some(raw);

@@ -5,9 +5,10 @@ use super::{Control, DHCP4, warn};
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
 use crate::config::tree::ControlAgent;
-use crate::control::backend::{Completion, ConfigAction, ConfigOrder, ConfigText, Daemon};
+use crate::control::backend::{Backend as _, Completion, ConfigAction, ConfigOrder, ConfigText, Daemon};
 use crate::control::event_loop::ControlLoop;
 use crate::control::log::{self, Severity};
+use crate::control::statistics::Snapshot as StatisticsSnapshot;
 use crate::log;
 use crate::net::link::{SocketType, Table};
 use crate::server::desk::failure;
@@ -157,7 +158,9 @@ impl Control {
             self.desk.tree.statistic_sample_count,
             u64::from(self.desk.tree.statistic_sample_age_s),
         );
-        statistics.recounted();
+        let mut counted = StatisticsSnapshot::default();
+        self.desk.sample(&mut counted);
+        statistics.recounted(counted, self.desk.wall_us());
         self.cleanup.schedule(&self.desk);
         self.open(changes);
         log!(

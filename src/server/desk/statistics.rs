@@ -38,6 +38,13 @@ impl Desk {
                 add(counter, counters.received_type_count(Some(kind)));
             }
             add(ServerCounter::UnknownReceived, counters.received_type_count(None));
+            for number in MessageType::ForceRenew.number()..=u8::MAX {
+                let kind = MessageType::from_number(number).filter(|kind| *kind != MessageType::LeaseQuery);
+                if kind.is_some() {
+                    // No client sends these to a server.
+                    add(ServerCounter::UnknownReceived, counters.received_type_count(kind));
+                }
+            }
             add(ServerCounter::Sent, counters.sent_count());
             for (kind, counter) in [
                 (MessageType::Offer, ServerCounter::OfferSent),

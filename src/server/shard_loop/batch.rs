@@ -128,11 +128,15 @@ impl<P: Port> ShardLoop<P> {
             Ok(datagram) => parsed.datagram = datagram,
             Err(reason) => return counters.dropped(reason),
         }
+        let payload = parsed.datagram.payload(bytes);
+        if payload.len() < dhcp4::FIXED_BYTES {
+            // No DHCP message at all: Kea does not count it as received either.
+            return counters.dropped(DropReason::FrameShort);
+        }
         counters.received();
         if !enabled {
             return counters.dropped(DropReason::ServiceDisabled);
         }
-        let payload = parsed.datagram.payload(bytes);
         match dhcp4::parse_with(payload, &mut parsed.options, self.serving.plan.globals.strictness()) {
             Ok(head) => parsed.head = head,
             Err(reason) => {
