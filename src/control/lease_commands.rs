@@ -108,7 +108,7 @@ pub fn complete_lease(backend: &mut dyn Backend, fields: &LeaseFields) -> Result
              2 (expired-reclaimed) and 3 (released)",
         ));
     }
-    Ok(Lease4 {
+    let lease = Lease4 {
         address,
         hw_addr,
         client_id: fields.client_id.as_deref().unwrap_or_default(),
@@ -121,8 +121,13 @@ pub fn complete_lease(backend: &mut dyn Backend, fields: &LeaseFields) -> Result
         fqdn_rev,
         hostname,
         user_context: fields.user_context.as_deref().unwrap_or_default(),
+    };
+    if lease.is_of_nobody() {
+        return Err(Answer::error(format!(
+            "expected a hw-address or a client-id of the client that has {address}: nobody reads a lease without both from a file"
+        )));
     }
-    .to_owned())
+    Ok(lease.to_owned())
 }
 
 fn put(context: &mut Context<'_>, command: &Command, add: bool) -> Result<Outcome, Answer> {

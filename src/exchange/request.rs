@@ -213,6 +213,9 @@ impl Shard {
         mode: PutMode,
         origin: Origin,
     ) -> (LeaseReply, Lsn) {
+        if lease.is_of_nobody() {
+            return (LeaseReply::Full("it names no client"), Lsn(0));
+        }
         let old = match self.leases.status(lease.address, now.wall_s) {
             Status::Over(old) | Status::Used(old) => Some(old),
             Status::UsedElsewhere => return (LeaseReply::Busy, Lsn(0)),

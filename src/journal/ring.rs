@@ -11,7 +11,6 @@ use crossbeam::queue::ArrayQueue;
 use super::record::{self, RECORD_BYTES_MAX, SLOT_BYTES};
 use super::{Change, ChangeOrigin};
 use crate::ids::{Lsn, ShardId};
-use crate::lease::LeaseState;
 
 /// Fewest slots of a ring: the longest record fits an empty one.
 pub const RING_SLOTS_MIN: usize = RECORD_BYTES_MAX.div_ceil(SLOT_BYTES);
@@ -86,9 +85,7 @@ impl LogTx {
     #[inline]
     pub fn append(&mut self, change: &Change<'_>, origin: ChangeOrigin) -> Result<Lsn, AppendError> {
         if let Change::Put(lease) = change
-            && lease.hw_addr.is_empty()
-            && lease.client_id.is_empty()
-            && lease.state != LeaseState::Declined
+            && lease.is_of_nobody()
         {
             return Err(AppendError::NoIdentity);
         }
@@ -209,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{HwAddr, SubnetId};
-    use crate::lease::Lease4;
+    use crate::lease::{Lease4, LeaseState};
 
     fn lease<'a>(last: u8, hostname: &'a [u8], user_context: &'a [u8]) -> Lease4<'a> {
         Lease4 {

@@ -114,6 +114,12 @@ pub struct Lease4<'a> {
 }
 
 impl Lease4<'_> {
+    /// Whether it names no client, by which it could be found again: only a declined address is of nobody. Kea reads no other such row.
+    #[must_use]
+    pub fn is_of_nobody(&self) -> bool {
+        self.hw_addr.is_empty() && self.client_id.is_empty() && self.state != LeaseState::Declined
+    }
+
     /// `cltt + valid_lft` in 64 bits, as files and updates carry it, also for infinite leases.
     #[must_use]
     pub fn expire(&self) -> u64 {

@@ -166,6 +166,12 @@ fn lease_commands_say_what_kea_says() {
             ),
             (
                 "lease4-add",
+                r#"{"ip-address":"10.0.0.2","hw-address":""}"#,
+                1,
+                "expected a hw-address or a client-id of the client that has 10.0.0.2: nobody reads a lease without both from a file",
+            ),
+            (
+                "lease4-add",
                 r#"{"ip-address":"172.16.0.1","hw-address":""}"#,
                 4,
                 "subnet-id not specified and failed to find a subnet for address 172.16.0.1",
