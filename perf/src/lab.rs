@@ -73,12 +73,28 @@ impl Running {
         clock::cpu_seconds_of(&self.id().to_string()).map_or(0.0, |(user, system)| user + system)
     }
 
-    /// Resident memory in octets.
-    pub(crate) fn resident(&self) -> u64 {
+    /// A number of kibibytes that the kernel tells of it, in octets.
+    fn status(&self, name: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
+    }
+
+    /// Resident memory in octets.
+    pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that [`Self::resident`] has been since [`Self::forget_peak`].
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The peak is what is resident now.
+    pub(crate) fn forget_peak(&self) {
+        // Where the kernel has no such file the peak is that of the whole life.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5");
     }
 
     /// Whether it has ended by itself.
@@ -182,6 +198,11 @@ impl Lab {
             }
         }
         Ok(lab)
+    }
+
+    /// The namespace of a server.
+    pub(crate) fn space(&self, server: usize) -> &str {
+        &self.spaces[server]
     }
 
     /// The file of a server with this ending.

@@ -1,4 +1,4 @@
-//! What happens rarely and must be quick all the same: start, sync of an empty partner, takeover, cleanup of the lease file.
+//! What happens rarely and must be quick all the same: start, sync of an empty partner, takeover, cleanup of the lease file, listings.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::compare::tell;
 use crate::lab::{Lab, Running, pause, until};
 use crate::probe::{Load, Session};
 use crate::servers::{self, Kind, Team};
-use crate::{clock, machine};
+use crate::{clock, listing, machine};
 
 /// What is tried.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// Leases to start with; several are tried in turn.
     #[arg(short, long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
     leases: Vec<u32>,
-    /// Leases to sync to an empty partner, and for the cleanup.
+    /// Leases to sync to an empty partner, for the cleanup, and to list.
     #[arg(long, default_value_t = 1_000_000)]
     sync_leases: u32,
     /// Only these parts.
@@ -38,6 +38,8 @@ enum Part {
     Failover,
     /// The lease file is cleaned up under load.
     Cleanup,
+    /// Leases are listed, counted and wiped under load.
+    Listing,
 }
 
 /// A row of the table.
@@ -238,6 +240,24 @@ fn cleanup(count: u32) -> Result<Row, String> {
     })
 }
 
+/// What listings cost those who are served meanwhile.
+fn listing(count: u32) -> Result<Vec<Row>, String> {
+    let team = listing::team(POOL);
+    team.check()?;
+    let lab = Lab::new(1, &folder())?;
+    servers::write_leases(&lab.path(0, "csv"), count, now_s())?;
+    let mut one = team.start_one(&lab, 0, None)?;
+    wait_answer(&lab, 0, &mut one, 120.0)?;
+    let trials = listing::run(&lab, &mut one, count)?;
+    let row = |trial: listing::Trial| Row {
+        what: trial.what,
+        target: "",
+        reached: trial.reached,
+        value: trial.value,
+    };
+    Ok(trials.into_iter().map(row).collect())
+}
+
 /// Tries, and writes what came out.
 pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     let wants = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
@@ -271,6 +291,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     }
     if wants(Part::Cleanup) {
         take("cleanup", cleanup(arguments.sync_leases).map(|row| vec![row]));
+    }
+    if wants(Part::Listing) {
+        take("listing", listing(arguments.sync_leases));
     }
     if rows.is_empty() {
         return Err(format!("nothing could be tried: {}", skipped.join("; ")));

@@ -1,7 +1,7 @@
 //! Instruments that show how fast `aplomado` is, and any other DHCP server beside it.
 //!
 //! `load` offers, `reflect` is the ceiling of machine and kernel; `compare` runs servers side by side under them, `lifecycle` tries
-//! start, sync, takeover and cleanup, `flamegraph` shows where time goes. Each prints its results as one JSON object on standard
+//! start, sync, takeover, cleanup and listings, `flamegraph` shows where time goes. Each prints its results as one JSON object on standard
 //! output, and ends by itself.
 
 mod clients;
@@ -13,6 +13,7 @@ mod flamegraph;
 mod generator;
 mod lab;
 mod lifecycle;
+mod listing;
 mod load;
 mod machine;
 mod plot;
@@ -49,7 +50,7 @@ enum Instrument {
     /// Needs root (it makes network namespaces). Servers that are not installed are left out, and said to be. The program `aplomado`
     /// is looked for beside this one, or where the environment variable APLOMADO says.
     Compare(compare::Arguments),
-    /// Try start, sync of an empty partner, takeover and cleanup of the lease file. Needs root.
+    /// Try start, sync of an empty partner, takeover, cleanup of the lease file, and listings of it. Needs root.
     Lifecycle(lifecycle::Arguments),
     /// From a running process, or a program to be started, to a flame graph.
     Flamegraph(flamegraph::Arguments),

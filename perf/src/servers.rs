@@ -96,7 +96,12 @@ pub(crate) struct Team {
     pub(crate) pool: (&'static str, &'static str),
     /// Classes whose expressions are evaluated for every query and match none.
     pub(crate) classes: u32,
+    /// Whether lease commands are answered, by the unix socket and on port [`COMMANDS_PORT`] of the server's loopback address.
+    pub(crate) has_lease_commands: bool,
 }
+
+/// Where commands are taken by HTTP.
+pub(crate) const COMMANDS_PORT: u16 = 8001;
 
 impl Team {
     pub(crate) fn single(kind: Kind) -> Self {
@@ -105,7 +110,15 @@ impl Team {
             Kind::Dhcpd => ("10.16.0.0", "10.16.63.255"),
             _ => ("10.16.0.0", "10.79.255.255"),
         };
-        Self { kinds: vec![kind], mode: "", delays_ms: (1000, 20_000), lfc_interval_s: 0, pool, classes: 0 }
+        Self {
+            kinds: vec![kind],
+            mode: "",
+            delays_ms: (1000, 20_000),
+            lfc_interval_s: 0,
+            pool,
+            classes: 0,
+            has_lease_commands: false,
+        }
     }
 
     pub(crate) fn pair(one: Kind, two: Kind, mode: &'static str) -> Self {
@@ -249,6 +262,14 @@ impl Team {
                         "test": format!("substring(hexstring(pkt4.mac, ':'), 0, 14) == '00:11:22:33:{:02x}'", number % 256) })
             };
             dhcp4["client-classes"] = (0..self.classes).map(class).collect();
+        }
+        if self.has_lease_commands {
+            dhcp4["hooks-libraries"] = json!([{ "library": format!("{hooks}/libdhcp_lease_cmds.so") }]);
+            let unix = dhcp4["control-socket"].take();
+            let http =
+                json!({ "socket-type": "http", "socket-address": "127.0.0.1", "socket-port": COMMANDS_PORT });
+            dhcp4["control-sockets"] = json!([unix, http]);
+            dhcp4.as_object_mut().and_then(|map| map.remove("control-socket"));
         }
         if self.is_pair() {
             // The default of 256 is some three milliseconds of what our pair carries; no pair of Kea's comes near it.
