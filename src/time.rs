@@ -41,12 +41,6 @@ impl Mono {
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
-
-    /// This moment moved by `us` microseconds.
-    #[must_use]
-    pub const fn plus_us(self, us: u64) -> Self {
-        Self(self.0.saturating_add(us.saturating_mul(1000)))
-    }
 }
 
 #[cfg(test)]

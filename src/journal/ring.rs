@@ -51,11 +51,8 @@ pub trait Tap: Send {
     /// Offers one change.
     fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>);
 
-    /// A group is complete and about to be written: the moment to wake a worker. Whether the replies to everything that was in it
-    /// wait for a peer's answer too, so that its sync may wait a little for more changes and keep nobody waiting.
-    fn group_end(&mut self) -> bool {
-        false
-    }
+    /// A group is complete and about to be written: the moment to wake a worker.
+    fn group_end(&mut self) {}
 }
 
 /// A ring of `slots` (at least [`RING_SLOTS_MIN`]; fewer are rounded up) for shard `shard`.

@@ -70,8 +70,10 @@ impl LogWork {
         status.changes.store(counts.changes, Ordering::Relaxed);
         status.groups.store(counts.groups, Ordering::Relaxed);
         status.syncs.store(counts.syncs, Ordering::Relaxed);
-        if turn.is_published {
-            self.ring();
+        if turn.change_count > 0 {
+            for bell in &self.bells {
+                bell.mark_moved();
+            }
             // Commands wait for durability too, sometimes: a system call for every group would be too much.
             fence(Ordering::SeqCst);
             if status.awaited.load(Ordering::Relaxed) && status.awaited.swap(false, Ordering::Relaxed) {
@@ -85,7 +87,6 @@ impl LogWork {
                 Ok(Rotation::Failed(error)) => Err(told(&error)),
                 Err(error) => return self.fail(&error),
             };
-            self.ring();
             *status.rotated.lock() = Some(outcome);
             (self.wake_control)();
         }
@@ -97,13 +98,6 @@ impl LogWork {
             LogNext::End
         } else {
             LogNext::Sleep(turn.due)
-        }
-    }
-
-    /// Tells the shards that watermarks have moved.
-    fn ring(&self) {
-        for bell in &self.bells {
-            bell.mark_moved();
         }
     }
 

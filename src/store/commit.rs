@@ -15,10 +15,6 @@ use crate::time::Mono;
 /// Most changes of one group: bounds its buffer, and how long the first of them waits for the others to be written.
 pub const GROUP_CHANGES_MAX: usize = 8192;
 
-/// How far apart syncs begin, in microseconds, while what they sync waits for a peer's answer too, which takes about as long: a sync
-/// costs the processor some 50 microseconds, whether it is of one change or of many.
-pub const AWAITED_SYNCS_APART_US: u64 = 500;
-
 /// How much a watermark promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
@@ -43,8 +39,6 @@ pub struct Turn {
     pub change_count: usize,
     /// Whether the disk was synced.
     pub is_synced: bool,
-    /// Whether watermarks were published.
-    pub is_published: bool,
     /// When the next turn is due even if nothing comes; nothing when there is no such time.
     pub due: Option<Mono>,
 }
@@ -115,9 +109,7 @@ struct Log {
 /// The log thread's work. `server/` owns the thread: it calls [`turn`](Self::turn) as long as there is something to
 /// do, and sleeps on its doorbell when [`is_idle`](Self::is_idle).
 ///
-/// Nothing waits for a group to fill: a turn takes what is there, and what comes while it syncs is the next group. Only changes whose
-/// replies wait for a peer as well, as a tap says, are synced no sooner than [`AWAITED_SYNCS_APART_US`] after the sync before them began:
-/// they have been written and are on their way to the peer by then.
+/// Nothing waits for a group to fill: a turn takes what is there, and what comes while it syncs is the next group.
 ///
 /// After an error the store is stopped for good: what reached the disk is not known, and a second `fdatasync` that
 /// succeeds proves nothing about the first.
@@ -130,8 +122,6 @@ pub struct GroupCommit {
     rows: Vec<u8>,
     mode: SyncMode,
     sync_due: Option<Mono>,
-    /// The soonest that a sync may begin which nobody waits for alone.
-    next_awaited_sync: Mono,
     cause: Option<String>,
     counts: CommitCounts,
 }
@@ -164,7 +154,6 @@ impl GroupCommit {
             rows: Vec::new(),
             mode,
             sync_due: None,
-            next_awaited_sync: Mono(0),
             cause: None,
             counts: CommitCounts::default(),
         }
@@ -216,33 +205,25 @@ impl GroupCommit {
             });
         }
         self.first = (self.first + 1) % log_count.max(1);
-        let mut waits_for_peers = false;
         if change_count > 0 {
             for tap in taps.iter_mut() {
-                waits_for_peers |= tap.group_end();
+                tap.group_end();
             }
             self.counts.changes += change_count as u64;
             self.counts.groups += 1;
             self.counts.bytes += self.rows.len() as u64;
         }
-        let is_synced = self.write_group(now, waits_for_peers)?;
-        let is_kept = self.mode != SyncMode::Group || self.sync_due.is_none();
-        let is_published = is_kept && (change_count > 0 || is_synced);
-        if is_published {
-            self.publish();
+        let is_synced = self.write_group(now)?;
+        if change_count > 0 {
+            for log in &self.logs {
+                log.durable.publish(log.rx.drained());
+            }
         }
-        Ok(Turn { change_count, is_synced, is_published, due: self.sync_due })
-    }
-
-    /// Says that everything that was drained is as safe as the mode promises.
-    fn publish(&self) {
-        for log in &self.logs {
-            log.durable.publish(log.rx.drained());
-        }
+        Ok(Turn { change_count, is_synced, due: self.sync_due })
     }
 
     /// Writes the formatted rows and syncs when the mode says so; whether it synced.
-    fn write_group(&mut self, now: Mono, waits_for_peers: bool) -> Result<bool, Error> {
+    fn write_group(&mut self, now: Mono) -> Result<bool, Error> {
         let Some(live) = &mut self.live else { return Ok(false) };
         if !self.rows.is_empty() {
             live.is_dirty = true;
@@ -250,10 +231,7 @@ impl GroupCommit {
                 return Err(self.stop("write", source));
             }
             match self.mode {
-                SyncMode::Group => {
-                    let due = if waits_for_peers { self.next_awaited_sync } else { now };
-                    self.sync_due = Some(self.sync_due.map_or(due, |before| before.min(due)));
-                }
+                SyncMode::Group => self.sync_due = Some(now),
                 SyncMode::Interval { interval_ms } => {
                     self.sync_due.get_or_insert_with(|| now.plus_ms(interval_ms));
                 }
@@ -263,7 +241,6 @@ impl GroupCommit {
         if self.sync_due.is_none_or(|due| due > now) {
             return Ok(false);
         }
-        self.next_awaited_sync = now.plus_us(AWAITED_SYNCS_APART_US);
         self.sync()?;
         Ok(true)
     }
@@ -299,7 +276,6 @@ impl GroupCommit {
         }
         // The rows of the old file must not be younger on the disk than its new name: a cleanup reads them.
         self.sync()?;
-        self.publish();
         let Some(live) = &mut self.live else { return Ok(Rotation::Nothing) };
         if let Err(source) = live.disk.rename(&live.files.live, &live.files.copy) {
             return Ok(Rotation::Failed(Error::io("rename", &live.files.live)(source)));
@@ -326,7 +302,6 @@ impl GroupCommit {
     pub fn finish(mut self, now: Mono) -> Result<CommitCounts, Error> {
         while self.turn(now)?.change_count > 0 {}
         self.sync()?;
-        self.publish();
         Ok(self.counts)
     }
 
@@ -427,7 +402,7 @@ mod tests {
         fixture.append(2, 3);
         let calls = fixture.disk.call_count();
         let turn = fixture.commit.turn(Mono(0)).expect("no fault");
-        assert_eq!(turn, Turn { change_count: 3, is_synced: true, is_published: true, due: None });
+        assert_eq!(turn, Turn { change_count: 3, is_synced: true, due: None });
         assert_eq!((fixture.disk.call_count() - calls, fixture.durable_rows()), (2, 3));
         assert_eq!(fixture.marks(), [1, 0, 2]);
         let turn = fixture.commit.turn(Mono(0)).expect("no fault");
@@ -444,7 +419,7 @@ mod tests {
         let at = |ms| Mono(0).plus_ms(ms);
         fixture.append(0, 1);
         let turn = fixture.commit.turn(at(5)).expect("no fault");
-        assert_eq!(turn, Turn { change_count: 1, is_synced: false, is_published: true, due: Some(at(1005)) });
+        assert_eq!(turn, Turn { change_count: 1, is_synced: false, due: Some(at(1005)) });
         assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![1], 0));
         fixture.append(0, 2);
         assert_eq!(
@@ -453,7 +428,7 @@ mod tests {
             "counted from the first row"
         );
         let turn = fixture.commit.turn(at(1005)).expect("no fault");
-        assert_eq!(turn, Turn { change_count: 0, is_synced: true, is_published: true, due: None });
+        assert_eq!(turn, Turn { change_count: 0, is_synced: true, due: None });
         assert_eq!(fixture.durable_rows(), 2);
     }
 
@@ -489,73 +464,9 @@ mod tests {
             self.0.lock().push((shard.0, lsn.0, origin));
         }
 
-        fn group_end(&mut self) -> bool {
+        fn group_end(&mut self) {
             *self.1.lock() += 1;
-            false
         }
-    }
-
-    /// A tap that sends changes of clients to a peer whose answer their replies wait for.
-    #[derive(Default)]
-    struct Sent {
-        client_count: usize,
-        count: usize,
-    }
-
-    impl Tap for Sent {
-        fn offer(&mut self, _: ShardId, _: Lsn, origin: ChangeOrigin, _: &Change<'_>) {
-            self.client_count += usize::from(origin == ChangeOrigin::Client);
-            self.count += 1;
-        }
-
-        fn group_end(&mut self) -> bool {
-            let Self { client_count, count } = std::mem::take(self);
-            client_count == count
-        }
-    }
-
-    #[test]
-    fn changes_that_wait_for_a_peer_too_share_a_sync_and_are_published_by_it() {
-        let mut fixture = fixture(1, true, vec![Box::new(Sent::default())], SyncMode::Group);
-        let at = |us| Mono(0).plus_us(us);
-        fixture.append(0, 1);
-        let turn = fixture.commit.turn(at(1000)).expect("no fault");
-        assert!(turn.is_synced && turn.is_published, "the first one waits for nothing: {turn:?}");
-        for (host, us) in [(2, 1100), (3, 1499)] {
-            fixture.append(0, host);
-            let turn = fixture.commit.turn(at(us)).expect("no fault");
-            assert_eq!((turn.is_synced, turn.is_published, turn.due), (false, false, Some(at(1500))));
-            assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![1], 1));
-        }
-        let turn = fixture.commit.turn(at(1500)).expect("no fault");
-        assert!(turn.is_synced && turn.is_published, "{turn:?}");
-        assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![3], 3));
-        // Somebody who waits for the disk alone has what came before synced as well.
-        fixture.append(0, 4);
-        assert!(!fixture.commit.turn(at(1600)).expect("no fault").is_synced);
-        fixture.shards[0].0.append(&put(5), ChangeOrigin::Partner).expect("room");
-        assert!(fixture.commit.turn(at(1601)).expect("no fault").is_synced);
-        assert_eq!((fixture.marks(), fixture.durable_rows()), (vec![5], 5));
-    }
-
-    #[test]
-    fn what_waits_for_a_sync_is_published_when_the_file_is_moved_and_at_the_end() {
-        let mut fixture = fixture(1, true, vec![Box::new(Sent::default())], SyncMode::Group);
-        for host in 1..=2 {
-            fixture.append(0, host);
-            fixture.commit.turn(Mono(1)).expect("no fault");
-        }
-        assert_eq!(fixture.marks(), [1]);
-        assert!(matches!(fixture.commit.rotate(), Ok(Rotation::Done)));
-        assert_eq!(fixture.marks(), [2]);
-        fixture.append(0, 3);
-        fixture.commit.turn(Mono(2)).expect("no fault");
-        assert_eq!(fixture.marks(), [2]);
-        let Fixture { disk, commit, shards } = fixture;
-        commit.finish(Mono(3)).expect("no fault");
-        assert_eq!(shards[0].1.read().0, 3);
-        let bytes = disk.after(Survivors::Durable).content(Path::new("/l/x")).expect("there");
-        assert_eq!(memchr::memchr_iter(b'\n', &bytes).count(), 2, "a header and the last row");
     }
 
     #[test]

@@ -541,8 +541,6 @@ pub struct UpdateTap {
     territory: Option<Territory>,
     /// What is on its way, by peer.
     groups: Vec<Group>,
-    /// Whether something of this group is not sent to a peer whose answer is awaited.
-    has_unawaited: bool,
     /// The last change of each shard when it was the deletion of a client's lease: its position, and whose it was.
     deleted: Vec<Option<(Lsn, ClientFingerprint)>>,
 }
@@ -554,7 +552,7 @@ impl UpdateTap {
         let shard_count = links.shards.len();
         let group = || Group { passed: vec![Vec::new(); shard_count], updates: Vec::new() };
         let groups = links.peers.iter().map(|_| group()).collect();
-        Self { deleted: vec![None; shard_count], territory, groups, has_unawaited: false, links }
+        Self { deleted: vec![None; shard_count], territory, groups, links }
     }
 
     /// Whether a change begins a transaction of a client. One that moves to another address deletes its lease and takes the other in one.
@@ -585,7 +583,6 @@ impl Tap for UpdateTap {
             // It knows better than what it did not answer.
             self.links.owed.lock().forget(lease.address);
         }
-        self.has_unawaited |= !by_client || word.sent & word.awaited == 0;
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
             let is_sent = by_client && word.sent & peer.bit() != 0;
             group.passed[usize::from(shard.0)].push((lsn, is_sent));
@@ -603,10 +600,9 @@ impl Tap for UpdateTap {
         }
     }
 
-    fn group_end(&mut self) -> bool {
+    fn group_end(&mut self) {
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
             self.links.send_group(peer, group);
         }
-        !std::mem::take(&mut self.has_unawaited)
     }
 }

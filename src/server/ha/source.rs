@@ -104,9 +104,9 @@ impl Tap for ChangedTap {
         }
     }
 
-    fn group_end(&mut self) -> bool {
+    fn group_end(&mut self) {
         if self.group.is_empty() {
-            return false;
+            return;
         }
         let mut waiting = self.changed.waiting.lock();
         if waiting.changes.len() + self.group.len() > WAITING_MAX {
@@ -115,7 +115,6 @@ impl Tap for ChangedTap {
             waiting.changes.extend_from_slice(&self.group);
         }
         self.group.clear();
-        false
     }
 }
 
