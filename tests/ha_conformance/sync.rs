@@ -338,7 +338,7 @@ fn pages_that_we_write_are_read_back_lease_by_lease() {
         leases.push(Lease4 {
             address: [10, 0, 0, last].into(),
             hw_addr: HwAddr::new(1, &[last; 20][..usize::from(last % 21)]).expect("fits"),
-            client_id: &[7; 255][..usize::from(last)],
+            client_id: &[7; 255][..usize::from(last) + 1],
             cltt: 1_767_229_200 + u64::from(last),
             valid_lft: u32::MAX - u32::from(last),
             subnet_id: SubnetId(u32::from(last)),
