@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use aplomado::ids::{Lsn, ShardId};
 use aplomado::lease::request::{LeaseChange, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
-use aplomado::lease::{Lease4, Lease4Buf};
+use aplomado::lease::{Lease4, Lease4Buf, LeaseState};
 use scenario::packet;
 use scenario::world::{Fate, World};
 
@@ -151,6 +151,28 @@ fn what_the_partner_knows_of_is_no_obstacle() {
     ours.world.advance(10_000);
     assert_eq!(ours.command(&put(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated);
     assert_eq!(ours.held().map(|lease| lease.view().hw_addr), Some(of_ana.view().hw_addr));
+}
+
+#[test]
+fn an_address_that_is_declined_right_after_it_was_given_has_no_second_client() {
+    for origin in [OF_THE_PARTNER, OF_THE_PRIMARY] {
+        let (mut ours, mut partner) = (Server::new(1), Server::new(1));
+        let of_ana = partner.lease_to(ANA);
+        assert_eq!(ours.command(&put(&of_ana, origin)), LeaseReply::Added);
+        partner.world.put(&packet::query(&format!("decline {ANA} want={ADDRESS}"), 8), "v0");
+        let declined = partner.held().expect("a lease in probation");
+        assert_eq!(declined.view().state, LeaseState::Declined);
+        // A change of ours that the partner does not know is not undone by it; the primary's goes first.
+        let is_first = origin == OF_THE_PRIMARY;
+        let mut busy = Server::new(1);
+        busy.lease_to(BEN);
+        let reply = busy.command(&put(&declined, origin));
+        assert_eq!(reply, if is_first { LeaseReply::Updated } else { LeaseReply::Busy });
+        assert_eq!(busy.has_taken_back(), is_first, "Ben is told only of what stays");
+        ours.partner_has_answered();
+        assert_eq!(ours.command(&put(&declined, origin)), LeaseReply::Updated);
+        assert_eq!(ours.held(), Some(declined));
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod hand;
 
 use aplomado::lease::LeaseState;
 use aplomado::store::Survivors;
-use hand::{Hand, Reply, START_S, Two, client_mac, setting};
-use serde_json::json;
+use hand::{Hand, Played, Reply, START_S, Two, client_mac, normal, ok, setting};
+use serde_json::{Value, json};
 
 const GIVE: &str = "aplomado-sync-leases";
 
@@ -251,4 +251,78 @@ fn a_release_that_comes_after_the_next_lease_is_not_made() {
         assert_eq!(kept.view().state, LeaseState::Assigned, "{mode}, {backlog} in the backlog");
         assert_eq!(two.hands[1].holders()[&address], held);
     }
+}
+
+/// A server that serves alone, and its partner, which nobody hears.
+fn alone() -> (Hand, Played) {
+    let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
+    played.state = None;
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    (hand, played)
+}
+
+/// The partner says that it has copied, and is not heard until the service is on again.
+fn copied_and_silent(hand: &mut Hand, played: &mut Played) {
+    played.state = None;
+    let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+    let answer = hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+    assert_eq!(answer["result"], 0, "{answer}");
+    hand.run_until("service", &mut |sent| played.hear(sent), |hand| hand.server().word().service);
+}
+
+fn resets(hand: &Hand) -> usize {
+    hand.sent.iter().filter(|sent| sent.command() == "ha-reset").count()
+}
+
+fn hears(hand: &mut Hand, played: &mut Played, state: &'static str) {
+    played.state = Some(state);
+    let is_heard = |hand: &mut Hand| hand.servers()["remote"]["last-state"] == state;
+    hand.run_until(state, &mut |sent| played.hear(sent), is_heard);
+}
+
+#[test]
+fn a_partner_that_was_ready_before_this_server_served_alone_copies_again_if_there_is_anything_new() {
+    for gives in [true, false] {
+        let (mut hand, mut played) = alone();
+        if gives {
+            hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+        }
+        hears(&mut hand, &mut played, "ready");
+        if gives {
+            assert_eq!((hand.state(), resets(&hand)), ("partner-down", 1), "its copy is an old one");
+            hears(&mut hand, &mut played, "waiting");
+            hears(&mut hand, &mut played, "ready");
+        }
+        assert_eq!((hand.state(), resets(&hand)), ("hot-standby", usize::from(gives)));
+    }
+    // One that was seen to copy has what was given before.
+    let (mut hand, mut played) = alone();
+    hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+    hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("hot-standby", 0));
+}
+
+#[test]
+fn the_answer_to_a_reset_says_nothing_of_what_was_given_after_the_copy_that_it_began() {
+    let (mut hand, mut played) = alone();
+    copied_and_silent(&mut hand, &mut played);
+    hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    played.state = Some("ready");
+    hand.run_until(
+        "reset",
+        &mut |sent| if sent.command() == "ha-reset" { Reply::Later } else { played.hear(sent) },
+        |hand| resets(hand) == 1,
+    );
+    let place = hand.sent.iter().rfind(|sent| sent.command() == "ha-reset").expect("a reset").place;
+    // It was reset and has copied, and the answer to that is still on its way.
+    copied_and_silent(&mut hand, &mut played);
+    hand.serve(2, &mut |_| Reply::Silent).expect("it serves alone");
+    hand.answered(place, ok(Value::Null));
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("partner-down", 2), "the second lease is not in that copy");
+    hears(&mut hand, &mut played, "waiting");
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("hot-standby", 2));
 }

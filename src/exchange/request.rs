@@ -238,7 +238,9 @@ impl Shard {
             // Two changes of one address have crossed: at most one of the two clients may hear that it is theirs.
             let unanswered = self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true });
             let of_a_peer = origin.is_peer() && mode == PutMode::Upsert;
-            if unanswered || of_a_peer && !self.is_unanswered(old) && self.may_have_crossed(old, now) {
+            // A declined address is nobody's: no second client is told that it has it, and who has just got it is who declines it.
+            let may_have_crossed = lease.state != LeaseState::Declined && self.may_have_crossed(old, now);
+            if unanswered || of_a_peer && !self.is_unanswered(old) && may_have_crossed {
                 let kept = mode == PutMode::Newer;
                 return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }

@@ -217,6 +217,9 @@ pub struct Relationship {
     /// The count of unsent updates when a partner's hold on the service ended otherwise than by the partner: what changed since
     /// is missing in the copy that it may still finish.
     copy_spoiled: Option<u64>,
+    /// The count of unsent updates when this server began to serve alone, until the partner is seen to copy: a partner that is ready already
+    /// has copied before that.
+    alone_from: Option<u64>,
     epoch: u16,
     /// How often answers have begun to wait for the partner, or to be about its clients (wrapping).
     stretch: u8,
@@ -256,6 +259,7 @@ impl Relationship {
             maintenance: None,
             sync_hold: None,
             copy_spoiled: None,
+            alone_from: None,
             epoch: 0,
             stretch: 0,
             interruption_seen: None,
@@ -282,7 +286,7 @@ impl Relationship {
             Event::MaintenanceAnswered { ticket, answer } => self.maintenance_ended(now, ticket, answer),
             Event::Command { token, command } => self.command(now, token, command),
             Event::Service(on) => self.service = on,
-            Event::HoldLost => self.copy_spoiled = Some(self.unsent),
+            Event::HoldLost => self.spoil_copy(),
             Event::Observed(traffic) => self.communication.traffic = traffic,
             Event::Unsent(count) => self.count_unsent(count),
             Event::Gave => self.undelivered = false,
@@ -508,8 +512,17 @@ impl Relationship {
 
     fn end_sync_hold(&mut self) {
         if self.sync_hold.take().is_some() {
-            self.copy_spoiled = Some(self.unsent);
+            self.spoil_copy();
             self.actions.push_back(Action::LocalService(true));
+        }
+    }
+
+    /// What changes from now on is missing in the copy that the partner makes or has made, also in one that a reset on its way began: its
+    /// answer says nothing any more.
+    const fn spoil_copy(&mut self) {
+        self.copy_spoiled = Some(self.unsent);
+        if matches!(self.state, State::PartnerDown) {
+            self.reset = None;
         }
     }
 
@@ -521,7 +534,7 @@ impl Relationship {
         }
         if answer.state == State::Waiting {
             // It copies from the beginning.
-            self.copy_spoiled = None;
+            (self.copy_spoiled, self.alone_from) = (None, None);
         }
         self.communication.contact(now, answer);
         let failures = self.communication.answered();
@@ -607,7 +620,9 @@ impl Relationship {
                 self.run(now);
             }
             // In `partner-down`: the partner copies again. One that does not know the command cannot be made to.
-            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => self.copy_spoiled = None,
+            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => {
+                (self.copy_spoiled, self.alone_from) = (None, None);
+            }
             // Again at the next heartbeat: the synchronisation is still owed.
             Ok(answer) => self.log(Message::ResetFailed { reason: answer.text.clone() }),
             Err(error) => self.log(Message::ResetFailed { reason: error.to_string() }),

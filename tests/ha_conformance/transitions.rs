@@ -611,6 +611,7 @@ fn what_the_partner_was_not_sent_is_told_once_more_when_it_can_copy_it() {
     // Nor what came before the pair was in its normal state.
     let mut pair = Server::reach("load-balancing", "alpha", "partner-down", json!({}));
     pair.event(Event::Unsent(2));
+    pair.partner("waiting");
     pair.partner("ready");
     assert_eq!(pair.state(), "load-balancing");
     assert_eq!(copied(&mut pair, false), 0);

@@ -64,6 +64,7 @@ impl Relationship {
         self.reset = None;
         self.communication.forget_news();
         self.copy_spoiled = None;
+        self.alone_from = (next == State::PartnerDown).then_some(self.unsent);
         if old == State::Syncing
             && let Some(sync) = self.sync.take_if(|sync| sync.command.is_none())
         {
@@ -307,7 +308,7 @@ impl Relationship {
             (CommunicationRecovery, _) => (!self.is_interrupted(now)).then_some(Waiting),
 
             (PartnerDown, CommunicationRecovery | PartnerDown | PartnerInMaintenance) => Some(Waiting),
-            (PartnerDown, Ready) if self.copy_spoiled.is_some_and(|unsent| unsent != self.unsent) => {
+            (PartnerDown, Ready) if self.partner_lacks_changes() => {
                 self.send_reset();
                 None
             }
@@ -317,6 +318,11 @@ impl Relationship {
             }
             _ => None,
         }
+    }
+
+    /// What changed here is missing in the copy with which the partner is ready.
+    fn partner_lacks_changes(&self) -> bool {
+        [self.copy_spoiled, self.alone_from].into_iter().flatten().any(|unsent| unsent != self.unsent)
     }
 
     const fn copy_or_ready(&self) -> State {
