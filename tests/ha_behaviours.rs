@@ -3,16 +3,36 @@
 
 mod hand;
 
+#[path = "ha_behaviours/queries.rs"]
+mod queries;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use aplomado::wire::drop::DropReason;
+use hand::server::Setting;
 use hand::{Hand, Played, Reply, START_S, Sent, client_mac, normal, normal_of, ok, result, setting};
 use serde_json::{Value, json};
 
 const SHARDS: [usize; 2] = [1, 2];
+
+/// A server of a balanced pair, each of which has a pool for its clients. No backlog is kept.
+fn balanced(name: &str, shards: usize) -> Setting {
+    let mut setting = setting(name, "load-balancing", &json!({ "delayed-updates-limit": 0 }), shards);
+    let mut text: Value = serde_json::from_str(&setting.text).expect("JSON");
+    text["Dhcp4"]["subnet4"][0]["pools"] = json!([
+        { "pool": "192.0.16.0 - 192.0.31.255", "client-class": "HA_one" },
+        { "pool": "192.0.32.0 - 192.0.47.255", "client-class": "HA_two" }]);
+    setting.text = text.to_string();
+    setting
+}
+
+/// Whether an address is of the second server's pool (see [`balanced`]).
+fn is_of_two(address: Ipv4Addr) -> bool {
+    address >= Ipv4Addr::new(192, 0, 32, 0)
+}
 
 /// Updates that were sent to the peer at a position since `from`.
 fn updates(hand: &Hand, from: usize, to: usize) -> Vec<(String, String)> {
@@ -43,16 +63,7 @@ fn request(hand: &mut Hand, played: &mut Played, client: u8) -> u32 {
 
 #[test]
 fn b52_each_of_65535_clients_is_of_one_server_and_of_the_class_of_that_server_at_both() {
-    let text = |name| {
-        let mut setting = setting(name, "load-balancing", &json!({ "delayed-updates-limit": 0 }), 2);
-        let mut text: Value = serde_json::from_str(&setting.text).expect("JSON");
-        text["Dhcp4"]["subnet4"][0]["pools"] = json!([
-            { "pool": "192.0.16.0 - 192.0.31.255", "client-class": "HA_one" },
-            { "pool": "192.0.32.0 - 192.0.47.255", "client-class": "HA_two" }]);
-        setting.text = text.to_string();
-        setting
-    };
-    let mut hands = ["one", "two"].map(|name| Hand::start(text(name)));
+    let mut hands = ["one", "two"].map(|name| Hand::start(balanced(name, 2)));
     for hand in &mut hands {
         let mut played = Played::new();
         played.state = Some("load-balancing");
@@ -79,7 +90,7 @@ fn b52_each_of_65535_clients_is_of_one_server_and_of_the_class_of_that_server_at
             for offer in hand.replies.drain(..) {
                 assert_eq!(offer.kind(), "offer");
                 let mac: [u8; 6] = offer.fixed[28..34].try_into().expect("six");
-                pools.insert(mac, offer.yiaddr() >= Ipv4Addr::new(192, 0, 32, 0));
+                pools.insert(mac, is_of_two(offer.yiaddr()));
             }
         }
         pools
@@ -101,6 +112,30 @@ fn b52_each_of_65535_clients_is_of_one_server_and_of_the_class_of_that_server_at
         let all = offered(hand, false);
         assert_eq!(all.len(), macs.len());
         assert!(all.iter().all(|(mac, &of_two)| of_two == second.contains_key(mac)));
+    }
+}
+
+#[test]
+fn b62_for_a_client_that_moves_the_partner_gets_a_del_and_then_an_update() {
+    for shards in SHARDS {
+        let (mut hand, mut played) = normal("hot-standby", &json!({}), shards);
+        let had = hand.serve(1, &mut |sent| played.hear(sent)).expect("a lease");
+        hand.reload_pool("192.0.20.1 - 192.0.20.254");
+        let from = hand.sent.len();
+        let given = hand.serve(1, &mut |sent| played.hear(sent)).expect("another one");
+        turns(&mut hand, &mut played, 40);
+        let told = hand.sent[from..].iter().filter(|sent| sent.to == 1 && sent.command() != "ha-heartbeat");
+        let told: Vec<&Sent> = told.collect();
+        let names: Vec<&str> = told.iter().map(|sent| sent.command()).collect();
+        assert_eq!(names, ["lease4-del", "lease4-update"], "{told:?}");
+        for (sent, address) in told.iter().zip([had, given]) {
+            let arguments = sent.arguments();
+            assert_eq!(arguments["ip-address"], address.to_string());
+            assert_eq!(arguments["origin"], "ha-partner");
+            assert!(arguments["expire"].is_u64() && arguments.get("cltt").is_none(), "{arguments}");
+        }
+        assert_eq!(told[0].arguments().get("force-create"), None);
+        assert_eq!(told[1].arguments()["force-create"], true);
     }
 }
 

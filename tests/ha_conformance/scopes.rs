@@ -105,7 +105,54 @@ fn b57_scopes_by_role_and_state() {
     assert_eq!(down("load-balancing", "beta", json!({})), ["alpha", "beta"]);
     assert_eq!(down("hot-standby", "beta", json!({})), ["alpha"]);
     assert_eq!(Server::new("passive-backup", "alpha", json!({})).scopes(), ["alpha"]);
-    assert!(Server::new("load-balancing", "gamma", json!({})).scopes().is_empty());
+    for mode in ["load-balancing", "hot-standby", "passive-backup"] {
+        assert!(Server::new(mode, "gamma", json!({})).scopes().is_empty(), "{mode}");
+    }
+}
+
+#[test]
+fn b57_nothing_that_makes_others_stand_in_makes_a_backup_serve() {
+    let held = json!({ "state-machine": { "states": [{ "state": "waiting", "pause": "always" }] } });
+    for mode in ["load-balancing", "hot-standby", "passive-backup"] {
+        for (extra, stays) in [(json!({}), "backup"), (held.clone(), "waiting")] {
+            let mut server = Server::new(mode, "gamma", extra);
+            let watch = |server: &Server, when: &str| {
+                let found = (server.state(), server.service, server.scopes());
+                assert_eq!(found, (stays, false, Vec::new()), "{mode}, {when}");
+                for key in [None, Some(0), Some(1)] {
+                    assert!(!server.word.decide4(key, DISCOVER).in_scope, "{mode}, {when}");
+                }
+            };
+            watch(&server, "at the start");
+            // What a pair says to each other is not said to it; time passes, and clients ask for long.
+            server.advance(3_600_000);
+            server.unacked(1000);
+            server.update(aplomado::ha::command::Verdict::Error, 1);
+            watch(&server, "after a silence");
+            for (command, arguments) in [
+                ("ha-maintenance-start", None),
+                ("ha-maintenance-notify", Some(json!({ "cancel": false, "state": "load-balancing" }))),
+                ("ha-maintenance-notify", Some(json!({ "cancel": true, "state": "partner-down" }))),
+                ("ha-maintenance-cancel", None),
+            ] {
+                assert_ne!(server.result(command, arguments), 0, "{mode}, {command}");
+                watch(&server, command);
+            }
+            assert_eq!(server.result("ha-reset", None), 0);
+            watch(&server, "after ha-reset");
+        }
+    }
+    // Nor do the others take in its name.
+    for (mode, this, failed_over) in [
+        ("load-balancing", "alpha", &["alpha", "beta"][..]),
+        ("load-balancing", "beta", &["alpha", "beta"]),
+        ("hot-standby", "alpha", &["alpha"]),
+        ("hot-standby", "beta", &["alpha"]),
+    ] {
+        for state in ["partner-down", "partner-in-maintenance"] {
+            assert_eq!(Server::reach(mode, this, state, json!({})).scopes(), failed_over, "{this}, {state}");
+        }
+    }
 }
 
 #[test]

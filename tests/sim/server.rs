@@ -74,6 +74,7 @@ pub(crate) struct Answered {
 pub(crate) struct Server {
     pub(crate) desk: Desk,
     pub(crate) work: Work,
+    /// What is shared with the first relationship.
     pub(crate) links: Arc<Links>,
     pub(crate) connections: Vec<Connection>,
     api: Dispatcher,
@@ -113,7 +114,8 @@ impl Server {
         let serving = setup::serving(&tree, plan, setup::arrivals(table.served(), true), &mut book);
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
         let pair = ha::setup::prepare(&tree, setting.shard_count, setting.seed, &wake)?.expect("a pair");
-        let links = Arc::clone(&pair.links()[0]);
+        let pairs = pair.links();
+        let links = Arc::clone(&pairs[0]);
         let start = Start {
             serving,
             book,
@@ -126,7 +128,7 @@ impl Server {
             share: pair.share,
             seed: setting.seed,
             wake_control: wake,
-            pairs: vec![Arc::clone(&links)],
+            pairs,
             parked_max: tree.parked_packet_limit,
             upgrade_contexts: false,
             room: Room { log_slots: 1024, parked_for_disk: 128, parked_for_peers: 128, blocks: 1024 },
