@@ -229,6 +229,8 @@ fn hub(shards: usize) -> Hand {
         network("of-c-but-one", named(json!("c")), json!([subnet(25, named(json!("a")))])),
         network("of-no-text", named(json!(7)), json!([subnet(26, Value::Null)])),
         network("of-none", json!({}), json!([subnet(27, Value::Null)])),
+        network("of-a-but-a-number", named(json!("a")), json!([subnet(28, named(json!(7)))])),
+        network("of-a-but-nothing", named(json!("a")), json!([subnet(29, named(json!("")))])),
     ]);
     setting.text = text.to_string();
     Hand::start(setting)
@@ -290,6 +292,8 @@ fn b61_a_hub_drops_what_no_name_leads_to_a_relationship_that_serves() {
             (25, true, "its own name before that of its network, which is not served"),
             (26, false, "a number as that of its network"),
             (27, false, "no name in its network"),
+            (28, false, "a number before the name of its network"),
+            (29, false, "an empty name before that of its network"),
         ] {
             assert_eq!(ask("discover", id), is_served, "subnet {id}: {why}");
         }

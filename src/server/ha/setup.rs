@@ -114,22 +114,24 @@ fn tls_files(files: &crate::ha::config::TlsFiles) -> tls::TlsFiles {
     }
 }
 
-/// What a subnet, or its shared network, says of the relationship that serves it: the name of any of its peers.
-fn server_name(context: Option<&Value>) -> Option<&str> {
-    let name = context?.as_map()?.find("ha-server-name")?.as_text()?;
+/// What a subnet, or else its shared network, says of the relationship that serves it: the name of any of its peers. What a subnet says
+/// counts also when it is no name: it leads nowhere then, whatever the network says.
+fn server_name<'a>(own: Option<&'a Value>, of_network: Option<&'a Value>) -> Option<&'a str> {
+    let said = |context: Option<&'a Value>| context?.as_map()?.find("ha-server-name");
+    let name = said(own).or_else(|| said(of_network))?.as_text()?;
     (!name.is_empty()).then_some(name)
 }
 
 /// All subnets with the name that leads to their relationship.
 fn named_subnets(tree: &Dhcp4) -> impl Iterator<Item = (&Subnet4, Option<&str>)> {
     let inner = tree.shared_networks.iter().flat_map(|network| {
-        let of_network = server_name(network.user_context.as_ref());
+        let of_network = network.user_context.as_ref();
         network
             .subnets
             .iter()
-            .map(move |subnet| (subnet, server_name(subnet.user_context.as_ref()).or(of_network)))
+            .map(move |subnet| (subnet, server_name(subnet.user_context.as_ref(), of_network)))
     });
-    inner.chain(tree.subnets.iter().map(|subnet| (subnet, server_name(subnet.user_context.as_ref()))))
+    inner.chain(tree.subnets.iter().map(|subnet| (subnet, server_name(subnet.user_context.as_ref(), None))))
 }
 
 /// Of several relationships the one with a peer of this name.
