@@ -30,10 +30,7 @@ impl Shard {
         if !asker.held[0].as_ref().is_some_and(by_first_key) {
             return false;
         }
-        let wanted = wanted_address(asker.query);
-        kind != MessageType::Request
-            || wanted.is_unspecified()
-            || asker.held.iter().flatten().any(|lease| table.record(*lease).address() == wanted)
+        !self.names_another(asker.query, kind, asker.held.into_iter().flatten())
     }
 
     /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
@@ -64,24 +61,35 @@ impl Shard {
     /// Where a client that has leases here, `found` under `hash`, is served; nothing when it has none here. A REQUEST for an address that
     /// another shard holds for the client belongs there: a client can have leases with two shards, when one of them came from the partner
     /// on an address that the shard had for somebody else before.
-    pub(super) fn place_of_wanted(
+    fn place_of_wanted(
         &self,
         query: &Query<'_>,
         kind: MessageType,
         hash: KeyHash,
-        mut found: impl Iterator<Item = LeaseRef>,
+        found: impl Iterator<Item = LeaseRef>,
     ) -> Option<Option<ShardId>> {
-        let first = found.next()?;
-        let wanted = wanted_address(query);
-        let is_wanted = |lease| self.leases.table.record(lease).address() == wanted;
-        if kind != MessageType::Request || wanted.is_unspecified() || is_wanted(first) || found.any(is_wanted)
-        {
+        let mut found = found.peekable();
+        found.peek()?;
+        if !self.names_another(query, kind, found) {
             return Some(None);
         }
-        Some(match self.leases.space.owner(wanted) {
+        Some(match self.leases.space.owner(wanted_address(query)) {
             Owner::InUse { shard, .. } if self.leases.is_with(hash, shard) => Some(shard),
             _ => None,
         })
+    }
+
+    /// Whether this is a REQUEST for an address that none of these leases of the client is of.
+    fn names_another(
+        &self,
+        query: &Query<'_>,
+        kind: MessageType,
+        mut held: impl Iterator<Item = LeaseRef>,
+    ) -> bool {
+        let wanted = wanted_address(query);
+        kind == MessageType::Request
+            && !wanted.is_unspecified()
+            && !held.any(|lease| self.leases.table.record(lease).address() == wanted)
     }
 }
 
