@@ -2,6 +2,7 @@
 //! without: silence, a cut control link, maintenance, backups, agents, TLS, credentials, commands of the operator.
 
 mod lab;
+mod no_certificate;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddrV4, TcpStream};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use aplomado::control::tls::{TlsFiles, client_config};
 use lab::Program::{Aplomado, Kea};
 use lab::{CONTROL, Door, Lab, Program, SERVERS, Setup, now};
+use no_certificate::NoCertificate;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -408,19 +410,6 @@ fn a_partner_that_calls_with_a_certificate_of_a_foreign_authority_is_refused() {
 fn a_partner_that_listens_with_a_certificate_of_a_foreign_authority_is_not_spoken_to() {
     stranger("sl-aa", Aplomado, false);
     stranger("sl-ak", Kea, false);
-}
-
-#[derive(Debug)]
-struct NoCertificate;
-
-impl rustls::client::ResolvesClientCert for NoCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
 }
 
 /// Where a certificate is required somebody without one is refused before a command is read, and the log says so; where none is, he is heard.

@@ -4,6 +4,8 @@
 mod captured;
 mod channels;
 mod log;
+#[path = "../no_certificate/mod.rs"]
+mod no_certificate;
 mod peer;
 mod server;
 mod texts;

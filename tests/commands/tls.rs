@@ -17,6 +17,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::channels::{http, post, response};
+use crate::no_certificate::NoCertificate;
 use crate::server::Running;
 
 struct Authority {
@@ -169,19 +170,6 @@ fn a_client_without_certificate_is_let_in_only_where_none_is_required() {
     let config = Arc::new(config);
     assert!(ask(&serve(&server, true), Arc::clone(&config)).is_err());
     assert_eq!(ask(&serve(&server, false), config).expect("an answer"), "HTTP/1.1 200 OK");
-}
-
-#[derive(Debug)]
-struct NoCertificate;
-
-impl rustls::client::ResolvesClientCert for NoCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
 }
 
 #[test]
