@@ -1159,7 +1159,6 @@ enum ParkOp {
     Mark(usize, u64),
     Await(u8),
     Fail(u64, u8),
-    Cancel(u64, u32),
 }
 
 fn park_ops() -> impl Strategy<Value = ParkOp> {
@@ -1169,7 +1168,6 @@ fn park_ops() -> impl Strategy<Value = ParkOp> {
         4 => (0..3_usize, 0..6_u64).prop_map(|(mark, by)| ParkOp::Mark(mark, by)),
         1 => (0..4_u8).prop_map(ParkOp::Await),
         2 => (0..8_u64, 0..2_u8).prop_map(|(back, peer)| ParkOp::Fail(back, peer)),
-        1 => (0..8_u64, 0..4_u32).prop_map(|(back, lease)| ParkOp::Cancel(back, lease)),
     ]
 }
 
@@ -1219,23 +1217,13 @@ proptest! {
                     let expected = take(&mut lists[1], |one| one.lsn == at && one.peers & 1 << peer != 0);
                     prop_assert_eq!(dropped, expected);
                 }
-                ParkOp::Cancel(back, lease) => {
-                    let at = lsn.saturating_sub(back);
-                    let mut dropped = Vec::new();
-                    park.cancel(Lsn(at), LeaseRef(lease), |parked| dropped.push(parked.frame));
-                    let expected: Vec<_> = lists
-                        .iter_mut()
-                        .flat_map(|list| take(list, |one| one.lsn <= at && one.lease == lease))
-                        .collect();
-                    prop_assert_eq!(dropped, expected);
-                }
             }
             let mut read = Marks::default();
             read.set_disk(Lsn(marks[0]));
             read.set_peer(PeerId(0), Lsn(marks[1]));
             read.set_peer(PeerId(1), Lsn(marks[2]));
             let mut left = Vec::new();
-            park.release(&read, gate_of(awaited), |parked| left.push((parked.frame, parked.lsn.0)));
+            park.release(&read, gate_of(awaited), |parked| left.push((parked.frame, parked.lsn.0, parked.lease.0)));
             let mut expected = Vec::new();
             for list in &mut lists {
                 while let Some(front) = list.first() {
@@ -1246,7 +1234,7 @@ proptest! {
                         if marks[0] < one.lsn || !open(1) || !open(2) {
                             break;
                         }
-                        expected.push((one.frame, one.lsn));
+                        expected.push((one.frame, one.lsn, one.lease));
                     }
                     list.remove(0);
                 }

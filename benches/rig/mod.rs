@@ -19,7 +19,7 @@ use aplomado::exchange::leases::Leases;
 use aplomado::exchange::serving::{Serving, StatsBook};
 use aplomado::exchange::stats::ShardCounters;
 use aplomado::exchange::{Arrival, Shard};
-use aplomado::ids::{HwAddr, InterfaceId, ShardId, SubnetId};
+use aplomado::ids::{HwAddr, InterfaceId, Lsn, ShardId, SubnetId};
 use aplomado::journal::{LogRx, log_ring};
 use aplomado::lease::address::{AddressSpace, Retiring};
 use aplomado::lease::directory::Directory;
@@ -125,6 +125,7 @@ impl Common {
                 log,
                 totals: Arc::clone(&book.totals),
                 recount: None,
+                ended: Lsn(0),
             };
             (leases, rx)
         });

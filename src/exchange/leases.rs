@@ -86,6 +86,8 @@ pub struct Leases {
     pub totals: Arc<LeaseStats>,
     /// While the counters of pools begin anew: the leases from this address on are still to be counted.
     pub recount: Option<Ipv4Addr>,
+    /// The latest row among the last rows of all leases that have ended or changed their client: replies for later ones need no look.
+    pub ended: Lsn,
 }
 
 /// The counters that a lease belongs to: the server's, its subnet's, its pool's unless that has still to count it (from the address
@@ -136,6 +138,24 @@ impl Leases {
             return Err(DropReason::LogFull);
         }
         Ok(())
+    }
+
+    /// Whether what the row at `lsn` promised to a client of this lease is still so. Without this, a reply that waits would leave for a lease
+    /// that has ended meanwhile, and whose address can be somebody else's. A later row of the same client counts as an end once any
+    /// lease has ended since: that row has a reply of its own.
+    #[must_use]
+    pub fn is_promised(&self, lease: LeaseRef, lsn: Lsn) -> bool {
+        // Nearly always: no lease has ended whose own reply could still wait. That spares a look at the record.
+        lsn > self.ended
+            || self
+                .table
+                .record_if_live(lease)
+                .is_some_and(|record| record.pending_lsn() == lsn && !record.is_loose())
+    }
+
+    /// From now on no reply may leave for what this lease has promised so far.
+    pub(super) fn end_promises(&mut self, lease: LeaseRef) {
+        self.ended = self.ended.max(self.table.record(lease).pending_lsn());
     }
 
     /// What is known of `address`.
@@ -413,6 +433,7 @@ impl Leases {
             return Ok(());
         }
         self.table.set_loose(lease, true);
+        self.end_promises(lease);
         match self.space.begin_lend(address, self.shard, lease) {
             Some(ticket) => self.retiring.wait(lsn, ticket).map_err(|_| DropReason::LogFull),
             None => Ok(()),
@@ -442,6 +463,7 @@ impl Leases {
             self.table.set_loose(lease, false);
         }
         self.unlearn(lease);
+        self.end_promises(lease);
         self.table.decline(lease, wall_s, probation_s);
         self.transition(serving, address, before, (LeaseState::Declined, before.1), false);
         self.log_put(lease, ChangeOrigin::Client)
@@ -463,6 +485,7 @@ impl Leases {
     /// Removes a record whose address is not its own any more, without a row.
     fn forget(&mut self, lease: LeaseRef) {
         self.unlearn(lease);
+        self.end_promises(lease);
         self.table.remove(lease);
     }
 

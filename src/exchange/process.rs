@@ -94,8 +94,6 @@ pub struct Shard {
     pub untold: Option<Lsn>,
     /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
     pub reclaims: Vec<Reclaims>,
-    /// Changes of leases that have just been lost to another client, or with their lease: no reply may leave for them.
-    pub(super) displaced: Vec<(Lsn, LeaseRef)>,
     classifier: Option<Box<Classifier>>,
     pub(super) desk: Desk,
     pub(super) names: Names,
@@ -133,7 +131,6 @@ impl Shard {
             renewal: 1,
             untold: None,
             reclaims: Vec::new(),
-            displaced: Vec::new(),
             classifier: Some(Box::default()),
             desk: Desk { configured: ChosenOptions::default(), known: KnownAnswers::new(subnet_count) },
             names: Names::default(),
@@ -147,11 +144,6 @@ impl Shard {
             self.renewal = serving.renewal;
             self.leases.recount = Some(Ipv4Addr::UNSPECIFIED);
         }
-    }
-
-    /// A change whose reply must be taken back; to be asked for until there is none, after every step of [`Self::serve`].
-    pub fn take_displaced(&mut self) -> Option<(Lsn, LeaseRef)> {
-        self.displaced.pop()
     }
 
     /// Decides one query; a reply is written into `out` as a whole frame.

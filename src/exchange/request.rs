@@ -194,7 +194,6 @@ impl Shard {
         if origin.is_peer() && self.is_unanswered(lease) {
             return (LeaseReply::NotFound, Lsn(0));
         }
-        self.displaced.push((self.leases.table.record(lease).pending_lsn(), lease));
         let deleted = match self.leases.ready() {
             Ok(()) => self.leases.delete(serving, lease, change_origin(origin)),
             Err(reason) => Err(reason),
@@ -244,7 +243,7 @@ impl Shard {
                 let kept = mode == PutMode::Newer;
                 return (if kept { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }
-            self.displaced.push((self.leases.table.record(old).pending_lsn(), old));
+            self.leases.end_promises(old);
         }
         let stored = match old {
             Some(old) => self.leases.update(serving, old, lease, change_origin(origin)),

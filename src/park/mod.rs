@@ -227,14 +227,7 @@ impl<F> Park<F> {
     /// Takes out the replies that depend on `lsn` and wait for `peer`, which has refused it: they are dropped, and their leases
     /// marked ([`crate::lease::table::LeaseTable::mark_uncacheable`]).
     pub fn fail(&mut self, lsn: Lsn, peer: PeerId, dropped: impl FnMut(Parked<F>)) {
-        self.peers.take_out(lsn, lsn, |entry| entry.gate.awaits(peer), dropped);
-    }
-
-    /// Takes out the replies for `lease` that depend on `lsn`, its pending position, or on what its client was promised before that: it
-    /// has changed its owner.
-    pub fn cancel(&mut self, lsn: Lsn, lease: LeaseRef, mut dropped: impl FnMut(Parked<F>)) {
-        self.disk.take_out(Lsn(0), lsn, |entry| entry.lease == lease, &mut dropped);
-        self.peers.take_out(Lsn(0), lsn, |entry| entry.lease == lease, &mut dropped);
+        self.peers.take_out(lsn, |entry| entry.gate.awaits(peer), dropped);
     }
 
     /// Takes out everything that waits for peers: when service ends.
@@ -327,21 +320,15 @@ impl<F> Queue<F> {
         }
     }
 
-    /// Takes out the entries for `first` to `last` that `which` names. Positions are sorted except for the joined ones, so this looks at
-    /// the run of these positions and goes further only while joined entries may follow.
-    fn take_out(
-        &mut self,
-        first: Lsn,
-        last: Lsn,
-        which: impl Fn(&Entry<F>) -> bool,
-        mut dropped: impl FnMut(Parked<F>),
-    ) {
-        let from = self.entries.partition_point(|entry| entry.order < first);
+    /// Takes out the entries for `lsn` that `which` names. Positions are sorted except for the joined ones, so this looks at the run of
+    /// this position and goes further only while joined entries may follow.
+    fn take_out(&mut self, lsn: Lsn, which: impl Fn(&Entry<F>) -> bool, mut dropped: impl FnMut(Parked<F>)) {
+        let from = self.entries.partition_point(|entry| entry.order < lsn);
         for entry in self.entries.range_mut(from..) {
-            if entry.order > last && self.joined == 0 {
+            if entry.order > lsn && self.joined == 0 {
                 return;
             }
-            if (first..=last).contains(&entry.lsn) && which(entry) {
+            if entry.lsn == lsn && which(entry) {
                 let joined = entry.is_joined();
                 if let Some(frame) = entry.frame.take() {
                     self.live -= 1;

@@ -238,6 +238,7 @@ impl Engine {
                 log,
                 totals: Arc::clone(&start.book.totals),
                 recount: None,
+                ended: Lsn(0),
             }));
             logs.push((rx, Arc::new(Watermark::default())));
         }

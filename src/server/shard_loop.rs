@@ -399,6 +399,10 @@ impl<P: Port> ShardLoop<P> {
         leases.settle(durable, |address| allocators.freed(&serving.plan, address));
         let Self { park, marks, tx, tx_kinds, ports, slab, shard, .. } = self;
         park.release(marks, awaited, |parked| {
+            if !shard.leases.is_promised(parked.lease, parked.lsn) {
+                slab.put(parked.frame.frame);
+                return shard.counters.dropped(DropReason::ParkCancelled);
+            }
             if tx.room() == 0 {
                 let queued = tx.len();
                 let report = ports.send(tx, slab);

@@ -146,7 +146,7 @@ drop_reasons! {
     DiskParkFull, Withheld, "disk-park-full", None, "APLOMADO_DISK_PARK_FULL", "As many replies wait for the disk as may.";
     LogFull, Withheld, "log-full", None, "APLOMADO_LOG_FULL", "The ring to the log thread is full.";
     PeerRingFull, Withheld, "peer-ring-full", None, "APLOMADO_PEER_RING_FULL", "The ring to an awaited partner is full.";
-    ParkCancelled, Withheld, "park-cancelled", None, "DHCP4_HOOK_LEASES4_COMMITTED_DROP", "The update of this lease failed at the partner, or the lease changed hands, so the reply is not sent.";
+    ParkCancelled, Withheld, "park-cancelled", None, "DHCP4_HOOK_LEASES4_COMMITTED_DROP", "The update of this lease failed at the partner, or the lease ended or changed hands while its reply waited, so the reply is not sent.";
     TableFull, Withheld, "table-full", None, "APLOMADO_TABLE_FULL", "The table of leases is full.";
     FramesGone, Withheld, "frames-gone", None, "APLOMADO_FRAMES_GONE", "There is no free frame for a reply.";
     ReplyTooLong, Withheld, "reply-too-long", None, "DHCP4_PACKET_PACK_FAIL", "The reply does not fit a frame of the interface.";

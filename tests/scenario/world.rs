@@ -17,7 +17,7 @@ use aplomado::exchange::request::{Job, Progress};
 use aplomado::exchange::serving::{Serving, StatsBook};
 use aplomado::exchange::stats::{LeaseStats, ShardCounters};
 use aplomado::exchange::{Arrival, Given, Outcome, Shard, SubnetScope};
-use aplomado::ids::{ClassId, InterfaceId, Lsn, ShardId, SubnetId};
+use aplomado::ids::{ClassId, InterfaceId, LeaseRef, Lsn, ShardId, SubnetId};
 use aplomado::journal::{Change, LogRx, log_ring};
 use aplomado::lease::address::{AddressSpace, Retiring};
 use aplomado::lease::directory::Directory;
@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) disk: BTreeMap<Ipv4Addr, Lease4Buf>,
     /// Rows written so far.
     pub(crate) row_count: u64,
+    /// Replies of each shard that would wait where a partner is waited for: the lease and its row.
+    pub(crate) promised: Vec<(ShardId, LeaseRef, Lsn)>,
     /// While false, rows stay where they are and addresses given up stay closed.
     pub(crate) disk_works: bool,
     /// Classes of the HA scope.
@@ -147,6 +149,7 @@ impl World {
                 log,
                 totals: Arc::clone(&book.totals),
                 recount: None,
+                ended: Lsn(0),
             };
             let allocators = Allocators::new(&serving.plan, SEED, id, shard_count, Share::Whole);
             shards.push(Shard::new(leases, allocators, Arc::new(ShardCounters::default())));
@@ -168,6 +171,7 @@ impl World {
             now,
             disk: disk.clone(),
             row_count: 0,
+            promised: Vec::new(),
             disk_works: true,
             scope: Vec::new(),
             by_subnet: None,
@@ -238,7 +242,8 @@ impl World {
         interface: InterfaceId,
         handed_over: bool,
     ) -> Result<Fate, ShardId> {
-        let shard = &mut self.shards[usize::from(shard.0)];
+        let id = shard;
+        let shard = &mut self.shards[usize::from(id.0)];
         let counters = Arc::clone(&shard.counters);
         let dropped = |reason| {
             counters.dropped(reason);
@@ -279,7 +284,12 @@ impl World {
                 counters.handed_over(Ok(()));
                 Err(next)
             }
-            Outcome::Reply { len, kind } | Outcome::Park { len, kind, .. } => {
+            Outcome::Park { len, kind, lsn, lease } => {
+                self.promised.push((id, lease, lsn));
+                counters.sent(kind);
+                Ok(Fate::Answered(out[..len].to_vec()))
+            }
+            Outcome::Reply { len, kind } => {
                 counters.sent(kind);
                 Ok(Fate::Answered(out[..len].to_vec()))
             }
@@ -288,6 +298,15 @@ impl World {
                 Ok(Fate::Served)
             }
         }
+    }
+
+    /// How many replies that waited since the last time that this was asked must not leave any more.
+    pub(crate) fn taken_back(&mut self) -> usize {
+        let promised = std::mem::take(&mut self.promised);
+        let is_over = |&(shard, lease, lsn): &(ShardId, LeaseRef, Lsn)| {
+            !self.shards[usize::from(shard.0)].leases.is_promised(lease, lsn)
+        };
+        promised.iter().filter(|promise| is_over(promise)).count()
     }
 
     /// The log threads's part: rows to the disk, addresses given up opened.

@@ -9,7 +9,6 @@ use crate::lease::request::{LeaseReply, LeaseRequest};
 use crate::lease::table::{Part, Want};
 use crate::net::Port;
 use crate::time::Now;
-use crate::wire::drop::DropReason;
 
 /// Orders about one lease each that a turn takes: a partner's updates come so when it has no bulk command.
 const ORDERS_PER_TURN: usize = 16;
@@ -138,13 +137,6 @@ impl<P: Port> ShardLoop<P> {
         let serving = Arc::clone(&self.serving);
         self.shard.answered = self.answered();
         let progress = self.shard.serve(&serving, now, job);
-        while let Some((lsn, lease)) = self.shard.take_displaced() {
-            let Self { park, slab, shard, .. } = self;
-            park.cancel(lsn, lease, |parked| {
-                slab.put(parked.frame.frame);
-                shard.counters.dropped(DropReason::ParkCancelled);
-            });
-        }
         match progress {
             Progress::More(job) => Some(job),
             Progress::Done(reply, lsn) => {
