@@ -50,7 +50,7 @@ impl BasicAuth {
             return true;
         }
         let Some(text) = header.map(<[u8]>::trim_ascii) else { return false };
-        let Some(split) = text.iter().position(u8::is_ascii_whitespace) else { return false };
+        let Some(split) = text.iter().position(|octet| *octet == b' ') else { return false };
         let (scheme, credentials) = text.split_at(split);
         let given: [u8; 32] = Sha256::digest(credentials.trim_ascii()).into();
         let matches = is_among(&self.clients, &given, || ());
@@ -279,7 +279,12 @@ impl HttpConnection {
         }
         let rest = self.input.split_off(bytes);
         let body = std::mem::replace(&mut self.input, rest);
-        let command = Command::parse(body, &self.remote);
+        let command = if body.is_empty() {
+            // To Kea no body is no bad body: what is missing is the command.
+            Err(CommandFault::Envelope("expected a map, found no body".to_owned()))
+        } else {
+            Command::parse(body, &self.remote)
+        };
         if let Err(CommandFault::Json(_)) = command {
             return self.refuse(HttpError::BadRequest);
         }
@@ -551,8 +556,17 @@ mod tests {
     #[test]
     fn a_bad_body_is_400_and_the_connection_stays() {
         assert_eq!(refused(&request(POST, "{bad")), (HttpError::BadRequest, false));
-        assert_eq!(refused(&request(POST, "")), (HttpError::BadRequest, false));
+        assert_eq!(refused(&request(POST, " ")), (HttpError::BadRequest, false));
         assert_eq!(refused(&request(POST, "{\"command\":\"x\"} y")), (HttpError::BadRequest, false));
+    }
+
+    #[test]
+    fn no_body_is_no_command_and_credentials_go_first() {
+        let mut settings = HttpSettings::default();
+        let (_, event, _) = feed(&request(POST, ""), &settings);
+        assert!(matches!(event, HttpEvent::Command(Err(CommandFault::Envelope(_)))), "{event:?}");
+        settings.auth = Some(BasicAuth::new("r", [("admin", "secret")]));
+        assert_eq!(feed(&request(POST, ""), &settings).1, HttpEvent::Refused(HttpError::Unauthorized));
     }
 
     #[test]
@@ -624,6 +638,7 @@ mod tests {
             ("Basic YWRtaW46c2VjcmV", false),
             ("Basic YWRtaW46c2VjcmV0AA", false),
             ("Bearer YWRtaW46c2VjcmV0", false),
+            ("Basic\tYWRtaW46c2VjcmV0", false),
             ("YWRtaW46c2VjcmV0", false),
             ("Basic", false),
             ("", false),

@@ -389,6 +389,8 @@ fn b93_restricted_listener_lets_partners_commands_through() {
         "config-get",
         "lease4-wipe",
         "lease4-add",
+        "lease6-update",
+        "lease6-get-page",
     ] {
         assert!(!is_listener_command(command), "{command}");
     }

@@ -115,6 +115,8 @@ pub(crate) struct Setup {
     pub(crate) subnets_of: Vec<Value>,
     /// Members of `Dhcp4` that are not the lab's.
     pub(crate) dhcp4: Value,
+    /// Members of `Control-agent` that are not the lab's.
+    pub(crate) agent: Value,
     /// `high-availability` of each server, where it is not that of one relationship of all.
     pub(crate) relationships: Vec<Value>,
 }
@@ -144,6 +146,7 @@ impl Setup {
             subnets: None,
             subnets_of: Vec::new(),
             dhcp4: json!({}),
+            agent: json!({}),
             relationships: Vec::new(),
         }
     }
@@ -285,10 +288,11 @@ impl Lab {
             "subnet4": subnets,
         } });
         merge(&mut configuration["Dhcp4"], &setup.dhcp4);
-        let control_agent = json!({ "Control-agent": {
+        let mut control_agent = json!({ "Control-agent": {
             "http-host": format!("10.78.0.{}", server + 1), "http-port": 8005,
             "control-sockets": { "dhcp4": { "socket-type": "unix", "socket-name": socket } },
         } });
+        merge(&mut control_agent["Control-agent"], &setup.agent);
         if agent && setup.servers[server].0 == Program::Aplomado {
             merge(&mut configuration, &control_agent);
         }

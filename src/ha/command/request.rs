@@ -19,8 +19,8 @@ pub const HA_COMMANDS: [&str; 9] = [
     "ha-sync-complete-notify",
 ];
 
-/// What a dedicated listener with `restrict-commands` lets through, ours between two Aplomados included.
-pub const LISTENER_COMMANDS: [&str; 23] = [
+/// What a dedicated listener of a DHCPv4 server with `restrict-commands` lets through, ours between two Aplomados included.
+pub const LISTENER_COMMANDS: [&str; 18] = [
     "aplomado-bulk-apply",
     "aplomado-settings-get",
     "aplomado-sync-begin",
@@ -37,11 +37,6 @@ pub const LISTENER_COMMANDS: [&str; 23] = [
     "lease4-get-all",
     "lease4-get-page",
     "lease4-update",
-    "lease6-bulk-apply",
-    "lease6-del",
-    "lease6-get-all",
-    "lease6-get-page",
-    "lease6-update",
     "list-commands",
     "status-get",
 ];
