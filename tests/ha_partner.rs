@@ -412,6 +412,66 @@ fn a_partner_that_listens_with_a_certificate_of_a_foreign_authority_is_not_spoke
     stranger("sl-ak", Kea, false);
 }
 
+/// Our server with a certificate of a foreign authority, or with none at all: towards its partner when it `calls`, else where it listens. The
+/// partner refuses it, our log says what to mend, and when that is done they are a pair.
+fn refused(name: &'static str, other: Program, calls: bool, has_certificate: bool, words: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [ours, theirs] = ["ours", "theirs"].map(|name| authority(folder.path(), name));
+    let good = certificate(folder.path(), "good", &ours, "ours");
+    let mut setup = Setup::new(name, "hot-standby", &[Aplomado, other]);
+    setup.relationship = json!({ "require-client-certs": true });
+    setup.peers = vec![good.clone(), good.clone()];
+    let Some(mut lab) = Lab::new(setup) else { return };
+    let foreign = || certificate(folder.path(), "foreign", &theirs, "ours");
+    lab.setup.peers[usize::from(calls)] = if has_certificate { foreign() } else { json!({}) };
+    lab.configure(0);
+    lab.start_all();
+    // Who is refused takes the other one for dead; who refuses is heard no more. The other direction works: nothing else is wrong.
+    let (lonely, waiting) = if calls { (0, 1) } else { (1, 0) };
+    lab.await_state(lonely, "partner-down");
+    lab.await_state(waiting, "ready");
+    lab::until(words, || lab.log(0).contains(words).then_some(()));
+    assert_ne!(lab.state(lonely).as_deref(), Some("hot-standby"));
+    lab.kill(0);
+    lab.setup.peers = vec![good.clone(), good];
+    lab.configure(0);
+    lab.start(0);
+    lab.await_normal();
+    lab.serve_all(0..5);
+    lab.assert_equal(5);
+}
+
+const NOT_TRUSTED: &str =
+    "it refuses our certificate: its trust-anchor does not hold the authority that signed our cert-file";
+
+#[test]
+fn a_partner_does_not_hear_us_with_a_certificate_of_a_foreign_authority() {
+    let words = format!("no heartbeat with two (10.78.0.2:8005): {NOT_TRUSTED}");
+    refused("rc-aa", Aplomado, true, true, &words);
+    refused("rc-ak", Kea, true, true, NOT_TRUSTED);
+}
+
+#[test]
+fn a_partner_does_not_speak_to_us_with_a_certificate_of_a_foreign_authority() {
+    let words = format!("TLS handshake with 10.78.0.2 failed: {NOT_TRUSTED}");
+    refused("rl-aa", Aplomado, false, true, &words);
+    refused("rl-ak", Kea, false, true, &words);
+}
+
+#[test]
+fn a_partner_with_tls_does_not_hear_us_without() {
+    let words = "perhaps it expects TLS, which no cert-file turns on here";
+    refused("nc-aa", Aplomado, true, false, words);
+    refused("nc-ak", Kea, true, false, words);
+}
+
+#[test]
+fn a_partner_with_tls_does_not_speak_to_us_without() {
+    let words = "TLS handshake with 10.78.0.2 failed: it speaks TLS, and no cert-file turns that on for this listener";
+    refused("nl-aa", Aplomado, false, false, words);
+    refused("nl-ak", Kea, false, false, words);
+}
+
 /// Where a certificate is required somebody without one is refused before a command is read, and the log says so; where none is, he is heard.
 #[test]
 fn somebody_without_a_certificate_is_refused_where_one_is_required() {
@@ -451,7 +511,7 @@ fn somebody_without_a_certificate_is_refused_where_one_is_required() {
         assert_eq!(answer.starts_with("HTTP/1.1 200 "), is_heard, "{answer}");
         assert_eq!(answer.is_empty(), !is_heard, "{answer}");
     }
-    let line = "TLS handshake with 10.78.0.100 failed: peer sent no certificates";
+    let line = "TLS handshake with 10.78.0.100 failed: it shows no certificate, and require-client-certs asks for one";
     lab::until(line, || lab.log(0).contains(line).then_some(()));
     assert!(!lab.log(1).contains("TLS handshake with 10.78.0.100 failed"));
     // The pair does not mind.

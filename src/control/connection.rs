@@ -243,8 +243,9 @@ impl Client {
                             super::log::Severity::Info,
                             "kea-dhcp4.http",
                             HTTP_CONNECTION_HANDSHAKE_FAILED,
-                            "TLS handshake with {} failed: {error}",
-                            self.remote
+                            "TLS handshake with {} failed: {}",
+                            self.remote,
+                            super::tls::io_in_words(&error)
                         );
                     }
                     self.phase = Phase::Gone;
@@ -258,6 +259,16 @@ impl Client {
     fn take(&mut self, octets: &[u8], now: Mono) -> bool {
         match &mut self.protocol {
             Protocol::Http(http) => {
+                if http.is_idle() && matches!(self.stream, Stream::Tcp(_)) && super::tls::is_handshake(octets)
+                {
+                    crate::log_limited!(
+                        super::log::Severity::Info,
+                        "kea-dhcp4.http",
+                        HTTP_CONNECTION_HANDSHAKE_FAILED,
+                        "TLS handshake with {} failed: it speaks TLS, and no cert-file turns that on for this listener",
+                        self.remote
+                    );
+                }
                 http.receive(octets, now);
                 false
             }

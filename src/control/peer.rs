@@ -53,6 +53,7 @@ pub struct PeerConnection {
     agent: ureq::Agent,
     url: String,
     authorization: Option<String>,
+    has_tls: bool,
     /// Whether the last command was answered: its connection was kept, and may have been closed by the peer since.
     is_kept: Cell<bool>,
 }
@@ -76,7 +77,8 @@ impl PeerConnection {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {text}")
         });
-        Self { agent, url: format!("http://{}/", target.address), authorization, is_kept: Cell::new(false) }
+        let url = format!("http://{}/", target.address);
+        Self { agent, url, authorization, has_tls: target.tls.is_some(), is_kept: Cell::new(false) }
     }
 
     /// Sends a command and waits for the body of the answer, `timeout` at most from the first step to the last.
@@ -95,11 +97,28 @@ impl PeerConnection {
         };
         let answer = answer.and_then(read);
         self.is_kept.set(answer.is_ok());
-        answer.map_err(|error| match error {
+        answer.map_err(|error| self.in_words(&error))
+    }
+
+    /// Why there is no answer.
+    fn in_words(&self, error: &ureq::Error) -> String {
+        let text = match error {
             // The system's own words are enough.
-            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Io(error) => super::tls::io_in_words(error),
             error => error.to_string(),
-        })
+        };
+        // What a listener with TLS does to somebody without: it says so in its own language, or nothing.
+        let is_perhaps_tls = match error {
+            ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+            ureq::Error::Protocol(_) => true,
+            _ => false,
+        };
+        if is_perhaps_tls && !self.has_tls {
+            return format!(
+                "no answer in HTTP ({text}); perhaps it expects TLS, which no cert-file turns on here"
+            );
+        }
+        text
     }
 
     /// Sends a command and waits for the head of the answer.
@@ -155,7 +174,12 @@ impl<In: Transport> Connector<In> for PeerTls {
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(details.timeout);
-        session.complete_io(&mut socket)?;
+        if let Err(error) = session.complete_io(&mut socket) {
+            // The alert that tells the peer why: one write takes a record, and nothing that is read after it would make it leave.
+            while session.wants_write() && session.write_tls(&mut socket).is_ok_and(|octets| octets > 0) {}
+            let _ = socket.get_mut().transmit_output(0, details.timeout);
+            return Err(error.into());
+        }
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(session, socket) })))

@@ -24,8 +24,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
-    RootCertStore, ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    InvalidMessage, PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
 };
 
 use x509::Certificate;
@@ -57,6 +57,56 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
+
+/// What a failed handshake means to an operator, then the library's own words.
+#[must_use]
+pub fn in_words(error: &Error) -> String {
+    let words = match error {
+        Error::AlertReceived(AlertDescription::UnknownCA) => {
+            "it refuses our certificate: its trust-anchor does not hold the authority that signed our cert-file"
+        }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "it refuses our certificate: by its clock our cert-file is not valid any more"
+        }
+        Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied,
+        ) => "it refuses our certificate, which is that in cert-file",
+        Error::AlertReceived(AlertDescription::CertificateRequired) => "it requires a certificate of us",
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "we refuse its certificate: our trust-anchor does not hold the authority that signed it"
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "we refuse its certificate: by our clock it is not valid any more"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "we refuse its certificate: by our clock it is not valid yet",
+        Error::InvalidCertificate(_) => "we refuse its certificate",
+        Error::NoCertificatesPresented => "it shows no certificate, and require-client-certs asks for one",
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "it does not speak TLS, which our cert-file turns on"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{words} ({error})")
+}
+
+/// [`in_words`] of what a socket said, if it was TLS that said it.
+#[must_use]
+pub fn io_in_words(error: &std::io::Error) -> String {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    of_tls.map_or_else(|| error.to_string(), in_words)
+}
+
+/// Whether octets that should be a request are the beginning of a TLS session.
+#[must_use]
+pub fn is_handshake(octets: &[u8]) -> bool {
+    octets.starts_with(&[22, 3])
+}
 
 /// The configuration of a listener.
 ///

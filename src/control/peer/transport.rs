@@ -78,9 +78,10 @@ impl Transport for PeerStream {
         &mut self.buffers
     }
 
+    /// Sends an amount of the output with what is sent next; one of nothing makes everything leave now.
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         self.pending.extend_from_slice(&self.buffers.output()[..amount]);
-        if self.pending.len() > PENDING_BYTES_MAX { self.flush(timeout) } else { Ok(()) }
+        if amount == 0 || self.pending.len() > PENDING_BYTES_MAX { self.flush(timeout) } else { Ok(()) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
