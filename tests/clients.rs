@@ -355,7 +355,12 @@ impl Ears {
             mac: link.mac.expect("Ethernet"),
             addresses: link.ipv4().collect(),
         };
-        let options = PacketOptions { ring_slots: 8192, hear: Hear::All, ..PacketOptions::default() };
+        let options = PacketOptions {
+            ring_slots: 8192,
+            hear: Hear::All,
+            rings_apart: false,
+            ..PacketOptions::default()
+        };
         let mut set = PortSet::new(Arc::new(Doorbell::new().expect("an eventfd")));
         for port in packet::open(&selected, InterfaceId(0), 1, (1, 1), &options).expect("root may") {
             assert!(set.add(port).is_ok(), "there is room");

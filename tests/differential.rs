@@ -297,7 +297,12 @@ impl Client {
         let sets = [68, 67]
             .into_iter()
             .map(|udp_port| {
-                let options = PacketOptions { udp_port, hear: Hear::All, ..PacketOptions::default() };
+                let options = PacketOptions {
+                    udp_port,
+                    hear: Hear::All,
+                    rings_apart: false,
+                    ..PacketOptions::default()
+                };
                 let keys = Steering::new(1, 1).multipliers();
                 let ports = packet_port::open(&interface, IFACE, 1, keys, &options).expect("a packet socket");
                 let mut set = PortSet::new(Arc::new(Doorbell::new().expect("an eventfd")));

@@ -84,7 +84,8 @@ impl Wire {
     /// A client's end: sends any frame and hears port 68.
     fn client(&self) -> Client {
         self.enter_client();
-        let options = PacketOptions { udp_port: 68, hear: Hear::All, ..PacketOptions::default() };
+        let options =
+            PacketOptions { udp_port: 68, hear: Hear::All, rings_apart: false, ..PacketOptions::default() };
         let port = packet::open(&selected("cli0"), IFACE, 1, keys(), &options).expect("a client's port");
         Client { set: set_of(port), slab: FrameSlab::new(64), batch: TxBatch::new() }
     }
@@ -727,6 +728,54 @@ fn relay_that_floods_a_udp_port_fills_its_own_lane() {
 }
 
 #[test]
+fn relay_that_floods_a_packet_port_fills_its_own_lane() {
+    let Some(wire) = Wire::new("ringlane") else { return };
+    let options = PacketOptions { ring_slots: 256, ..PacketOptions::default() };
+    let flooded = Ipv4Addr::new(10, 1, 0, 1);
+    let others: Vec<_> = (2..=255).map(|net| Ipv4Addr::new(10, net, 0, 1)).collect();
+    let in_lane = |number| others.iter().find(|relay| lane(**relay) == number).expect("one of many");
+    let quiet: Vec<_> = (0..4).filter(|number| *number != lane(flooded)).map(in_lane).collect();
+    for shards in [1, 2] {
+        let ports = wire.server_ports(shards, &options);
+        let mut servers: Vec<_> = ports.into_iter().map(|port| set_of([port])).collect();
+        let mut client = wire.client();
+        // All of them are one client's, and so go to one shard.
+        let through = |relay: Ipv4Addr, kind: u8| {
+            let mut bytes = broadcast(7);
+            bytes[42 + 24..42 + 28].copy_from_slice(&relay.octets());
+            bytes[282..285].copy_from_slice(&[53, 1, kind]);
+            bytes
+        };
+        for kind in [1, 3] {
+            client.send(&(0..1000).map(|_| through(flooded, kind)).collect::<Vec<_>>());
+            client.send(&quiet.iter().map(|relay| through(**relay, kind)).collect::<Vec<_>>());
+            let mut batch = RxBatch::new();
+            let server = servers
+                .iter_mut()
+                .find_map(|server| (server.recv(&mut batch) > 0).then_some(server))
+                .expect("it has come");
+            assert_eq!(batch.len(), BATCH_MAX, "what the others leave is for the one that floods");
+            let giaddrs = batch.frames().iter().map(|frame| server.bytes(frame)[42 + 24..42 + 28].to_vec());
+            let heard = giaddrs.filter(|giaddr| *giaddr != flooded.octets()).count();
+            assert_eq!(heard, quiet.len(), "at once, and nothing of them is lost");
+            server.recycle(&mut batch);
+            while server.recv(&mut batch) > 0 {
+                let all_flooded = batch
+                    .frames()
+                    .iter()
+                    .all(|frame| server.bytes(frame)[42 + 24..42 + 28] == flooded.octets());
+                assert!(all_flooded);
+                server.recycle(&mut batch);
+            }
+            let stats = server.ports_mut()[0].stats();
+            let dropped = [stats.rx_discover_dropped, stats.rx_kernel_dropped];
+            let expected = if kind == 1 { [1000 - 256, 0] } else { [1000 - 256, 1000 - 256] };
+            assert_eq!(dropped, expected, "as many as its lane had no room for");
+        }
+    }
+}
+
+#[test]
 fn udp_port_that_another_server_has_is_not_shared() {
     let Some(wire) = Wire::new("udptwice") else { return };
     wire.enter_server();
@@ -776,7 +825,7 @@ fn relayed_reply_follows_the_routing_table_where_it_is_told_to() {
         let options = UdpOptions { outbound, ..UdpOptions::default() };
         let mut server = set_of(udp::open(&selected("srv0"), IFACE, 1, keys(), &options).expect("free"));
         wire.enter_client();
-        let options = PacketOptions { hear: Hear::All, ..PacketOptions::default() };
+        let options = PacketOptions { hear: Hear::All, rings_apart: false, ..PacketOptions::default() };
         let mut relay =
             set_of(packet::open(&selected(arrives_by), IFACE, 1, keys(), &options).expect("a relay's port"));
         let mut reply = frame(CLIENT_MAC, Ipv4Addr::new(203, 0, 113, 9), 67, [2, 1, 0, 0, 0, 1]);

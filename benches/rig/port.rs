@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use aplomado::ids::InterfaceId;
-use aplomado::net::{FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch};
+use aplomado::net::{FDS_MAX, FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch};
 
 use super::{BATCH, INTERFACE, Message};
 
@@ -87,7 +87,7 @@ impl Port for BenchPort {
         PortStats::default()
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [None, None]
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
+        [None; FDS_MAX]
     }
 }

@@ -45,8 +45,7 @@ pub(crate) fn open(
     ring_slots: u32,
     bypass_queue: bool,
 ) -> Result<Vec<PortSet<PacketPort>>, String> {
-    let options =
-        PacketOptions { ring_slots, udp_port, hear: Hear::All, bypass_queue, discovers_apart: false };
+    let options = PacketOptions { ring_slots, udp_port, hear: Hear::All, bypass_queue, rings_apart: false };
     let ports = packet::open(link, INTERFACE, shards, STEERING, &options)
         .map_err(|error| format!("{error}: {}", error.source))?;
     ports

@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 use crate::ids::InterfaceId;
 
 use super::{
-    FrameSlab, MemoryPort, PacketPort, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch, UdpPort,
+    FDS_MAX, FrameSlab, MemoryPort, PacketPort, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch,
+    UdpPort,
 };
 
 /// Any of the room's ports.
@@ -87,7 +88,7 @@ impl Port for AnyPort {
         each!(self, port => port.stats())
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
         each!(self, port => port.fds())
     }
 

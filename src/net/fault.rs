@@ -10,7 +10,9 @@ use std::os::fd::BorrowedFd;
 
 use crate::ids::InterfaceId;
 
-use super::{BATCH_MAX, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch};
+use super::{
+    BATCH_MAX, FDS_MAX, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch,
+};
 
 /// Most frames that are held back at a time.
 pub const HELD_MAX: usize = 256;
@@ -184,7 +186,7 @@ impl<P: Port> Port for Faulty<P> {
         self.inner.stats()
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
         self.inner.fds()
     }
 

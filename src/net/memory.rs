@@ -12,8 +12,8 @@ use crossbeam::queue::ArrayQueue;
 use crate::ids::InterfaceId;
 
 use super::{
-    Doorbell, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch,
-    WINDOW_MAX,
+    Doorbell, FDS_MAX, FRAME_BYTES, FrameSlab, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport,
+    TxBatch, WINDOW_MAX,
 };
 
 /// A frame between two ends.
@@ -195,7 +195,7 @@ impl Port for MemoryPort {
         self.stats
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [None, None]
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
+        [None; FDS_MAX]
     }
 }

@@ -58,6 +58,8 @@ pub const BATCH_MAX: usize = 64;
 pub const WINDOW_MAX: usize = 256;
 /// Of each batch, one part in so many is for DISCOVERs when there are any, however much else there is.
 pub const DISCOVER_PART: usize = 8;
+/// Most descriptors that a port is polled by.
+pub const FDS_MAX: usize = 8;
 /// Bytes of one frame of a slab and of one ring slot: an Ethernet frame of 1500 bytes of payload and its descriptor fit.
 pub const FRAME_BYTES: usize = 2048;
 /// Most ports (one per served interface) in one shard.
@@ -104,7 +106,7 @@ pub trait Port {
     fn stats(&mut self) -> PortStats;
 
     /// What to poll for arrivals; nothing for a port that rings the shard's [`Doorbell`] instead.
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2];
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX];
 
     /// The error that made one of `fds` readable with an error condition, and clears it (a link that went down reports it once).
     fn take_error(&mut self) -> Option<io::Error> {

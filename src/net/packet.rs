@@ -3,9 +3,10 @@
 //! All shards' ports of one interface are opened together and form one fan-out group, whose program steers by `chaddr`.
 //! The order in which that is done loses and misplaces nothing: sockets are deaf until the group and its program stand.
 //!
-//! A server's port has two rings, because a full ring drops whatever comes next: DISCOVERs have one of their own, and everything
-//! else the other, which is read first. So a flood of DISCOVERs costs no client its lease, and what is too much of it is
-//! dropped by the kernel before it costs the shard anything.
+//! A server's port has several rings, because a full ring drops whatever comes next. DISCOVERs have rings of their own, and everything
+//! else has others, which are read first: a flood of DISCOVERs costs no client its lease. Of each kind there is one for every lane
+//! ([`lane`](steer::lane)): a relay that floods, or the clients of the link itself, fill the ring of their lane, and each batch takes an equal share of every
+//! lane. What is too much is dropped by the kernel before it costs the shard anything.
 //!
 //! TPACKET_V2, because a block of V3 arrives when it is full or when a timer says so. Bound to IPv4 alone, so that nothing
 //! else is copied. What the filter cannot know, the addresses that we serve, is compared here.
@@ -19,14 +20,15 @@ use socket2::Socket;
 use crate::ids::InterfaceId;
 
 use super::link::Selected;
+use super::steer::LANES;
 use super::sys::socket::{
     attach_filter, bind_packet, join_fanout, packet_drops, packet_socket, set_fanout_program, set_int,
     set_send_buffer,
 };
 use super::sys::{Outgoing, RxRing, Sender};
 use super::{
-    ADDRESSES_MAX, BATCH_MAX, DISCOVER_PART, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags,
-    RxFrame, SendReport, TxBatch, steer,
+    ADDRESSES_MAX, BATCH_MAX, DISCOVER_PART, FDS_MAX, FrameSlab, OpenError, Port, PortStats, RxBatch,
+    RxFlags, RxFrame, SendReport, TxBatch, steer,
 };
 
 /// Most slots that one turn looks at, so that frames which are not for us cannot hold it.
@@ -36,8 +38,15 @@ const _: () = assert!(SLOTS_PER_TURN_MAX as usize >= BATCH_MAX, "a turn can fill
 const SEND_BUFFER_BYTES: i32 = 4 << 20;
 /// Ethernet and the shortest IP and UDP headers.
 const HEADERS_BYTES: usize = 42;
-/// Set in a frame's offset when it lies in the ring of DISCOVERs: rings are smaller, and the bit above is a wrapper's (`fault`).
-const OF_DISCOVERS: u32 = 1 << 30;
+/// Where a frame's offset has the number of its ring: rings are smaller, and the bit above is a wrapper's (`fault`).
+const QUEUE_SHIFT: u32 = 28;
+const _: () = assert!(QUEUES_MAX <= 8, "three bits number the rings");
+/// Kinds of messages: DISCOVERs and all others.
+const KINDS: usize = 2;
+/// Sockets that the kernel takes into one fan-out group.
+const GROUP_MAX: usize = 256;
+/// Most rings of a port.
+const QUEUES_MAX: usize = KINDS * LANES as usize;
 
 /// Which destination addresses are heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +61,7 @@ pub enum Hear {
 /// How packet ports are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketOptions {
-    /// Slots of each shard's ring: 64 to 131,072, made a power of two. Each takes [`FRAME_BYTES`](super::FRAME_BYTES) of kernel memory.
+    /// Slots of each ring: 64 to 131,072, made a power of two. Each takes [`FRAME_BYTES`](super::FRAME_BYTES) of kernel memory.
     pub ring_slots: u32,
     /// The UDP port that is heard.
     pub udp_port: u16,
@@ -60,13 +69,13 @@ pub struct PacketOptions {
     pub hear: Hear,
     /// Whether frames leave without the interface's queueing discipline.
     pub bypass_queue: bool,
-    /// Whether DISCOVERs have a ring of their own.
-    pub discovers_apart: bool,
+    /// Whether DISCOVERs, and the relays of each lane, have rings of their own.
+    pub rings_apart: bool,
 }
 
 impl Default for PacketOptions {
     fn default() -> Self {
-        Self { ring_slots: 2048, udp_port: 67, hear: Hear::Own, bypass_queue: false, discovers_apart: true }
+        Self { ring_slots: 1024, udp_port: 67, hear: Hear::Own, bypass_queue: false, rings_apart: true }
     }
 }
 
@@ -78,8 +87,10 @@ pub struct PacketPort {
     hear: Hear,
     /// As they stand in an IP header; room for [`ADDRESSES_MAX`] from the start.
     addresses: Vec<[u8; 4]>,
-    queue: Queue,
-    discovers: Option<Queue>,
+    /// Those of the first lane first, of each lane the one for DISCOVERs second; one alone when they are not apart.
+    queues: Vec<Queue>,
+    /// The lane that is read first: turns with each batch.
+    first: usize,
     transmitter: Socket,
     sender: Sender,
     stats: PortStats,
@@ -118,10 +129,12 @@ pub fn open(
     options: &PacketOptions,
 ) -> Result<Vec<PacketPort>, OpenError> {
     let failed = |step| move |source| OpenError { interface: link.name.clone(), step, source };
+    let lanes = lanes(shards);
+    let queue_count = if options.rings_apart { KINDS * usize::from(lanes) } else { 1 };
     let mut ports = Vec::with_capacity(usize::from(shards));
     for _ in 0..shards {
-        let queue = || Queue::open(options.ring_slots).map_err(|(step, source)| failed(step)(source));
-        let (queue, discovers) = (queue()?, options.discovers_apart.then(queue).transpose()?);
+        let queue = |_| Queue::open(options.ring_slots).map_err(|(step, source)| failed(step)(source));
+        let queues = (0..queue_count).map(queue).collect::<Result<Vec<_>, _>>()?;
         let transmitter = packet_socket().map_err(failed("open a packet socket"))?;
         bind_packet(&transmitter, link.index, false).map_err(failed("bind a packet socket"))?;
         if options.bypass_queue {
@@ -134,8 +147,8 @@ pub fn open(
             mac: link.mac,
             hear: options.hear,
             addresses: Vec::with_capacity(ADDRESSES_MAX),
-            queue,
-            discovers,
+            queues,
+            first: 0,
             transmitter,
             sender: Sender::new(),
             stats: PortStats::default(),
@@ -143,9 +156,9 @@ pub fn open(
         port.set_addresses(&link.addresses);
         ports.push(port);
     }
-    let apart = ports.iter().filter_map(|port| port.discovers.as_ref());
-    let receivers: Vec<&Socket> =
-        ports.iter().map(|port| &port.queue).chain(apart).map(|queue| &queue.receiver).collect();
+    // As the program counts them.
+    let queues = (0..queue_count).flat_map(|number| ports.iter().map(move |port| &port.queues[number]));
+    let receivers: Vec<&Socket> = queues.map(|queue| &queue.receiver).collect();
     for receiver in &receivers {
         bind_packet(receiver, link.index, true).map_err(failed("bind a packet socket"))?;
     }
@@ -153,8 +166,8 @@ pub fn open(
         && !others.is_empty()
     {
         let group = join_fanout(first, None).map_err(failed("make a fan-out group"))?;
-        let program: &[steer::Instruction] = if options.discovers_apart {
-            &steer::fan_out_apart(keys, shards)
+        let program: &[steer::Instruction] = if options.rings_apart {
+            &steer::fan_out_apart(keys, shards, lanes)
         } else {
             &steer::fan_out(keys, shards)
         };
@@ -168,6 +181,15 @@ pub fn open(
             .map_err(failed("attach a socket filter"))?;
     }
     Ok(ports)
+}
+
+/// How many lanes fit into a fan-out group, which has [`GROUP_MAX`] members at most.
+const fn lanes(shards: u8) -> u8 {
+    let mut lanes = LANES;
+    while lanes > 1 && KINDS * lanes as usize * shards as usize > GROUP_MAX {
+        lanes /= 2;
+    }
+    lanes
 }
 
 /// What a frame is to a port that compares addresses.
@@ -250,6 +272,46 @@ fn take(
     }
 }
 
+impl PacketPort {
+    /// Whether anything waits in the rings of a kind.
+    fn has_waiting(&self, kind: usize) -> bool {
+        self.queues.iter().skip(kind).step_by(KINDS).any(|queue| queue.ring.is_ready())
+    }
+
+    /// Fills the batch but for `kept` places from the rings of one kind: an equal share of each lane first, and what others leave free
+    /// second.
+    fn take_kind(&mut self, kind: usize, batch: &mut RxBatch, kept: usize) {
+        let lanes = self.queues.len() / KINDS;
+        let mut left = (0..lanes).filter(|lane| self.queues[KINDS * lane + kind].ring.is_ready()).count();
+        for is_shared in [true, false] {
+            for turn in 0..lanes {
+                let number = KINDS * ((self.first + turn) % lanes) + kind;
+                let room = batch.room().saturating_sub(kept);
+                if left == 0 || room == 0 {
+                    return;
+                }
+                if self.queues[number].ring.is_ready() {
+                    let share = if is_shared { room.div_ceil(left) } else { room };
+                    self.take_from(number, batch, batch.room() - share);
+                    left -= usize::from(is_shared && left > 1);
+                }
+            }
+        }
+    }
+
+    /// Moves what waits in a ring into the batch until only `kept` places of it are left.
+    fn take_from(&mut self, number: usize, batch: &mut RxBatch, kept: usize) {
+        let Self { interface, mac, hear, addresses, queues, stats, .. } = self;
+        let addresses = match hear {
+            Hear::Own => Some(addresses.as_slice()),
+            Hear::All => None,
+        };
+        let mark = u32::try_from(number).expect("few") << QUEUE_SHIFT;
+        let judge = |bytes: &[u8]| judge(bytes, *mac, addresses);
+        take(&mut queues[number].ring, batch, kept, (*interface, mark), judge, stats);
+    }
+}
+
 impl Port for PacketPort {
     fn interface(&self) -> InterfaceId {
         self.interface
@@ -257,20 +319,18 @@ impl Port for PacketPort {
 
     fn recv_batch(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
         let start = batch.len();
-        let Self { interface, mac, hear, addresses, queue, discovers, stats, .. } = self;
-        let addresses = match hear {
-            Hear::Own => Some(addresses.as_slice()),
-            Hear::All => None,
-        };
-        let judge = |bytes: &[u8]| judge(bytes, *mac, addresses);
-        let kept = match discovers {
-            Some(discovers) if discovers.ring.is_ready() => batch.room() / DISCOVER_PART,
-            _ => 0,
-        };
-        take(&mut queue.ring, batch, kept, (*interface, 0), judge, stats);
-        if let Some(discovers) = discovers {
-            take(&mut discovers.ring, batch, 0, (*interface, OF_DISCOVERS), judge, stats);
-            take(&mut queue.ring, batch, 0, (*interface, 0), judge, stats);
+        if self.queues.len() == 1 {
+            self.take_from(0, batch, 0);
+        } else {
+            self.first = self.first.wrapping_add(1);
+            let kept = if self.has_waiting(1) { batch.room() / DISCOVER_PART } else { 0 };
+            // DISCOVERs last, in one run, as the choice among frames expects it; what they leave is for the others.
+            self.take_kind(0, batch, kept);
+            let has_more = batch.room() == kept;
+            self.take_kind(1, batch, 0);
+            if has_more {
+                self.take_kind(0, batch, 0);
+            }
         }
         let count = batch.len() - start;
         self.stats.rx_frames += u64::try_from(count).expect("a batch is small");
@@ -278,28 +338,22 @@ impl Port for PacketPort {
     }
 
     fn bytes(&self, frame: &RxFrame) -> &[u8] {
-        match &self.discovers {
-            Some(discovers) if frame.offset & OF_DISCOVERS != 0 => {
-                discovers.ring.bytes(frame.offset & !OF_DISCOVERS, frame.len)
-            }
-            _ => self.queue.ring.bytes(frame.offset, frame.len),
-        }
+        let number = usize::try_from(frame.offset >> QUEUE_SHIFT).expect("three bits");
+        self.queues[number].ring.bytes(frame.offset & ((1 << QUEUE_SHIFT) - 1), frame.len)
     }
 
     fn recycle(&mut self) {
-        self.queue.ring.recycle();
-        if let Some(discovers) = &mut self.discovers {
-            discovers.ring.recycle();
+        for queue in &mut self.queues {
+            queue.ring.recycle();
         }
     }
 
     fn is_ready(&self) -> bool {
-        self.queue.ring.is_ready() || self.discovers.as_ref().is_some_and(|queue| queue.ring.is_ready())
+        self.queues.iter().any(|queue| queue.ring.is_ready())
     }
 
     fn is_crowded(&self) -> bool {
-        self.queue.ring.is_half_full()
-            || self.discovers.as_ref().is_some_and(|queue| queue.ring.is_half_full())
+        self.queues.iter().any(|queue| queue.ring.is_half_full())
     }
 
     fn send_batch(&mut self, batch: &TxBatch, slab: &FrameSlab) -> SendReport {
@@ -321,23 +375,25 @@ impl Port for PacketPort {
 
     fn stats(&mut self) -> PortStats {
         // The kernel's counters start again with each reading.
-        if let Ok(drops) = packet_drops(&self.queue.receiver) {
-            self.stats.rx_kernel_dropped += u64::from(drops);
-        }
-        if let Some(Ok(drops)) = self.discovers.as_ref().map(|queue| packet_drops(&queue.receiver)) {
-            self.stats.rx_discover_dropped += u64::from(drops);
+        for (number, queue) in self.queues.iter().enumerate() {
+            let Ok(drops) = packet_drops(&queue.receiver) else { continue };
+            if number % KINDS == 1 {
+                self.stats.rx_discover_dropped += u64::from(drops);
+            } else {
+                self.stats.rx_kernel_dropped += u64::from(drops);
+            }
         }
         self.stats
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        let discovers = self.discovers.as_ref().map(|queue| queue.receiver.as_fd());
-        [Some(self.queue.receiver.as_fd()), discovers]
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
+        std::array::from_fn(|number| self.queues.get(number).map(|queue| queue.receiver.as_fd()))
     }
 
     fn take_error(&mut self) -> Option<io::Error> {
-        let discovers = self.discovers.as_ref().and_then(|queue| queue.receiver.take_error().ok().flatten());
-        let error = self.queue.receiver.take_error().ok().flatten().or(discovers);
+        // Every socket has it, and keeps it until it is read.
+        let mut errors = self.queues.iter().map(|queue| queue.receiver.take_error().ok().flatten());
+        let error = errors.by_ref().fold(None, Option::or);
         if error.is_some() {
             self.stats.errors += 1;
         }

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::ids::InterfaceId;
 
-use super::{FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch};
+use super::{FDS_MAX, FrameSlab, Port, PortStats, RxBatch, RxFrame, SendReport, TxBatch};
 
 /// Files with times in nanoseconds begin with this, in the writer's byte order: ours is big-endian everywhere.
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
@@ -139,7 +139,7 @@ impl<P: Port, W: Write> Port for Recorded<P, W> {
         self.inner.stats()
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
         self.inner.fds()
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::ids::InterfaceId;
 
 use super::sys::PollSet;
-use super::{Doorbell, FrameSlab, PORTS_MAX, Port, RxBatch, RxFrame, SendReport, TxBatch, WINDOW_MAX};
+use super::{
+    Doorbell, FDS_MAX, FrameSlab, PORTS_MAX, Port, RxBatch, RxFrame, SendReport, TxBatch, WINDOW_MAX,
+};
 
 /// The ports of one shard. Belongs to the shard's thread; allocates in `new` alone.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl<P: Port> PortSet<P> {
             ports: Vec::with_capacity(PORTS_MAX),
             first: 0,
             doorbell,
-            poll: PollSet::with_capacity(2 * PORTS_MAX + 1),
+            poll: PollSet::with_capacity(FDS_MAX * PORTS_MAX + 1),
         }
     }
 
@@ -215,7 +217,8 @@ impl<P: Port> PortSet<P> {
         self.doorbell.get_up(self.poll.is_readable(0));
         slept?;
         for (position, port) in self.ports.iter_mut().enumerate() {
-            if self.poll.is_in_error(2 * position + 1) || self.poll.is_in_error(2 * position + 2) {
+            let mut fds = FDS_MAX * position + 1..=FDS_MAX * (position + 1);
+            if fds.any(|fd| self.poll.is_in_error(fd)) {
                 // Reading the error clears it; without that every later sleep would end at once.
                 port.take_error();
             }

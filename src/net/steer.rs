@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-/// Queues of each kind that a shard's UDP port has for an address: a relay that floods fills one of them.
+/// Queues of each kind that a shard's port has (a UDP port for each address): a relay that floods fills one of them.
 pub const LANES: u8 = 4;
 const LANE_FACTOR: u32 = 0x9e37_79b1;
 const LANE_SHIFT: u32 = 30;
@@ -121,15 +121,19 @@ pub const fn fan_out(keys: (u32, u32), shards: u8) -> [Instruction; 12] {
     [plain(op::LDX_MSH, 0), s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
 }
 
-/// The fan-out program of a group of twice `shards` packet sockets: the first `shards` of them get everything but DISCOVERs, the
-/// others, in the same order, the DISCOVERs. Those are known by option 53 being the first, as all clients seen send it; others
-/// count as "everything". A packet too short to say goes to the first socket.
+/// The fan-out program of a group of packet sockets, twice `shards` for each of `lanes` (a power of two, at most [`LANES`]), in the order in
+/// which they joined: of the sockets of a lane the first `shards` get everything but DISCOVERs, the others, in the same order, those. They
+/// are known by option 53 being the first, as all clients seen send it; others count as "everything". A packet too short to say
+/// goes to the first socket.
 #[must_use]
-pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
+pub const fn fan_out_apart(keys: (u32, u32), shards: u8, lanes: u8) -> [Instruction; 27] {
     let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
-    let d = discovers_apart(op::LD_H_IND, op::LD_B_IND, UDP_HEADER_LEN + OPTIONS_OFFSET, shards);
+    let k = kind(op::LD_H_IND, op::LD_B_IND, UDP_HEADER_LEN + OPTIONS_OFFSET, shards);
+    // The program for the shard needs X itself.
+    let x = plain(op::LDX_MSH, 0);
+    let l = lanes_apart(plain(op::LD_W_IND, UDP_HEADER_LEN + GIADDR_OFFSET), shards, lanes);
     [
-        plain(op::LDX_MSH, 0),
+        x,
         s[0],
         s[1],
         s[2],
@@ -141,17 +145,21 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8) -> [Instruction; 22] {
         s[8],
         s[9],
         plain(op::ST, 0),
-        // The program for the shard needs X itself.
-        plain(op::LDX_MSH, 0),
-        d[0],
-        d[1],
-        d[2],
-        d[3],
-        d[4],
-        d[5],
-        d[6],
-        d[7],
-        d[8],
+        x,
+        k[0],
+        k[1],
+        k[2],
+        k[3],
+        k[4],
+        k[5],
+        k[6],
+        l[0],
+        l[1],
+        l[2],
+        l[3],
+        l[4],
+        l[5],
+        l[6],
     ]
 }
 
@@ -167,6 +175,8 @@ pub fn lane(giaddr: Ipv4Addr) -> usize {
 #[must_use]
 pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 25] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
+    let k = kind(op::LD_H_ABS, op::LD_B_ABS, OPTIONS_OFFSET, shards);
+    let l = lanes_apart(plain(op::LD_W_ABS, GIADDR_OFFSET), shards, LANES);
     [
         s[0],
         s[1],
@@ -179,26 +189,26 @@ pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 25] {
         s[8],
         s[9],
         plain(op::ST, 0),
-        plain(op::LD_H_ABS, OPTIONS_OFFSET),
-        jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
-        plain(op::LD_B_ABS, OPTIONS_OFFSET + 2),
-        jump(op::JEQ_K, DISCOVER, 0, 3),
-        plain(op::LD_MEM, 0),
-        plain(op::ADD_K, shards as u32),
-        plain(op::ST, 0),
-        plain(op::LDX_MEM, 0),
-        plain(op::LD_W_ABS, GIADDR_OFFSET),
-        plain(op::MUL_K, LANE_FACTOR),
-        plain(op::RSH_K, LANE_SHIFT),
-        plain(op::MUL_K, 2 * shards as u32),
-        plain(op::ADD_X, 0),
-        plain(op::RET_A, 0),
+        k[0],
+        k[1],
+        k[2],
+        k[3],
+        k[4],
+        k[5],
+        k[6],
+        l[0],
+        l[1],
+        l[2],
+        l[3],
+        l[4],
+        l[5],
+        l[6],
     ]
 }
 
-/// The end of a program that keeps DISCOVERs apart: the shard is in the first word of the scratch memory, the options are `options` bytes
-/// from the packet's start or from X.
-const fn discovers_apart(load_half: u16, load_byte: u16, options: u32, shards: u8) -> [Instruction; 9] {
+/// The middle of a program that keeps DISCOVERs apart: adds `shards` to the first word of the scratch memory for one. The options are
+/// `options` bytes from the packet's start or from X.
+const fn kind(load_half: u16, load_byte: u16, options: u32, shards: u8) -> [Instruction; 7] {
     [
         plain(load_half, options),
         jump(op::JEQ_K, MESSAGE_TYPE_HEAD, 0, 5),
@@ -206,8 +216,22 @@ const fn discovers_apart(load_half: u16, load_byte: u16, options: u32, shards: u
         jump(op::JEQ_K, DISCOVER, 0, 3),
         plain(op::LD_MEM, 0),
         plain(op::ADD_K, shards as u32),
-        plain(op::RET_A, 0),
-        plain(op::LD_MEM, 0),
+        plain(op::ST, 0),
+    ]
+}
+
+/// The end of a program that keeps relays apart: adds the sockets of the lanes before to the first word of the scratch memory. The top bits
+/// of the product number the lane; of fewer lanes, fewer bits.
+const fn lanes_apart(load_giaddr: Instruction, shards: u8, lanes: u8) -> [Instruction; 7] {
+    // A shift by 32 is refused, so a lone lane is numbered by a bit and the bit made 0.
+    let (bits, sockets) = if lanes > 1 { (lanes.ilog2(), 2 * shards as u32) } else { (1, 0) };
+    [
+        load_giaddr,
+        plain(op::MUL_K, LANE_FACTOR),
+        plain(op::RSH_K, 32 - bits),
+        plain(op::MUL_K, sockets),
+        plain(op::LDX_MEM, 0),
+        plain(op::ADD_X, 0),
         plain(op::RET_A, 0),
     ]
 }
@@ -355,13 +379,16 @@ mod tests {
             let steering = Steering::new(seed, usize::from(shards));
             let owner = u32::from(steering.owner_of_six(chaddr).0);
             let expected = if (first, kind) == (53, 1) { owner + u32::from(shards) } else { owner };
-            let bytes = frame(ip_words, 67, &payload);
-            let program = fan_out_apart(steering.multipliers(), shards);
-            prop_assert_eq!(run(&program, &bytes[14..], FROM_A_CLIENT), expected);
             payload[24..28].copy_from_slice(&giaddr);
-            let of_lanes_before = 2 * u32::from(shards) * u32::try_from(lane(giaddr.into())).expect("few");
+            let bytes = frame(ip_words, 67, &payload);
+            let lane = u32::try_from(lane(giaddr.into())).expect("few");
+            for lanes in [1, 2, 4] {
+                let program = fan_out_apart(steering.multipliers(), shards, lanes);
+                let lane = lane / u32::from(LANES / lanes);
+                prop_assert_eq!(run(&program, &bytes[14..], FROM_A_CLIENT), 2 * u32::from(shards) * lane + expected);
+            }
             let program = reuse_port(steering.multipliers(), shards);
-            prop_assert_eq!(run(&program, &payload, FROM_A_CLIENT), of_lanes_before + expected);
+            prop_assert_eq!(run(&program, &payload, FROM_A_CLIENT), 2 * u32::from(shards) * lane + expected);
         }
 
         #[test]
@@ -373,7 +400,7 @@ mod tests {
         fn programs_end_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80), keys: (u32, u32)) {
             run(&hear(7, 67), &bytes, FROM_A_CLIENT);
             prop_assert!(run(&fan_out(keys, 4), &bytes, FROM_A_CLIENT) < 4);
-            prop_assert!(run(&fan_out_apart(keys, 4), &bytes, FROM_A_CLIENT) < 8);
+            prop_assert!(run(&fan_out_apart(keys, 4, 2), &bytes, FROM_A_CLIENT) < 16);
             prop_assert!(run(&reuse_port(keys, 4), &bytes, FROM_A_CLIENT) < 8 * u32::from(LANES));
         }
     }

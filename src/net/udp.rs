@@ -25,8 +25,8 @@ use super::sys::socket::{
 };
 use super::sys::{Epoll, Outgoing, Receiver, Sender};
 use super::{
-    DISCOVER_PART, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport, TxBatch,
-    WINDOW_MAX, steer,
+    DISCOVER_PART, FDS_MAX, FrameSlab, OpenError, Port, PortStats, RxBatch, RxFlags, RxFrame, SendReport,
+    TxBatch, WINDOW_MAX, steer,
 };
 
 const ETHER_BYTES: usize = 14;
@@ -398,8 +398,10 @@ impl Port for UdpPort {
         self.stats
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [Some(self.readable.fd()), None]
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS_MAX] {
+        let mut fds = [None; FDS_MAX];
+        fds[0] = Some(self.readable.fd());
+        fds
     }
 }
 

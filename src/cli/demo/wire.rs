@@ -56,7 +56,7 @@ impl Wire {
             let options = PacketOptions {
                 udp_port: 68,
                 hear: Hear::All,
-                discovers_apart: false,
+                rings_apart: false,
                 ..PacketOptions::default()
             };
             let ports = packet::open(&selected, interface, 1, (1, 1), &options)

@@ -31,7 +31,7 @@ const _: () = assert!(BLOCK_BYTES.is_multiple_of(FRAME_BYTES), "slots follow eac
 const _: () = assert!(FRAME_BYTES.is_multiple_of(libc::TPACKET_ALIGNMENT), "the kernel aligns slots");
 const _: () = assert!(SLOTS_MIN as usize >= SLOTS_PER_BLOCK, "a ring is whole blocks");
 const _: () =
-    assert!(SLOTS_MAX as usize * FRAME_BYTES <= 1 << 30, "offsets fit 30 bits: a port may mark the others");
+    assert!(SLOTS_MAX as usize * FRAME_BYTES <= 1 << 28, "offsets fit 28 bits: a port marks the others");
 
 /// A filled slot that was just taken.
 #[derive(Clone, Copy, Debug)]
