@@ -58,8 +58,11 @@ enum Command {
     /// Exit code 0 when the server would take them, 1 when not. Interfaces of this machine are not asked for.
     Check {
         /// Kea configuration files that belong together.
-        #[arg(value_name = "FILE", required = true)]
+        #[arg(value_name = "FILE", required_unless_present = "config")]
         files: Vec<PathBuf>,
+        /// One more of them, written as for `run`; may be given several times.
+        #[arg(short, long = "config", value_name = "FILE")]
+        config: Vec<PathBuf>,
     },
     /// Send one command to a running server and print the answer.
     Ctl(ctl::CtlArgs),
@@ -86,7 +89,7 @@ pub fn main() -> Exit {
     };
     match arguments.command {
         Command::Run { config, log_format } => run::run(&config, log_format),
-        Command::Check { files } => run::check(&files),
+        Command::Check { files, config } => run::check(&[files, config].concat()),
         Command::Ctl(arguments) => match ctl::run(&coloured(arguments), &mut std::io::stdout()) {
             Ok(0) => Exit::Well,
             Ok(code) => Exit::Asked(code),

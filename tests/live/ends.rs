@@ -63,6 +63,25 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[test]
+fn check_takes_its_files_as_run_does_too() {
+    let place = Place::new();
+    let good = place.write_config(&place.base());
+    let bad = place.path("bad.conf");
+    fs::write(&bad, "{ \"Dhcp4\": { \"valid-lifetme\": 1 } }").expect("written");
+    let check = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).arg("check").args(arguments).output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let [good, bad] = [&good, &bad].map(|path| path.to_str().expect("UTF-8"));
+    assert_eq!(check(&["-c", good]).0, Some(0));
+    for arguments in [&["-c", bad][..], &["--config", bad], &["-c", good, "-c", bad], &[good, "-c", bad]] {
+        let (code, said) = check(arguments);
+        assert!(code == Some(1) && said.contains("bad.conf:1:"), "{arguments:?}: {said}");
+    }
+    assert_eq!(check(&[]).0, Some(2), "without a file");
+}
+
+#[test]
 fn a_configuration_that_is_not_there_ends_with_3_and_the_systems_words() {
     ends_with(3, Place::new().fails(), &["kea.conf", "No such file"]);
 }
