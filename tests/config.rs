@@ -131,6 +131,19 @@ fn config_get_is_what_kea_answers() {
 }
 
 #[test]
+fn config_get_shows_of_the_lease_database_what_is_written() {
+    for database in [
+        serde_json::json!({ "type": "memfile" }),
+        serde_json::json!({ "name": "/tmp/l.csv", "persist": true, "type": "memfile" }),
+        serde_json::json!({ "lfc-interval": 7, "persist": false, "type": "memfile" }),
+        serde_json::json!({ "lfc-interval": 3600, "type": "memfile" }),
+    ] {
+        let tree = tree_of(&serde_json::json!({ "Dhcp4": { "lease-database": database } }).to_string());
+        assert_eq!(shown(&tree)["Dhcp4"]["lease-database"], database, "as Kea 2.2 does");
+    }
+}
+
+#[test]
 fn config_write_is_printed_as_kea_prints_files() {
     let compact_text = read(&data("config-get/everything.kea-2.2.json"));
     let value = serde_json::from_str(&compact_text).expect("it is plain JSON");

@@ -120,9 +120,8 @@ impl Builder<'_> {
     }
 
     pub(super) fn lease_database(&mut self, map: &Map) -> LeaseDatabase {
-        let defaults = LeaseDatabase::default();
         let Some(config) = map.child("lease-database") else {
-            return defaults;
+            return LeaseDatabase::default();
         };
         if let Some(kind) = config.placed("type")
             && ["mysql", "postgresql"].contains(&kind.value.as_str())
@@ -137,18 +136,19 @@ impl Builder<'_> {
                 self.error(value.at, format!("{key} must be 0 for a memfile lease-database"));
             }
         }
-        let lfc_interval_s = match config.find("lfc-interval").map(|value| (value.at, value.as_integer())) {
-            Some((at, Some(number))) => u32::try_from(number).unwrap_or_else(|_| {
+        let lfc_interval_s = config.find("lfc-interval").and_then(|value| {
+            let number = value.as_integer()?;
+            let seconds = u32::try_from(number).ok();
+            if seconds.is_none() {
                 let text =
                     format!("lfc-interval value: {number} is out of range, expected value: 0..4294967295");
-                self.error(at, text);
-                defaults.lfc_interval_s
-            }),
-            _ => defaults.lfc_interval_s,
-        };
+                self.error(value.at, text);
+            }
+            seconds
+        });
         let ours = ["type", "persist", "name", "lfc-interval", "max-row-errors", "user-context", "comment"];
         LeaseDatabase {
-            persist: config.flag("persist").unwrap_or(true),
+            persist: config.flag("persist"),
             name: config.string("name").filter(|name| !name.is_empty()),
             lfc_interval_s,
             max_row_errors: config.number("max-row-errors").unwrap_or(0),

@@ -121,8 +121,8 @@ fn lease_database(tree: &Dhcp4) -> Value {
         config.put(key, value.to_serde());
     }
     config.put("type", "memfile");
-    config.put("persist", database.persist);
-    config.put("lfc-interval", database.lfc_interval_s);
+    config.put_some("persist", database.persist);
+    config.put_some("lfc-interval", database.lfc_interval_s);
     config.put_some("name", database.name.as_deref());
     if database.max_row_errors > 0 {
         config.put("max-row-errors", database.max_row_errors);

@@ -62,14 +62,14 @@ pub enum SocketType {
 }
 
 /// `lease-database`, of type `memfile`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LeaseDatabase {
-    /// `persist` (true).
-    pub persist: bool,
+    /// `persist`, if it is written; else true.
+    pub persist: Option<bool>,
     /// `name`: the path; unset: the default place.
     pub name: Option<String>,
-    /// `lfc-interval`, seconds (3600); 0: never.
-    pub lfc_interval_s: u32,
+    /// `lfc-interval` in seconds, if it is written; else 3600. 0: never.
+    pub lfc_interval_s: Option<u32>,
     /// `max-row-errors` (0: any number).
     pub max_row_errors: u32,
     /// Members that mean nothing for a memfile, kept for `config-get`.
@@ -78,16 +78,17 @@ pub struct LeaseDatabase {
     pub user_context: Option<Value>,
 }
 
-impl Default for LeaseDatabase {
-    fn default() -> Self {
-        Self {
-            persist: true,
-            name: None,
-            lfc_interval_s: 3600,
-            max_row_errors: 0,
-            ignored: Vec::new(),
-            user_context: None,
-        }
+impl LeaseDatabase {
+    /// Whether leases are kept in a file.
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        self.persist.unwrap_or(true)
+    }
+
+    /// Seconds between two clean-ups of the file; 0: never.
+    #[must_use]
+    pub fn cleanup_interval_s(&self) -> u32 {
+        self.lfc_interval_s.unwrap_or(3600)
     }
 }
 

@@ -42,7 +42,7 @@ impl CleanUp {
 
     /// The next one is due an interval from now.
     pub(super) fn schedule(&mut self, desk: &Desk) {
-        let interval_ms = u64::from(desk.tree.lease_database.lfc_interval_s) * 1000;
+        let interval_ms = u64::from(desk.tree.lease_database.cleanup_interval_s()) * 1000;
         self.next = desk.clock.now().mono.plus_ms(interval_ms);
     }
 
@@ -63,7 +63,7 @@ impl CleanUp {
     pub(super) fn mind(&mut self, now: Mono, desk: &mut Desk) {
         match self.phase {
             Phase::Idle => {
-                let due = desk.tree.lease_database.lfc_interval_s > 0 && now >= self.next;
+                let due = desk.tree.lease_database.cleanup_interval_s() > 0 && now >= self.next;
                 if desk.engine.files.is_some() && (due || self.wanted) {
                     self.rotate(desk);
                 }

@@ -140,7 +140,7 @@ pub(super) fn shard_count(tree: &Dhcp4) -> usize {
 /// The file that keeps the leases, if any does.
 pub(super) fn lease_file(tree: &Dhcp4) -> Option<PathBuf> {
     let database = &tree.lease_database;
-    database.persist.then(|| PathBuf::from(database.name.as_deref().unwrap_or(setup::LEASE_FILE_DEFAULT)))
+    database.persists().then(|| PathBuf::from(database.name.as_deref().unwrap_or(setup::LEASE_FILE_DEFAULT)))
 }
 
 const fn sync_mode(tree: &Dhcp4) -> SyncMode {
