@@ -362,15 +362,19 @@ impl<'a> Reader<'a> {
             }
         }
         let text = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
+        // Kea's integers are signed.
         let number = if whole {
-            text.parse().map(i64::into).or_else(|_| text.parse().map(u64::into)).ok()
+            text.parse().map(i64::into).ok()
         } else {
             text.parse().ok().and_then(Number::from_f64)
         };
         number.ok_or_else(|| {
             let mut place = self.clone();
             place.at = start;
-            place.fault("Number overflow")
+            let mut fault = place.fault(format!("Number overflow: {text}"));
+            // Kea looks at the first digit without having read it, and counts lines but the first from one.
+            fault.column -= usize::from(fault.line == 0);
+            fault
         })
     }
 
@@ -581,7 +585,12 @@ mod tests {
         assert_eq!(fault("{\"a\": 012}"), "Illegal leading zeros in <wire>:0:7");
         assert_eq!(fault("{\"a\":\n tru }"), "Bad boolean or null value in <wire>:1:2");
         assert_eq!(fault("[1] x"), "Extra data in <wire>:0:5");
-        assert_eq!(fault("123456789012345678901234567890"), "Number overflow in <wire>:0:1");
+        assert_eq!(fault("[ 9223372036854775808 ]"), "Number overflow: 9223372036854775808 in <wire>:0:2");
+        assert_eq!(
+            fault("[\n -9223372036854775809 ]"),
+            "Number overflow: -9223372036854775809 in <wire>:1:2"
+        );
+        assert_eq!(parse(b"[ 9223372036854775807, -9223372036854775808 ]"), Ok(json!([i64::MAX, i64::MIN])));
         assert!(fault("1e999").starts_with("Number overflow"));
         assert!(fault("\"\\ud800x\"").starts_with("Bad escape"));
         for text in ["", "{", "[", "{\"a\"", "{\"a\":", "\"x", "-", "1.", "1e", "{,}", "[1 2]", "{\"a\" 1}"] {

@@ -213,7 +213,7 @@ fn server_forms() -> Vec<(&'static str, Value)> {
 }
 
 /// What is no command, or not quite.
-const ENVELOPES: [&str; 22] = [
+const ENVELOPES: [&str; 25] = [
     "{\"command\":\"nonsense\"}",
     "{\"command\":\"\"}",
     "{\"command\":1}",
@@ -234,6 +234,9 @@ const ENVELOPES: [&str; 22] = [
     "{\"command\":\"server-tag-get\",\"command\":\"nonsense\"}",
     "{\"command\":\"server-tag-get\",\"arguments\":{\"a\":01}}",
     "{\"command\":\"server-tag-get\",\"arguments\":{\"a\":truth}}",
+    "{\"command\":\"server-tag-get\",\"arguments\":{\"a\":9223372036854775808}}",
+    "{\"command\":\"server-tag-get\",\n \"arguments\":{\"a\":18446744073709551615}}",
+    "{\"command\":\"server-tag-get\",\"arguments\":-9223372036854775809}",
     "nonsense",
     "{\"command\":\"Server-Tag-Get\"}",
 ];
