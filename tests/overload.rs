@@ -8,8 +8,11 @@ mod rig;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use aplomado::exchange::request::{REMOVED_PER_STEP_MAX, ROWS_AHEAD_MAX};
+use aplomado::lease::request::{LeaseReply, LeaseRequest};
 use aplomado::net::{BATCH_MAX, MemoryPort, RxFlags};
 use aplomado::server::admission::{CROWDED_TURNS, PATIENCE_NS};
+use aplomado::server::shard_loop::{Event, Order};
 use aplomado::wire::codes::MessageType;
 use aplomado::wire::drop::DropReason;
 use aplomado::wire::frame::PAYLOAD_OFFSET;
@@ -196,4 +199,73 @@ fn shard_that_cannot_keep_up_gives_up_discovers_that_have_waited_long() {
     flood.run_dry();
     assert!(flood.answered(DIRECT, OFFER) <= offers + 512, "those that have waited are not offered anything");
     assert_eq!(flood.answered(DIRECT, ACK), asked, "every REQUEST that found room");
+}
+
+/// A wipe has rows enough for every slot of the log; clients must find room in it all the same.
+#[test]
+fn wipe_leaves_clients_their_room_in_the_log() {
+    wiped_or_reclaimed(LeaseRequest::Wipe(None), 1500);
+}
+
+#[test]
+fn reclamation_that_is_asked_for_leaves_clients_their_room_in_the_log() {
+    wiped_or_reclaimed(LeaseRequest::Reclaim { remove: true }, 5000);
+}
+
+/// The leases, so many seconds old, are taken away as `request` says while clients ask for new ones.
+fn wiped_or_reclaimed(request: LeaseRequest, age_s: u64) {
+    let (near, far) = MemoryPort::pair(INTERFACE, INTERFACE, SLOTS);
+    let mut rig = Rig::new(CONFIGURATION, 1, near, 65_536);
+    for number in 0..BOUND {
+        rig.lease(number, age_s, 4000, b"");
+    }
+    let wall_ns = START_S * 1_000_000_000;
+    let mut flood = Flood { rig, far, next_bound: 0, next_unbound: BOUND, wall_ns, answers: HashMap::new() };
+    assert!(flood.rig.orders.send(Order::Leases(7, request)).is_ok(), "orders are taken");
+    let (mut requests, mut rows, mut rows_at_once) = (0, 0, 0);
+    let count = loop {
+        // The disk is slow: many turns for each group.
+        for _ in 0..200 {
+            let mut message = Message::new(REQUEST, flood.next_unbound);
+            let server = rig::OWN.octets();
+            let wanted = address(flood.next_unbound).octets();
+            let options = [&[54, 4], server.as_slice(), &[50, 4], wanted.as_slice()].concat();
+            message.options = &options;
+            let mut frame = [0; 2048];
+            let len = message.write(&mut frame);
+            flood.far.set_wall_ns(flood.wall_ns);
+            assert!(flood.far.inject(&frame[..len], RxFlags::default()));
+            flood.next_unbound += 1;
+            requests += 1;
+            flood.rig.shard.turn(flood.rig.now, flood.wall_ns);
+        }
+        while flood.far.eject(|_| ()).is_some() {}
+        let group = flood.rig.drain_log();
+        rows_at_once = rows_at_once.max(group);
+        rows += group;
+        flood.rig.shard.turn(flood.rig.now, flood.wall_ns);
+        let mut count = None;
+        while let Ok(event) = flood.rig.events.try_recv() {
+            match event {
+                Event::Leases(7, LeaseReply::Count(all), ..) => count = Some(all),
+                Event::Want(_, want) => {
+                    assert!(flood.rig.orders.try_send(Order::Memory(want.allocate())).is_ok());
+                }
+                _ => {}
+            }
+        }
+        if let Some(count) = count {
+            break count;
+        }
+        assert!(requests < 200 * 1000, "it comes to an end");
+    };
+    // Whose new lease the wipe comes by is not told that it has one.
+    let reasons = DropReason::ALL.iter().filter(|reason| **reason != DropReason::ParkCancelled);
+    let dropped: Vec<_> = reasons.filter(|reason| flood.dropped(**reason) > 0).collect();
+    assert_eq!(dropped, Vec::<&DropReason>::new(), "no client is turned away");
+    assert!(rows >= requests, "{rows} rows, those of {requests} clients among them");
+    // Some are reclaimed by the shard's own cycle.
+    assert!(count + 200 >= u64::from(BOUND), "{count} of {BOUND}");
+    let ahead = usize::try_from(ROWS_AHEAD_MAX).expect("few") + REMOVED_PER_STEP_MAX;
+    assert!(rows_at_once <= ahead + 200, "{rows_at_once} rows of {rows} wait at once");
 }

@@ -20,8 +20,12 @@ use crate::wire::drop::DropReason;
 const SCAN_PER_STEP_MAX: u32 = 4096;
 /// How long a peer's change may be under way: the time that Kea gives it.
 const CHANGE_UNDER_WAY_S: u64 = 10;
-/// Leases that one step lists, removes or reclaims.
+/// Leases that one step lists.
 const LEASES_PER_STEP_MAX: usize = 256;
+/// Leases that one step removes or reclaims: about as much work as a batch of packets.
+pub const REMOVED_PER_STEP_MAX: usize = 64;
+/// Rows of a wipe or of reclamations that may wait for the disk. Clients need the same ring, and their rows are written behind these.
+pub const ROWS_AHEAD_MAX: u64 = 256;
 /// Changes of [`LeaseRequest::Apply`] that one step makes: about as much work as a batch of packets.
 const CHANGES_PER_STEP_MAX: usize = 64;
 
@@ -54,6 +58,17 @@ impl Job {
             _ => Ipv4Addr::UNSPECIFIED,
         };
         Self { request, at, found: Vec::new(), replies: Vec::new(), count: 0, lsn: Lsn(0) }
+    }
+
+    /// What must be durable before the next step, so that what takes a whole database's rows keeps below the clients' own.
+    #[must_use]
+    pub const fn awaited(&self) -> Lsn {
+        match self.request {
+            LeaseRequest::Wipe(_) | LeaseRequest::Reclaim { .. } => {
+                Lsn(self.lsn.0.saturating_sub(ROWS_AHEAD_MAX))
+            }
+            _ => Lsn(0),
+        }
     }
 }
 
@@ -135,7 +150,7 @@ impl Shard {
                 }
             }
             LeaseRequest::Reclaim { remove } => {
-                for _ in 0..LEASES_PER_STEP_MAX {
+                for _ in 0..REMOVED_PER_STEP_MAX {
                     if self.leases.ready().is_err() {
                         break;
                     }
@@ -155,6 +170,7 @@ impl Shard {
                     if self.may_reclaim(serving, lease) {
                         self.reclaim(serving, lease, remove);
                         job.count += 1;
+                        job.lsn = self.leases.log.appended();
                     }
                 }
                 job.request = LeaseRequest::Reclaim { remove };
@@ -361,7 +377,7 @@ impl Shard {
 
     /// Wipes on; true when done.
     fn wipe_step(&mut self, serving: &Serving, job: &mut Job, subnet: Option<SubnetId>) -> bool {
-        for _ in 0..LEASES_PER_STEP_MAX {
+        for _ in 0..REMOVED_PER_STEP_MAX {
             if self.leases.ready().is_err() {
                 return false;
             }
@@ -375,7 +391,8 @@ impl Shard {
                             subnet.map_or_else(|| serving.plan.subnet_by_id(of).is_some(), |id| of == id);
                         if wanted {
                             match self.leases.delete(serving, lease, ChangeOrigin::Command) {
-                                Ok(lsn) => job.lsn = lsn,
+                                // A lease that had gone to another shard has no row.
+                                Ok(lsn) => job.lsn = lsn.max(job.lsn),
                                 Err(_) => return false,
                             }
                             job.count += 1;

@@ -276,7 +276,8 @@ impl<P: Port> ShardLoop<P> {
         }
         let (disk, peers) = self.park.first(self.pairs.gate());
         let retiring = self.shard.leases.retiring.first();
-        self.bell.sleep_for(disk.into_iter().chain(retiring).min(), peers);
+        let job = self.long_jobs.front().map(|(_, job)| job.awaited());
+        self.bell.sleep_for(disk.into_iter().chain(retiring).chain(job).min(), peers);
         let (bell, orders) = (&self.bell, &self.orders);
         let inbox = &self.crossing.inboxes[usize::from(self.id.0)];
         let (shared, generation) = (&self.shared, self.generation);

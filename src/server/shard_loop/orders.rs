@@ -52,7 +52,9 @@ impl<P: Port> ShardLoop<P> {
     /// database's time. Listings and wipes come in turn, but keep nobody waiting who has a lease to change: a partner's replies hang on it.
     pub(super) fn obey(&mut self, now: Now) -> bool {
         let busy = self.obey_next(now);
-        let Some((number, job)) = self.long_jobs.pop_front() else { return busy };
+        // One that has to wait for the disk is no work: the shard may sleep until its rows are there.
+        let is_due = |job: &mut (u64, Job)| job.1.awaited() <= self.marks.disk();
+        let Some((number, job)) = self.long_jobs.pop_front_if(is_due) else { return busy };
         if let Some(job) = self.work(now, number, job) {
             self.long_jobs.push_front((number, job));
         }
