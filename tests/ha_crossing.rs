@@ -371,6 +371,18 @@ fn a_lease_that_the_partner_may_not_know_of_is_written_again_and_only_once() {
     assert_eq!(ours.lease_to(ANA), of_ana);
 }
 
+/// A lease of a clock that ran ahead ends later than its client is told: it is written anew, the cache does not answer.
+#[test]
+fn a_lease_from_the_future_is_written_again() {
+    let mut ours = Server::new(1);
+    let ahead = ours.lease_to(BEN);
+    ours.world.now.wall_s -= 40;
+    let mended = ours.lease_to(BEN);
+    assert_eq!(mended.view().cltt, ahead.view().cltt - 40);
+    ours.world.now.wall_s += 20;
+    assert_eq!(ours.lease_to(BEN), mended, "now the cache answers");
+}
+
 /// The partner's lease for a client comes to the shard that had its address for somebody else, while the client's own shard has another.
 #[test]
 fn a_client_with_leases_at_two_shards_is_answered_wherever_its_query_comes_in() {

@@ -159,7 +159,8 @@ pub enum Action {
 enum Heartbeat {
     Stopped,
     Due(Mono),
-    InFlight(Ticket),
+    /// Since this second of the own wall clock.
+    InFlight(Ticket, u64),
 }
 
 /// A synchronisation in flight, and for whom.
@@ -304,7 +305,7 @@ impl Relationship {
     pub fn deadline(&self) -> Option<Mono> {
         let heartbeat = match self.heartbeat {
             Heartbeat::Due(at) => Some(at),
-            Heartbeat::Stopped | Heartbeat::InFlight(_) => None,
+            Heartbeat::Stopped | Heartbeat::InFlight(..) => None,
         };
         let interruption = self.interruption_at().filter(|&at| self.interruption_seen != Some(at));
         [heartbeat, interruption].into_iter().flatten().min()
@@ -447,7 +448,7 @@ impl Relationship {
             && at <= now.mono
         {
             let ticket = self.ticket();
-            self.heartbeat = Heartbeat::InFlight(ticket);
+            self.heartbeat = Heartbeat::InFlight(ticket, now.wall_s);
             self.actions.push_back(Action::SendHeartbeat(ticket));
         }
         // Whatever is in flight: silence is noticed when it has lasted long enough.
@@ -466,13 +467,14 @@ impl Relationship {
     }
 
     fn heartbeat_ended(&mut self, now: Now, ticket: Ticket, result: Result<HeartbeatAnswer, String>) {
-        if self.heartbeat != Heartbeat::InFlight(ticket) {
+        let Heartbeat::InFlight(awaited, asked_s) = self.heartbeat else { return };
+        if awaited != ticket {
             return;
         }
         self.heartbeat = Heartbeat::Stopped;
         let success = result.is_ok();
         match result {
-            Ok(answer) => self.contact(now, answer),
+            Ok(answer) => self.contact(now, asked_s, answer),
             Err(reason) => {
                 if let Some(failures) = self.communication.failed(now, &reason) {
                     let partner = self.partner_words();
@@ -526,7 +528,7 @@ impl Relationship {
         }
     }
 
-    fn contact(&mut self, now: Now, answer: HeartbeatAnswer) {
+    fn contact(&mut self, now: Now, asked_s: u64, answer: HeartbeatAnswer) {
         let regained = matches!(self.communication.partner_state, None | Some(State::Unavailable));
         if self.is_interrupted(now) || self.communication.traffic != Traffic::default() {
             // What shards counted is void; they see it by the epoch.
@@ -536,7 +538,7 @@ impl Relationship {
             // It copies from the beginning.
             (self.copy_spoiled, self.alone_from) = (None, None);
         }
-        self.communication.contact(now, answer);
+        self.communication.contact(now, asked_s, answer);
         let failures = self.communication.answered();
         if failures > 0 {
             let partner = self.partner_words();

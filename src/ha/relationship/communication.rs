@@ -80,17 +80,19 @@ impl Communication {
         std::mem::take(&mut self.failures).count
     }
 
-    /// A heartbeat was answered as it must be.
-    pub(super) fn contact(&mut self, now: Now, answer: HeartbeatAnswer) {
+    /// A heartbeat that was sent at `asked_s` was answered as it must be.
+    pub(super) fn contact(&mut self, now: Now, asked_s: u64, answer: HeartbeatAnswer) {
         self.last_contact = now.mono;
         self.traffic = Traffic::default();
         self.record(answer.state, Some(now));
         if let Some(scopes) = answer.scopes {
             self.partner_scopes = scopes;
         }
-        let difference = answer.date_time_s.abs_diff(now.wall_s);
-        let skew = i64::try_from(difference).unwrap_or(i64::MAX);
-        self.skew_s = Some(if answer.date_time_s < now.wall_s { -skew } else { skew });
+        // The partner read its clock at some time between. A server that was stopped meanwhile (a machine that is moved), or whose clock was set,
+        // would else take the age of the answer for skew, and end the pair.
+        let read_s = answer.date_time_s.clamp(asked_s.min(now.wall_s), asked_s.max(now.wall_s));
+        let skew = i64::try_from(answer.date_time_s.abs_diff(read_s)).unwrap_or(i64::MAX);
+        self.skew_s = Some(if answer.date_time_s < read_s { -skew } else { skew });
         self.partner_time_s = Some(answer.date_time_s);
         self.own_time_s = Some(now.wall_s);
         if let Some(count) = answer.unsent_update_count {
