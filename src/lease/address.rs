@@ -173,6 +173,21 @@ impl AddressSpace {
     /// # Errors
     /// [`TooManyBlocks`] when the bound is reached; the blocks made so far stay.
     pub fn ensure(&self, first: Ipv4Addr, last: Ipv4Addr) -> Result<(), TooManyBlocks> {
+        let mut room = u32::MAX;
+        self.ensure_some(first, last, &mut room).map(|_| ())
+    }
+
+    /// The same, but no more than `room` new blocks, from which it takes off those that it made. Where to go on from when there was no
+    /// room for all.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    pub fn ensure_some(
+        &self,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+        room: &mut u32,
+    ) -> Result<Option<Ipv4Addr>, TooManyBlocks> {
         for network in first.to_bits() >> 8..=last.to_bits() >> 8 {
             let [_, a, r, b] = network.to_be_bytes();
             let area = self.areas[usize::from(a)].get_or_init(Box::default);
@@ -184,36 +199,40 @@ impl AddressSpace {
             if self.block_count.load(SeqCst) >= self.block_count_max {
                 return Err(TooManyBlocks { block_count_max: self.block_count_max });
             }
+            let Some(left) = room.checked_sub(1) else { return Ok(Some(Ipv4Addr::from_bits(network << 8))) };
+            *room = left;
             slot.get_or_init(|| {
                 self.block_count.fetch_add(1, SeqCst);
                 Box::default()
             });
             self.follow_block(network << 8);
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Whether the blocks of all addresses of these ranges, both ends included, can be made beside those that there are.
+    /// How many blocks are to be made for all addresses of these ranges, both ends included, beside those that there are.
     ///
     /// # Errors
     /// [`TooManyBlocks`] when they would pass the bound.
-    pub fn check_room(&self, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Result<(), TooManyBlocks> {
+    pub fn check_room(&self, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Result<u32, TooManyBlocks> {
         let network_of = |address: &Ipv4Addr| address.to_bits() >> 8;
         let mut networks: Vec<(u32, u32)> =
             ranges.iter().map(|(first, last)| (network_of(first), network_of(last))).collect();
         networks.sort_unstable();
-        let mut room = self.block_count_max.saturating_sub(self.block_count());
-        let mut next = 0;
+        let room = self.block_count_max.saturating_sub(self.block_count());
+        let (mut missing, mut next) = (0, 0);
         for (first, last) in networks {
             for network in first.max(next)..=last {
                 if self.block(Ipv4Addr::from_bits(network << 8)).is_none() {
-                    let full = TooManyBlocks { block_count_max: self.block_count_max };
-                    room = room.checked_sub(1).ok_or(full)?;
+                    missing += 1;
+                    if missing > room {
+                        return Err(TooManyBlocks { block_count_max: self.block_count_max });
+                    }
                 }
             }
             next = next.max(last + 1);
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Number of blocks made.

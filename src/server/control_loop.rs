@@ -17,6 +17,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 
 use self::cleanup::CleanUp;
+use self::reconfigure::{Asked, Reconfiguring};
 use super::clock::Clock;
 use super::desk::{Desk, Errand};
 use super::listeners;
@@ -97,6 +98,7 @@ struct Control {
     unopened: Vec<(InterfaceId, Selected, String)>,
     next_open: Mono,
     generation: u64,
+    reconfiguring: Reconfiguring,
     cleanup: CleanUp,
     notifier: Notifier,
     next_watchdog: Mono,
@@ -135,7 +137,8 @@ impl Control {
         self.desk.engine.enable(self.desk.is_enabled());
         self.tell_serving(lease_count);
         loop {
-            if let Err(error) = api.poll(Some(self.desk.nap(SLEEP)), &mut self.desk) {
+            let nap = if self.reconfiguring.is_at_work() { Duration::ZERO } else { self.desk.nap(SLEEP) };
+            if let Err(error) = api.poll(Some(nap), &mut self.desk) {
                 return Err(Failure::Fault(format!("the event queue failed: {error}")));
             }
             let failed = self.desk.engine.log.failure.lock().clone();
@@ -159,19 +162,13 @@ impl Control {
                         DHCP4_DYNAMIC_RECONFIGURATION,
                         "told to read the configuration again"
                     );
-                    if let Err(text) = self.reload(&mut api) {
-                        log!(
-                            Severity::Error,
-                            DHCP4,
-                            DHCP4_CONFIG_LOAD_FAIL,
-                            "Config reload failed: {text}; the old configuration stays"
-                        );
-                    }
+                    self.reconfiguring.ask(Asked::Signal);
                 } else if watched == link_watch && monitor.drain().unwrap_or(true) {
                     self.redetect();
                 }
             }
-            self.run_errands(&mut api);
+            self.run_errands();
+            self.go_on_configuring(&mut api);
             self.desk.settle();
             self.desk.go_on_writing();
             for (ticket, completion) in std::mem::take(&mut self.desk.done) {
@@ -220,13 +217,10 @@ impl Control {
     }
 
     /// Does what the desk has been asked for and cannot do itself.
-    fn run_errands(&mut self, api: &mut ControlLoop) {
+    fn run_errands(&mut self) {
         for errand in std::mem::take(&mut self.desk.errands) {
             match errand {
-                Errand::Configure(ticket, order) => {
-                    let completion = self.configure(api, &order);
-                    self.desk.done.push((ticket, completion));
-                }
+                Errand::Configure(ticket, order) => self.reconfiguring.ask(Asked::Command(ticket, order)),
                 Errand::CleanUp(ticket) => self.cleanup.ask(ticket, &mut self.desk),
                 Errand::Shutdown(value) => {
                     log!(Severity::Info, DHCP4, DHCP4_SHUTDOWN_REQUEST, "told to end by a command");

@@ -157,7 +157,47 @@ fn ranges_of(plan: &Plan) -> Vec<(Ipv4Addr, Ipv4Addr)> {
 /// # Errors
 /// When the plan has more addresses than the space was made for.
 pub fn check_space(space: &AddressSpace, plan: &Plan) -> Result<(), String> {
-    space.check_room(&ranges_of(plan)).map_err(|error| error.to_string())
+    space.check_room(&ranges_of(plan)).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Networks of 256 addresses that one step makes room for: some two mebibytes.
+pub const BLOCKS_PER_STEP_MAX: u32 = 1024;
+
+/// Room for the addresses of a plan, made in capped steps: a pool of a whole /8 has 65,536 networks of 256 addresses, and the control thread
+/// has heartbeats to answer.
+#[derive(Debug)]
+pub struct SpaceWork {
+    ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+}
+
+impl SpaceWork {
+    /// What has to be made before a plan can be put in force; nothing when that is less than a step.
+    ///
+    /// # Errors
+    /// When the plan has more addresses than the space was made for.
+    pub fn new(space: &AddressSpace, plan: &Plan) -> Result<Option<Self>, String> {
+        let ranges = ranges_of(plan);
+        let missing = space.check_room(&ranges).map_err(|error| error.to_string())?;
+        Ok((missing > BLOCKS_PER_STEP_MAX).then_some(Self { ranges }))
+    }
+
+    /// One step; whether it was the last.
+    ///
+    /// # Errors
+    /// When leases that came meanwhile have taken the room.
+    pub fn step(&mut self, space: &AddressSpace) -> Result<bool, String> {
+        let mut room = BLOCKS_PER_STEP_MAX;
+        while let Some((first, last)) = self.ranges.last_mut() {
+            match space.ensure_some(*first, *last, &mut room).map_err(|error| error.to_string())? {
+                Some(next) => {
+                    *first = next;
+                    return Ok(false);
+                }
+                None => drop(self.ranges.pop()),
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Makes the address space ready for a plan: blocks for every address of a pool or reservation, marks on reserved addresses.

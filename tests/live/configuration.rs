@@ -1,9 +1,11 @@
 //! The configuration while the server runs.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -52,6 +54,48 @@ fn a_configuration_with_more_addresses_than_there_is_room_for_takes_none_of_it()
     // Half of all room, which a refused configuration must not have taken.
     pool(0, "config-test", "11.0.0.0/8");
     pool(0, "config-set", "11.0.0.0/8");
+    server.stop();
+}
+
+/// A pool of sixteen million addresses wants room for them, and other commands are answered while it is made.
+#[test]
+fn commands_are_answered_while_room_is_made_for_a_big_pool() {
+    let place = Place::new();
+    let mut dhcp4 = place.base();
+    place.write_config(&dhcp4);
+    let mut server = place.start();
+    dhcp4["subnet4"] =
+        json!([{ "id": 1, "subnet": "11.0.0.0/8", "pools": [ { "pool": "11.0.0.0 - 11.255.255.255" } ] }]);
+    let mut stream = UnixStream::connect(place.path("socket")).expect("it listens");
+    let command = json!({ "command": "config-set", "arguments": { "Dhcp4": dhcp4 } }).to_string();
+    stream.write_all(command.as_bytes()).expect("it reads");
+    stream.shutdown(Shutdown::Write).expect("half closed");
+    stream.set_nonblocking(true).expect("settable");
+    let (mut others, mut answer) = (0, [0; 4096]);
+    let count = loop {
+        match stream.read(&mut answer) {
+            Ok(count) => break count,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        server.expect(0, "version-get", Value::Null);
+        others += 1;
+        // Else many would be answered in one turn of the control thread.
+        std::thread::park_timeout(Duration::from_millis(1));
+    };
+    let answer: Value = serde_json::from_slice(&answer[..count]).expect("whole");
+    assert_eq!(answer["result"], 0, "{answer}");
+    // Some can be on their way before it begins and when it ends.
+    assert!(others > 4, "{others} answers meanwhile");
+    assert_eq!(server.add("11.255.255.254", 1)["result"], 0);
+    // The same again by signal, beside which a command waits its turn.
+    dhcp4["subnet4"][0]["subnet"] = json!("12.0.0.0/7");
+    dhcp4["subnet4"][0]["pools"][0]["pool"] = json!("12.0.0.0 - 12.127.255.255");
+    place.write_config(&dhcp4);
+    server.signal("HUP");
+    server.expect(0, "config-set", json!({ "Dhcp4": place.base() }));
+    for subnets in ["1 subnet(s)", "2 subnet(s)"] {
+        server.hears(&format!("the configuration is in force: {subnets}"));
+    }
     server.stop();
 }
 

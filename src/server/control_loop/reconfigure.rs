@@ -1,35 +1,128 @@
 //! The configuration while the server runs: tested, read again, put in force as a whole or not at all.
 
+use std::collections::VecDeque;
+
 use super::start::{lease_file, shard_count};
 use super::{Control, DHCP4, warn};
 use crate::config::finding::{Finding, Severity as Gravity};
 use crate::config::load::Loaded;
 use crate::config::tree::ControlAgent;
-use crate::control::backend::{Backend as _, Completion, ConfigAction, ConfigOrder, ConfigText, Daemon};
+use crate::control::backend::{
+    Backend as _, Completion, ConfigAction, ConfigOrder, ConfigText, Daemon, Ticket,
+};
 use crate::control::event_loop::ControlLoop;
 use crate::control::log::{self, Severity};
 use crate::control::statistics::Snapshot as StatisticsSnapshot;
 use crate::log;
 use crate::net::link::{SocketType, Table};
 use crate::server::desk::failure;
+use crate::server::setup::SpaceWork;
 use crate::server::{ha, listeners, setup, told};
 
+/// Who wants the configuration changed or tested.
+pub(super) enum Asked {
+    /// A command.
+    Command(Ticket, ConfigOrder),
+    /// SIGHUP.
+    Signal,
+}
+
+impl Asked {
+    const fn is_reload(&self) -> bool {
+        matches!(self, Self::Signal | Self::Command(_, ConfigOrder { action: ConfigAction::Reload, .. }))
+    }
+}
+
+/// A configuration that waits for room for its addresses.
+struct Making {
+    asked: Asked,
+    loaded: Loaded,
+    agent: Option<ControlAgent>,
+    work: SpaceWork,
+}
+
+/// What is to be done with configurations, one after the other.
+#[derive(Default)]
+pub(super) struct Reconfiguring {
+    waiting: VecDeque<Asked>,
+    making: Option<Box<Making>>,
+}
+
+impl Reconfiguring {
+    pub(super) fn ask(&mut self, asked: Asked) {
+        self.waiting.push_back(asked);
+    }
+
+    /// Whether the control thread must not sleep.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.making.is_some() || !self.waiting.is_empty()
+    }
+}
+
 impl Control {
-    pub(super) fn configure(&mut self, api: &mut ControlLoop, order: &ConfigOrder) -> Completion {
-        let outcome = match (&order.action, order.daemon) {
-            (ConfigAction::Reload, _) => self.reload(api),
-            (ConfigAction::Test(text), daemon) => {
-                self.read_command(daemon, text).and_then(|loaded| self.check(&loaded))
+    /// Does the next thing, or a step of the one that is under way.
+    pub(super) fn go_on_configuring(&mut self, api: &mut ControlLoop) {
+        let (asked, loaded, agent) = match self.reconfiguring.making.take() {
+            Some(mut making) => match making.work.step(&self.desk.engine.space) {
+                Ok(false) => return self.reconfiguring.making = Some(making),
+                Ok(true) => (making.asked, making.loaded, making.agent),
+                Err(text) => return self.configured(making.asked, Err(text)),
+            },
+            None => {
+                let Some(asked) = self.reconfiguring.waiting.pop_front() else { return };
+                match self.read(&asked) {
+                    Ok(Some((loaded, agent))) => (asked, loaded, agent),
+                    Ok(None) => return self.configured(asked, Ok(())),
+                    Err(text) => return self.configured(asked, Err(text)),
+                }
             }
-            (ConfigAction::Set(text), daemon) => self.read_command(daemon, text).and_then(|loaded| {
-                let agent = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
-                self.apply(api, &loaded, agent)
-            }),
-            (ConfigAction::Write(_), _) => Ok(()),
         };
-        match outcome {
-            Ok(()) => Completion::Config(Ok(())),
-            Err(text) => failure(text),
+        match self.apply(api, &loaded, agent.clone()) {
+            Ok(None) => self.configured(asked, Ok(())),
+            Ok(Some(work)) => {
+                self.reconfiguring.making = Some(Box::new(Making { asked, loaded, agent, work }));
+            }
+            Err(text) => self.configured(asked, Err(text)),
+        }
+    }
+
+    /// What is to be put in force, if anything is.
+    fn read(&self, asked: &Asked) -> Result<Option<(Loaded, Option<ControlAgent>)>, String> {
+        if asked.is_reload() {
+            self.notifier.reloading(crate::net::monotonic_us());
+            return self.reread().map(Some);
+        }
+        let Asked::Command(_, order) = asked else { return Ok(None) };
+        match &order.action {
+            ConfigAction::Test(text) => {
+                let loaded = self.read_command(order.daemon, text)?;
+                self.check(&loaded)?;
+                Ok(None)
+            }
+            ConfigAction::Set(text) => {
+                let loaded = self.read_command(order.daemon, text)?;
+                let agent = loaded.control_agent.clone().or_else(|| self.desk.agent.clone());
+                Ok(Some((loaded, agent)))
+            }
+            ConfigAction::Reload | ConfigAction::Write(_) => Ok(None),
+        }
+    }
+
+    /// Tells who asked what has become of it.
+    fn configured(&mut self, asked: Asked, outcome: Result<(), String>) {
+        let outcome = if asked.is_reload() { self.reloaded(outcome) } else { outcome };
+        match (asked, outcome) {
+            (Asked::Command(ticket, _), outcome) => {
+                let completion = outcome.map_or_else(failure, |()| Completion::Config(Ok(())));
+                self.desk.done.push((ticket, completion));
+            }
+            (Asked::Signal, Err(text)) => log!(
+                Severity::Error,
+                DHCP4,
+                DHCP4_CONFIG_LOAD_FAIL,
+                "Config reload failed: {text}; the old configuration stays"
+            ),
+            (Asked::Signal, Ok(())) => {}
         }
     }
 
@@ -50,10 +143,8 @@ impl Control {
         }
     }
 
-    /// Reads the start-up files again.
-    pub(super) fn reload(&mut self, api: &mut ControlLoop) -> Result<(), String> {
-        self.notifier.reloading(crate::net::monotonic_us());
-        let outcome = self.reread(api);
+    /// Tells the service manager what became of a reload.
+    fn reloaded(&self, outcome: Result<(), String>) -> Result<(), String> {
         let failed =
             if outcome.is_err() { "; the last reload failed, the old configuration stays" } else { "" };
         self.notifier.ready(&format!("{}{failed}", self.serving()));
@@ -63,10 +154,10 @@ impl Control {
         })
     }
 
-    fn reread(&mut self, api: &mut ControlLoop) -> Result<(), String> {
+    /// Reads the start-up files again.
+    fn reread(&self) -> Result<(Loaded, Option<ControlAgent>), String> {
         let snapshot = self.network.snapshot().map_err(|error| format!("cannot list interfaces: {error}"))?;
-        let files = self.desk.files.clone();
-        let loaded = setup::read(&files, Some(&setup::system_interfaces(&snapshot)))?;
+        let loaded = setup::read(&self.desk.files, Some(&setup::system_interfaces(&snapshot)))?;
         if let Some(finding) = loaded.first_error() {
             return Err(finding.kea_text());
         }
@@ -74,10 +165,12 @@ impl Control {
             return Err("there is no Dhcp4 block".to_owned());
         }
         // The files are the whole truth: an agent that they do not name any more is gone.
-        self.apply(api, &loaded, loaded.control_agent.clone())
+        let agent = loaded.control_agent.clone();
+        Ok((loaded, agent))
     }
 
-    /// Puts a configuration in force; when anything of it cannot be had, the old one stays.
+    /// Puts a configuration in force, unless its addresses want much room: then that has to be made first. When anything of it cannot be
+    /// had, the old one stays.
     ///
     /// Everything that can fail comes before the plan is published: interfaces are chosen on a copy of the table, and
     /// listeners are put back when the plan finds no room. Ports come after it, as in Kea: one that cannot be opened is
@@ -87,7 +180,7 @@ impl Control {
         api: &mut ControlLoop,
         loaded: &Loaded,
         agent: Option<ControlAgent>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<SpaceWork>, String> {
         let Some(tree) = loaded.dhcp4.clone() else {
             // A command for the agent alone.
             if agent.is_none() {
@@ -96,7 +189,7 @@ impl Control {
             let specs = listeners::specs(&self.desk.tree, agent.as_ref())?;
             api.listen(specs).map_err(|errors| errors.join("; "))?;
             self.desk.agent = agent;
-            return Ok(());
+            return Ok(None);
         };
         if lease_file(&tree) != lease_file(&self.desk.tree) {
             return Err("lease-database cannot be changed while the server runs: restart it".to_owned());
@@ -112,6 +205,9 @@ impl Control {
         let generation = self.generation + 1;
         let plan = setup::plan(&tree, loaded, &mut table, &snapshot, generation, &mut findings);
         let Some(plan) = plan else { return Err(first_error(&findings)) };
+        if let Some(work) = SpaceWork::new(&self.desk.engine.space, &plan)? {
+            return Ok(Some(work));
+        }
         let selection = setup::choose(&tree, &snapshot, true).map_err(|error| told(&error))?;
         let socket_type = setup::socket_type(&tree);
         let mut changes = Vec::new();
@@ -170,7 +266,7 @@ impl Control {
             "the configuration is in force: {} subnet(s)",
             self.desk.engine.serving().plan.subnets.len()
         );
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn start_and_serve(
         unopened: Vec::new(),
         next_open: Mono(0),
         generation: 1,
+        reconfiguring: super::reconfigure::Reconfiguring::default(),
         cleanup: CleanUp::new(leases.needs_cleanup),
         notifier: Notifier::from_environment(),
         next_watchdog: Mono(0),
