@@ -9,9 +9,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-pub use listing::{
-    LISTING_BUFFER_BYTES_MAX, LISTING_PAGE_LEASES, Listing, ListingProgress, ListingText, merge_replies,
-};
+pub use listing::{LISTING_BUFFER_BYTES_MAX, LISTING_PAGE_LEASES, Listing, ListingProgress, ListingText};
 
 use super::backend::{Backend, Completion, Order};
 use super::command::{Answer, Command, Context, Outcome};

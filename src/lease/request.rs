@@ -154,14 +154,16 @@ pub enum LeaseReply {
     NotFound,
     /// Removed.
     Deleted,
-    /// Refused: a client waits for another change of the same address, or the address cannot be had now.
+    /// Refused: a client waits for another change of the same address, or the address cannot be had now; or shards take no orders.
     Busy,
     /// Refused: no room for another lease (the text says which limit).
     Full(&'static str),
     /// The lease asked for.
     Lease(Lease4Buf),
-    /// The leases asked for, ascending.
+    /// The leases asked for, ascending; of a listing, as many as were asked for if there are more.
     Leases(Vec<Lease4Buf>),
+    /// The first of the leases asked for, ascending: there are more, although these are fewer than were asked for.
+    Part(Vec<Lease4Buf>),
     /// How many leases were removed or reclaimed.
     Count(u64),
     /// What became of each change of [`LeaseRequest::Apply`], in their order. They are durable when the last of them is.

@@ -6,7 +6,7 @@ mod configuration;
 mod lease_work;
 mod statistics;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -83,6 +83,9 @@ pub struct Desk {
     told_enabled: bool,
     pending: HashMap<u64, Pending>,
     next: u64,
+    /// Pages that shards had no room for, and whether that may have changed.
+    crowded: VecDeque<(Ticket, LeaseRequest)>,
+    has_room: bool,
     /// `lease4-write` under way.
     writes: HashMap<Ticket, LeaseWriter>,
     written_tx: Sender<(Ticket, Result<(), String>)>,
@@ -123,6 +126,8 @@ impl Desk {
             told_enabled: true,
             pending: HashMap::new(),
             next: 0,
+            crowded: VecDeque::new(),
+            has_room: false,
             writes: HashMap::new(),
             written_tx,
             written,
@@ -131,6 +136,7 @@ impl Desk {
 
     /// Takes a shard's answer in.
     pub fn answered(&mut self, number: u64, reply: LeaseReply, shard: ShardId, lsn: Lsn) {
+        self.has_room = true;
         if number >= COPY_NUMBERS {
             if let Some(ha) = &mut self.ha {
                 ha.copied(number, &reply, shard, lsn);

@@ -47,14 +47,16 @@ impl LeaseWriter {
     /// # Errors
     /// What the disk says, or that the page did not come.
     pub fn take(&mut self, page: LeaseReply) -> Result<Option<Ipv4Addr>, String> {
-        let LeaseReply::Leases(leases) = page else {
-            return Err("the shards are too busy to list their leases".to_owned());
+        let (leases, is_part) = match page {
+            LeaseReply::Leases(leases) => (leases, false),
+            LeaseReply::Part(leases) => (leases, true),
+            _ => return Err("the shards do not list their leases".to_owned()),
         };
         for lease in &leases {
             V4::write(&lease.view(), &mut self.rows);
         }
         self.put_rows()?;
-        let full = u32::try_from(leases.len()).is_ok_and(|count| count >= PAGE_LEASES);
+        let full = is_part || u32::try_from(leases.len()).is_ok_and(|count| count >= PAGE_LEASES);
         Ok(leases.last().filter(|_| full).map(|lease| lease.view().address))
     }
 

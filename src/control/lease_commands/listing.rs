@@ -6,7 +6,6 @@
 //! between, filled up with blanks at the end. If even that room does not do, the connection is broken off: the client
 //! sees an incomplete answer, never a short one that looks whole.
 
-use std::cmp::Ordering;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 
@@ -192,10 +191,9 @@ impl Listing {
 
     /// Takes the page that was ordered.
     pub fn take_page(&mut self, completion: &Completion) {
-        let leases = match completion {
-            Completion::Lease(LeaseReply::Leases(leases)) => leases,
-            // Shards have more orders than they can take now: the same page is asked for again.
-            Completion::Lease(LeaseReply::Busy) => return,
+        let (leases, is_part) = match completion {
+            Completion::Lease(LeaseReply::Leases(leases)) => (leases, false),
+            Completion::Lease(LeaseReply::Part(leases)) => (leases, true),
             _ => {
                 self.phase = Phase::Broken;
                 return;
@@ -212,7 +210,8 @@ impl Listing {
             self.left -= 1;
             self.from = lease.view().address;
         }
-        let ended = self.left == 0 || leases.len() < usize::try_from(self.asked).unwrap_or(usize::MAX);
+        let is_short = !is_part && leases.len() < usize::try_from(self.asked).unwrap_or(usize::MAX);
+        let ended = self.left == 0 || is_short;
         match self.phase {
             Phase::Buffering if ended => {
                 let leases = std::mem::take(&mut self.body);
@@ -360,29 +359,6 @@ impl Listing {
     }
 }
 
-/// Merges what two shards answered to the same request: listings by address, counts by sum; of the rest the one that found or did something.
-#[must_use]
-pub fn merge_replies(one: LeaseReply, other: LeaseReply, limit: usize) -> LeaseReply {
-    match (one, other) {
-        (LeaseReply::Leases(mut one), LeaseReply::Leases(other)) => {
-            one.extend(other);
-            // Two ascending runs: the sort finds them.
-            one.sort_by_key(|lease| lease.view().address);
-            one.truncate(limit);
-            LeaseReply::Leases(one)
-        }
-        (LeaseReply::Count(one), LeaseReply::Count(other)) => LeaseReply::Count(one + other),
-        (LeaseReply::Lease(one), LeaseReply::Lease(other)) => {
-            LeaseReply::Lease(match one.view().address.cmp(&other.view().address) {
-                Ordering::Greater => other,
-                _ => one,
-            })
-        }
-        (LeaseReply::NotFound, found) => found,
-        (found, _) => found,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,12 +406,20 @@ mod tests {
     }
 
     #[test]
-    fn page_that_shards_had_no_room_for_is_asked_for_again() {
+    fn part_of_a_page_is_not_the_end() {
         let mut listing = Listing::new(LeaseFilter::All, ListingText::Found);
-        let asked = listing.next_order(0);
-        listing.take_page(&Completion::Lease(LeaseReply::Busy));
-        assert_eq!(listing.drain(&mut Vec::new()), ListingProgress::Gathering);
-        assert!(asked.is_some() && listing.next_order(0) == asked);
+        let mut order = listing.next_order(0);
+        for (first, is_part) in [(1, true), (4, true), (7, false)] {
+            let Some(Order::Lease(LeaseRequest::List { from, .. })) = order else { panic!("{order:?}") };
+            assert!(from == Ipv4Addr::from(0x0a00_0000 + first - 1) || first == 1 && from.is_unspecified());
+            let leases = (first..first + 3).map(lease).collect();
+            let reply = if is_part { LeaseReply::Part(leases) } else { LeaseReply::Leases(leases) };
+            listing.take_page(&Completion::Lease(reply));
+            order = listing.next_order(0);
+        }
+        let mut out = Vec::new();
+        assert!(order.is_none() && matches!(listing.drain(&mut out), ListingProgress::Finished(_)));
+        check(&out, 9);
     }
 
     #[test]
@@ -525,14 +509,5 @@ mod tests {
         listing.take_page(&Completion::Lease(LeaseReply::Leases((1..=10).map(lease).collect())));
         assert!(listing.next_order(OUTPUT_BYTES_HIGH).is_none());
         assert!(listing.next_order(0).is_some());
-    }
-
-    #[test]
-    fn shards_answers_are_merged_in_order() {
-        let leases = |numbers: &[u32]| LeaseReply::Leases(numbers.iter().copied().map(lease).collect());
-        assert_eq!(merge_replies(leases(&[1, 4, 9]), leases(&[2, 3]), 4), leases(&[1, 2, 3, 4]));
-        assert_eq!(merge_replies(LeaseReply::Count(2), LeaseReply::Count(3), 0), LeaseReply::Count(5));
-        assert_eq!(merge_replies(LeaseReply::NotFound, LeaseReply::Deleted, 0), LeaseReply::Deleted);
-        assert_eq!(merge_replies(LeaseReply::Deleted, LeaseReply::NotFound, 0), LeaseReply::Deleted);
     }
 }
