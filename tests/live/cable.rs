@@ -43,6 +43,28 @@ impl Cable {
         Some(cable)
     }
 
+    /// The server's address on the second link.
+    pub(crate) const SECOND_SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 255, 1);
+
+    /// A second link beside the first, `veth-t` and `veth-d`.
+    pub(crate) fn second(&self, name: char) {
+        let pid = std::process::id();
+        let (near, far) = (format!("t{pid}{name}"), format!("d{pid}{name}"));
+        let (server, client) = (&self.server, &self.client);
+        for step in [
+            format!("link add {near} netns {server} type veth peer name {far} netns {client}"),
+            format!("-n {server} link set {near} name veth-t"),
+            format!("-n {client} link set {far} name veth-d"),
+            format!("-n {server} address add {}/16 dev veth-t", Self::SECOND_SERVER),
+            format!("-n {client} address add 10.9.255.2/16 dev veth-d"),
+            format!("-n {server} link set veth-t up"),
+            format!("-n {client} link set veth-d up"),
+        ] {
+            let done = Command::new("ip").args(step.split(' ')).status();
+            assert!(done.is_ok_and(|done| done.success()), "{step}");
+        }
+    }
+
     /// One more address for the client's end.
     pub(crate) fn client_address(&self, address: Ipv4Addr) {
         let step = format!("-n {} address add {address}/16 dev veth-c", self.client);

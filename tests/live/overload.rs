@@ -85,7 +85,7 @@ fn answered_behind_a_flood(
     is_fresh.then_some(given)
 }
 
-/// A server with one shard, which the flood fills, heard by sockets of this kind; relays of the client's end that are not in the lane of
+/// A server with one shard, which the flood fills, heard on two links by sockets of this kind; relays of the client's end that are not in the lane of
 /// the one that floods; a socket for all of them.
 struct Scene {
     _cable: Cable,
@@ -99,12 +99,14 @@ impl Scene {
     /// With `classes` that every query is tested for, which is what it costs.
     fn new(test: &str, name: char, socket_type: &str, classes: u16) -> Option<Self> {
         let cable = Cable::new(test, name)?;
+        cable.second(name);
         let others = (2..=255).map(|host| Ipv4Addr::new(10, 0, 254, host));
         let relays: Vec<_> = others.filter(|relay| lane(*relay) != lane(FLOODED)).take(6).collect();
         relays.iter().for_each(|relay| cable.client_address(*relay));
         let place = Place::new();
         let mut dhcp4 = place.base();
-        dhcp4["interfaces-config"] = json!({ "interfaces": ["veth-s"], "dhcp-socket-type": socket_type });
+        dhcp4["interfaces-config"] =
+            json!({ "interfaces": ["veth-s", "veth-t"], "dhcp-socket-type": socket_type });
         dhcp4["multi-threading"]["thread-pool-size"] = json!(1);
         let class = |number| {
             let test =
@@ -171,61 +173,84 @@ fn a_flood_through_one_relay_of_packet_rings_leaves_the_clients_of_others_their_
     }
 }
 
-/// As long as the flood lasts, clients of other relays and of the link itself get their leases, one message at a time.
+/// A flood through a relay, to an address of the server on this interface.
+struct Flood {
+    server: Ipv4Addr,
+    relay: Ipv4Addr,
+    interface: &'static str,
+}
+
+impl Scene {
+    /// As long as a flood lasts, clients of the relays and of the first link itself get their leases, one message at a time.
+    fn leases_during(self, flood: &Flood) {
+        let direct = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).expect("a client's socket");
+        direct.set_read_timeout(Some(Duration::from_secs(2))).expect("settable");
+        let flooder = self.socket.try_clone().expect("the same port");
+        let is_over = AtomicBool::new(false);
+        let missed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // None of them is given an address. It ends by itself, should an assertion below fail.
+                let wrong = selecting(Ipv4Addr::new(192, 0, 2, 1));
+                for number in 0..20_000_000_u32 {
+                    let [_, b, c, d] = number.to_be_bytes();
+                    let (kind, options) =
+                        if number % 2 == 0 { (DISCOVER, &[][..]) } else { (REQUEST, &*wrong) };
+                    let query = message(kind, flood.relay, [2, 0xf1, 0, b, c, d], options);
+                    // A full queue on the way out is a flood too.
+                    let _ = flooder.send_to(&query, (flood.server, 67));
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for name in ["port-discover-ring-full", "port-ring-full"] {
+                let name = format!("interface[{}].{name}", flood.interface);
+                self.server.await_that(&name, |lost| lost > 0);
+            }
+            let leased = |number: u16| -> bool {
+                let (socket, relay) = match number % 3 {
+                    0 => (&direct, Ipv4Addr::UNSPECIFIED),
+                    _ => (&self.socket, self.relay(number)),
+                };
+                let offered = answer(socket, &message(DISCOVER, relay, quiet(number), &[]), OFFER);
+                offered.is_some_and(|address| {
+                    let request = message(REQUEST, relay, quiet(number), &selecting(address));
+                    answer(socket, &request, ACK) == Some(address)
+                })
+            };
+            let mut missed = 0;
+            let mut asking = 0..ASKING;
+            while missed <= MISSED_MAX
+                && let Some(number) = asking.next()
+            {
+                missed += usize::from(!leased(number));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            missed
+        });
+        assert!(missed <= MISSED_MAX, "{missed} clients have no lease");
+        self.server.stop();
+    }
+}
+
 #[test]
 fn a_flood_that_goes_on_leaves_other_relays_and_the_link_their_service() {
     const TEST: &str = "a_flood_that_goes_on_leaves_other_relays_and_the_link_their_service";
     let Some(scene) = Scene::new(TEST, 'f', "raw", 400) else { return };
-    assert_ne!(
-        lane(FLOODED),
-        lane(Ipv4Addr::UNSPECIFIED),
-        "the link's own clients are not in the lane that is flooded"
-    );
-    let direct = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).expect("a client's socket");
-    direct.set_read_timeout(Some(Duration::from_secs(2))).expect("settable");
-    let flooder = scene.socket.try_clone().expect("the same port");
-    let is_over = AtomicBool::new(false);
-    let missed = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // None of them is given an address. It ends by itself, should an assertion below fail.
-            let wrong = selecting(Ipv4Addr::new(192, 0, 2, 1));
-            for number in 0..20_000_000_u32 {
-                let [_, b, c, d] = number.to_be_bytes();
-                let (kind, options) = if number % 2 == 0 { (DISCOVER, &[][..]) } else { (REQUEST, &*wrong) };
-                let query = message(kind, FLOODED, [2, 0xf1, 0, b, c, d], options);
-                // A full queue on the way out is a flood too.
-                let _ = flooder.send_to(&query, (SERVER, 67));
-                if is_over.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
-        for name in ["port-discover-ring-full", "port-ring-full"] {
-            scene.server.await_that(&format!("interface[veth-s].{name}"), |lost| lost > 0);
-        }
-        let leased = |number: u16| -> bool {
-            let (socket, relay) = match number % 3 {
-                0 => (&direct, Ipv4Addr::UNSPECIFIED),
-                _ => (&scene.socket, scene.relay(number)),
-            };
-            let offered = answer(socket, &message(DISCOVER, relay, quiet(number), &[]), OFFER);
-            offered.is_some_and(|address| {
-                let request = message(REQUEST, relay, quiet(number), &selecting(address));
-                answer(socket, &request, ACK) == Some(address)
-            })
-        };
-        let mut missed = 0;
-        let mut asking = 0..ASKING;
-        while missed <= MISSED_MAX
-            && let Some(number) = asking.next()
-        {
-            missed += usize::from(!leased(number));
-        }
-        is_over.store(true, Ordering::Relaxed);
-        missed
-    });
-    assert!(missed <= MISSED_MAX, "{missed} clients have no lease");
-    scene.server.stop();
+    let link = lane(Ipv4Addr::UNSPECIFIED);
+    assert_ne!(lane(FLOODED), link, "the link's own clients are not in the lane that is flooded");
+    scene.leases_during(&Flood { server: SERVER, relay: FLOODED, interface: "veth-s" });
+}
+
+#[test]
+fn a_flood_that_goes_on_leaves_another_interface_its_service() {
+    const TEST: &str = "a_flood_that_goes_on_leaves_another_interface_its_service";
+    let Some(scene) = Scene::new(TEST, 'i', "raw", 400) else { return };
+    let flood =
+        Flood { server: Cable::SECOND_SERVER, relay: Ipv4Addr::new(10, 9, 254, 1), interface: "veth-t" };
+    let relays = &scene.relays;
+    assert!(relays.iter().any(|relay| lane(*relay) == lane(flood.relay)), "each interface has its own lanes");
+    scene.leases_during(&flood);
 }
 
 /// The address in the answer of a type to a query; nothing when the answer does not come.
