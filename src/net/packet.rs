@@ -421,6 +421,14 @@ mod tests {
     }
 
     #[test]
+    fn lanes_are_fewer_where_a_fan_out_group_has_no_room_for_all() {
+        let most = u8::try_from(crate::ids::SHARDS_MAX).expect("few");
+        for (shards, expected) in [(1, LANES), (32, LANES), (33, 2), (most, 2)] {
+            assert_eq!(lanes(shards), expected, "{shards} shards");
+        }
+    }
+
+    #[test]
     fn frame_to_one_of_our_addresses_or_to_all_is_ours() {
         let mut bytes = frame();
         assert_eq!(verdict(&bytes), Verdict::Ours);
