@@ -581,6 +581,38 @@ fn no_reply_leaves_for_a_lease_that_an_order_of_many_has_given_away() {
     assert_eq!(rig.counters.drop_count(DropReason::ParkCancelled), 16);
 }
 
+/// A copy on a machine whose disk does not follow: its shard waits for room in the log, and does not keep a processor busy with that.
+#[test]
+fn an_order_that_finds_no_room_in_the_log_rests_until_there_is_some() {
+    let (mut rig, _far) = shard(0.0);
+    let changes = (0..20_000u32)
+        .map(|client| {
+            let hw_addr = HwAddr::ethernet(mac(2000 + client));
+            LeaseChange::Put(
+                Lease4 { address: address(1000 + client), hw_addr, ..lease(0, START_S) }.to_owned(),
+            )
+        })
+        .collect();
+    let origin = Origin::Partner { partner_wins: false };
+    let request = LeaseRequest::Apply { changes, mode: PutMode::Upsert, origin };
+    assert!(rig.orders.try_send(Order::Leases(7, request)).is_ok());
+    let (mut made, mut rests) = (0, 0);
+    let is_done = |rig: &Rig<MemoryPort>| {
+        rig.events.try_iter().any(|event| matches!(event, Event::Leases(7, LeaseReply::Applied(_), ..)))
+    };
+    while !is_done(&rig) {
+        let mut turns = 0;
+        while rig.turn() {
+            turns += 1;
+            assert!(turns < 1000, "it goes on with nothing to do");
+        }
+        rests += 1;
+        made += rig.drain_log();
+    }
+    assert_eq!(made + rig.drain_log(), 20_000);
+    assert!(rests > 1, "the log is smaller than the order");
+}
+
 #[test]
 fn an_order_of_many_is_made_in_steps_between_which_clients_are_served() {
     let (mut rig, mut far) = shard(0.0);

@@ -128,6 +128,8 @@ pub struct ShardLoop<P> {
     job: Option<(u64, Job)>,
     /// Jobs that look at all leases, the first of them under way.
     long_jobs: VecDeque<(u64, Job)>,
+    /// A job waits for room in the log.
+    is_held_up: bool,
     wanted: bool,
     /// Frames have come since the last sleep.
     heard: bool,
@@ -185,6 +187,7 @@ impl<P: Port> ShardLoop<P> {
             cycles: Cycles::default(),
             job: None,
             long_jobs: VecDeque::new(),
+            is_held_up: false,
             wanted: false,
             heard: false,
             pace: Pace::default(),
@@ -271,7 +274,8 @@ impl<P: Port> ShardLoop<P> {
     pub fn sleep(&mut self, timeout: Duration) -> std::io::Result<()> {
         let heard = std::mem::take(&mut self.heard);
         let serves_nobody = self.pairs.serve_nobody();
-        if self.pace.is_fast() && !serves_nobody {
+        // Nobody rings for room in the log.
+        if self.is_held_up || self.pace.is_fast() && !serves_nobody {
             return self.ports.nap(timeout.min(NAP));
         }
         let (disk, peers) = self.park.first(self.pairs.gate());

@@ -51,14 +51,19 @@ impl<P: Port> ShardLoop<P> {
     /// Takes a few short orders or one that is longer, or goes on with the one that is under way; and makes a step of what takes a whole
     /// database's time. Listings and wipes come in turn, but keep nobody waiting who has a lease to change: a partner's replies hang on it.
     pub(super) fn obey(&mut self, now: Now) -> bool {
-        let busy = self.obey_next(now);
+        let mut busy = self.obey_next(now);
         // One that has to wait for the disk is no work: the shard may sleep until its rows are there.
         let is_due = |job: &mut (u64, Job)| job.1.awaited() <= self.marks.disk();
-        let Some((number, job)) = self.long_jobs.pop_front_if(is_due) else { return busy };
-        if let Some(job) = self.work(now, number, job) {
-            self.long_jobs.push_front((number, job));
+        if let Some((number, job)) = self.long_jobs.pop_front_if(is_due) {
+            busy = true;
+            if let Some(job) = self.work(now, number, job) {
+                self.long_jobs.push_front((number, job));
+            }
         }
-        true
+        // Where the disk is slow, a shard that tries again at once takes from all others the time that they have for it.
+        let has_job = self.job.is_some() || !self.long_jobs.is_empty();
+        self.is_held_up = has_job && self.shard.leases.ready().is_err();
+        busy && !self.is_held_up
     }
 
     fn obey_next(&mut self, now: Now) -> bool {
