@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Leases to sync to an empty partner, for the cleanup, and to list.
     #[arg(long, default_value_t = 1_000_000)]
     sync_leases: u32,
+    /// Exchanges a second while an empty partner comes; several are tried in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [500])]
+    sync_rates: Vec<u32>,
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -117,8 +120,11 @@ fn start(kind: Kind, count: u32) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// An empty partner comes while clients ask.
-fn sync(kind: Kind, count: u32) -> Result<Vec<Row>, String> {
+/// Seconds for which clients ask while an empty partner comes.
+const SYNC_LOAD_S: u32 = 20;
+
+/// An empty partner comes while clients ask, each of them once.
+fn sync(kind: Kind, count: u32, rate: u32) -> Result<Vec<Row>, String> {
     let team = Team { delays_ms: (250, 1000), pool: POOL, ..Team::pair(kind, kind, "hot-standby") };
     team.check()?;
     let lab = Lab::new(2, &folder())?;
@@ -128,7 +134,10 @@ fn sync(kind: Kind, count: u32) -> Result<Vec<Row>, String> {
     until("partner-down of the server that is alone", 60.0, || {
         (servers::state(&lab, 0)? == "partner-down").then_some(())
     })?;
-    let offering = lab.generator("-e dora -r 500 -d 20 -c 20000 --prefix 0277 --drain 2 --sleep", None)?;
+    let clients = 2 * rate * SYNC_LOAD_S;
+    let arguments =
+        format!("-e dora -r {rate} -d {SYNC_LOAD_S} -c {clients} --prefix 0277 --drain 2 --sleep");
+    let offering = lab.generator(&arguments, None)?;
     pause(1000);
     let begin_ns = clock::now_ns();
     let mut running = vec![one, team.start_one(&lab, 1, None)?];
@@ -140,22 +149,25 @@ fn sync(kind: Kind, count: u32) -> Result<Vec<Row>, String> {
     let seen = offering.results()?;
     team.wait_ready(&lab, &mut running)?;
     let gap_ms = seen["longest_gap_ms"].as_f64().unwrap_or(0.0);
-    let lost = seen["lost"].as_u64().unwrap_or(0);
+    let [lost, started] = ["lost", "started"].map(|key| seen[key].as_u64().unwrap_or(0));
     let cpu: Vec<f64> = running.iter().map(Running::cpu_seconds).collect();
     let is_ours = kind == Kind::Aplomado;
     let name = kind.name();
     Ok(vec![
         Row {
-            what: format!("{name}: start of an empty partner to a pair with {count} leases"),
+            what: format!(
+                "{name}: start of an empty partner to a pair with {count} leases, {rate} exchanges/s"
+            ),
             target: if is_ours { "≤ 5 s" } else { "" },
             reached: format!("{seconds:.2} s (CPU {cpu:.1?} s)"),
-            value: json!({ "seconds": seconds, "cpu_seconds": cpu }),
+            value: json!({ "seconds": seconds, "cpu_seconds": cpu, "rate": rate }),
         },
         Row {
-            what: format!("{name}: clients unserved during it, 500 exchanges/s"),
+            what: format!("{name}: clients unserved during it, {rate} exchanges/s"),
             target: if is_ours { "≤ 200 ms" } else { "" },
-            reached: format!("{gap_ms:.0} ms, {lost} exchanges lost"),
-            value: json!({ "longest_gap_ms": gap_ms, "lost": lost }),
+            reached: format!("{gap_ms:.0} ms, {lost} of {started} exchanges lost"),
+            value: json!({ "longest_gap_ms": gap_ms, "lost": lost, "started": started, "rate": rate,
+                           "violations": seen["violations"], "latency": seen["latency"]["exchange"] }),
         },
     ])
 }
@@ -282,7 +294,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
         }
     }
     if wants(Part::Sync) {
-        take("sync", sync(Kind::Aplomado, arguments.sync_leases));
+        for rate in &arguments.sync_rates {
+            take("sync", sync(Kind::Aplomado, arguments.sync_leases, *rate));
+        }
     }
     if wants(Part::Failover) {
         for loss in [Loss::Killed, Loss::Stopped, Loss::Cut] {
