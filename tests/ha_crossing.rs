@@ -213,6 +213,7 @@ fn in_the_same_second_the_lease_of_the_server_that_served_last_stays() {
     let mut ours = Server::new(1);
     let of_ben = ours.lease_to(BEN);
     ours.partner_has_answered();
+    ours.world.replies_leave();
     let of_ana = Server::new(1).lease_to(ANA);
     assert_eq!(of_ana.view().cltt, of_ben.view().cltt, "in one second");
     let page =
@@ -220,10 +221,19 @@ fn in_the_same_second_the_lease_of_the_server_that_served_last_stays() {
     assert_eq!(ours.command(&page(&of_ana, OF_THE_PARTNER)), LeaseReply::Kept, "as at a Kea");
     assert_eq!(ours.command(&page(&of_ben, OF_THE_PRIMARY)), LeaseReply::Kept, "nothing to write");
     assert_eq!(ours.command(&page(&of_ana, OF_THE_PRIMARY)), LeaseReply::Updated);
-    assert_eq!(ours.held(), Some(of_ana));
+    assert_eq!(ours.held(), Some(of_ana.clone()));
+    // What a client was not told is not the later one, nor is it what the other one lacks.
+    let mut untold = Server::new(1);
+    untold.world.advance(3_000_000);
+    let later = untold.lease_to(BEN);
+    assert!(later.view().cltt > of_ana.view().cltt);
+    untold.world.shards[0].answered = Lsn(u64::MAX);
+    assert_eq!(untold.command(&page(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated);
+    assert_eq!(untold.held(), Some(of_ana));
     // A newer one is newer, whoever has it.
     ours.world.advance(3_000_000);
     let newer = ours.lease_to(ANA);
+    ours.world.replies_leave();
     assert_eq!(ours.command(&page(&of_ben, OF_THE_PRIMARY)), LeaseReply::Kept);
     assert_eq!(ours.held(), Some(newer));
 }

@@ -66,7 +66,7 @@ fn what_a_server_gave_alone_is_known_to_both_when_it_is_back_after_a_restart() {
 
 #[test]
 fn of_an_address_that_both_gave_away_the_later_lease_is_at_both() {
-    for shards in [1, 2] {
+    for (shards, dies) in [(1, true), (1, false), (2, true), (2, false)] {
         let mut two = split("hot-standby", shards, 0..3, 100..105);
         let (early, late) = (two.hands[1].holders(), two.hands[0].holders());
         assert!(late.keys().any(|address| early.contains_key(address)), "both gave one address away");
@@ -79,9 +79,11 @@ fn of_an_address_that_both_gave_away_the_later_lease_is_at_both() {
         let xid = two.hands[1].query(&line);
         (0..12).for_each(|_| two.turn());
         assert_eq!(two.hands[1].take_reply(xid).expect("an answer").kind(), "ack");
-        two.kill(0);
         two.cut = false;
-        two.hands[0].restart();
+        if dies {
+            two.kill(0);
+            two.hands[0].restart();
+        }
         two.run_to(["hot-standby", "hot-standby"]);
         let [one, other] = [0, 1].map(|server| two.hands[server].holders());
         assert_eq!(one, other);
@@ -325,4 +327,240 @@ fn the_answer_to_a_reset_says_nothing_of_what_was_given_after_the_copy_that_it_b
     hears(&mut hand, &mut played, "waiting");
     hears(&mut hand, &mut played, "ready");
     assert_eq!((hand.state(), resets(&hand)), ("hot-standby", 2));
+}
+
+#[test]
+fn neither_a_notice_that_comes_late_nor_a_reset_makes_known_what_was_given_alone() {
+    // The partner's hold on the service ran out before its notice came.
+    let (mut hand, mut played) = alone();
+    let hold = json!({ "max-period": 1, "origin": 2000, "origin-id": 2000 });
+    hand.ask("dhcp-disable", &hold, &mut |sent| played.hear(sent));
+    hand.run_until("end of it", &mut |sent| played.hear(sent), |hand| hand.server().word().service);
+    hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    copied_and_silent(&mut hand, &mut played);
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("partner-down", 1), "the lease is not in that copy");
+    // An operator resets it, and it comes to the same state without the partner.
+    let (mut hand, mut played) = alone();
+    hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    assert_eq!(hand.ask("ha-reset", &Value::Null, &mut |sent| played.hear(sent))["result"], 0);
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("partner-down", 1), "the partner was ready before");
+}
+
+#[test]
+fn a_lease_that_its_client_was_not_told_of_does_not_replace_one_that_was_told() {
+    for shards in [1, 2] {
+        let mut two = Two::start("load-balancing", &json!({ "sync-page-limit": 3 }), shards);
+        two.run_to(["load-balancing", "load-balancing"]);
+        two.cut = true;
+        // Nobody hears that the first one has given the address: its answer waits for the second one, until that is gone.
+        let (mut address, mut asked) = (None, 0);
+        for client in 1..20 {
+            let offer = two.hands[0].query(&format!("discover mac={}", client_mac(client)));
+            (0..12).for_each(|_| two.turn());
+            let Some(offer) = two.hands[0].take_reply(offer) else { continue };
+            let line = format!(
+                "request mac={} want={} sid={}",
+                client_mac(client),
+                offer.yiaddr(),
+                two.hands[0].setting.address
+            );
+            asked = two.hands[0].query(&line);
+            address = Some(offer.yiaddr());
+            break;
+        }
+        let address = address.expect("a client of the first server");
+        (0..12).for_each(|_| two.turn());
+        assert_eq!(two.hands[0].holders().len(), 1, "it has a row");
+        two.run_to(["partner-down", "partner-down"]);
+        assert!(two.hands[0].take_reply(asked).is_none(), "its client was not answered");
+        // The second one gives it away before that, as clocks have it.
+        two.hands[1].skew_s = -30;
+        two.pass(50);
+        let offer = two.hands[1].query(&format!("discover mac={} want={address}", client_mac(100)));
+        (0..12).for_each(|_| two.turn());
+        assert_eq!(two.hands[1].take_reply(offer).expect("an offer").yiaddr(), address);
+        let own = two.hands[1].setting.address;
+        let ack = two.hands[1].query(&format!("request mac={} want={address} sid={own}", client_mac(100)));
+        (0..24).for_each(|_| two.turn());
+        assert_eq!(two.hands[1].take_reply(ack).expect("an answer").kind(), "ack");
+        two.cut = false;
+        two.run_to(["load-balancing", "load-balancing"]);
+        for server in 0..2 {
+            assert_eq!(two.hands[server].holders()[&address].0, 100, "server {server}, {shards} shard(s)");
+        }
+    }
+}
+
+#[test]
+fn of_one_second_a_lease_that_was_given_again_stays_before_its_release() {
+    for shards in [1, 2] {
+        let mut two = split("hot-standby", shards, 0..1, 100..100);
+        let address = *two.hands[0].holders().keys().next().expect("a lease");
+        two.kill(0);
+        // The other one comes to know of the release, and dies before it hears of the lease that followed.
+        let released = json!({ "ip-address": address, "hw-address": client_mac(0), "subnet-id": 1, "valid-lft": 0,
+            "expire": two.hands[0].disk_cltt(address), "state": 3 });
+        let arguments = json!({ "leases": [released], "origin": "ha-partner", "server-name": "one" });
+        let answer = two.hands[1].ask("aplomado-bulk-apply", &arguments, &mut |_| Reply::Silent);
+        assert_eq!(answer["result"], 0, "{answer}");
+        two.cut = false;
+        two.hands[0].restart();
+        two.run_to(["hot-standby", "hot-standby"]);
+        for server in 0..2 {
+            let lease = two.hands[server].server().lease(address).expect("it is there");
+            assert_eq!(lease.view().state, LeaseState::Assigned, "server {server}, {shards} shard(s)");
+        }
+    }
+}
+
+#[test]
+fn a_lease_of_before_is_not_answered_from_the_cache_while_the_partner_is_not_waited_for() {
+    let caching = |shards| {
+        let mut setting = setting("one", "hot-standby", &json!({}), shards);
+        setting.text = setting.text.replace("\"cache-threshold\":0.0", "\"cache-threshold\":0.5");
+        setting
+    };
+    for shards in [1, 2] {
+        let (mut hand, mut played) = hand::normal_of(caching(shards), "hot-standby");
+        let address = hand.serve(1, &mut |sent| played.hear(sent)).expect("a lease");
+        let renewed = |hand: &mut Hand, played: &mut Played| {
+            hand.pass(2000);
+            let mac = client_mac(1);
+            let line = format!("request mac={mac} ciaddr={address} from={address} to=255.255.255.255");
+            assert_eq!(hand.exchange(&line, &mut |sent| played.hear(sent)).expect("an answer").kind(), "ack");
+            hand.holders()[&address].1
+        };
+        let given = hand.holders()[&address].1;
+        assert_eq!(renewed(&mut hand, &mut played), given, "from the cache");
+        played.state = None;
+        hand.run_to("partner-down", &mut |sent| played.hear(sent));
+        // The partner may serve the client, too, and hear after that how it gives the address back: the later of both counts.
+        let alone = renewed(&mut hand, &mut played);
+        assert!(alone > given);
+        assert!(renewed(&mut hand, &mut played) > alone, "each time");
+    }
+}
+
+#[test]
+fn a_change_of_the_backlog_is_not_sent_over_what_the_partner_has_brought_since() {
+    let relationship = json!({ "delayed-updates-limit": 10, "max-unacked-clients": 5 });
+    let (mut hand, mut played) = normal("load-balancing", &relationship, 1);
+    played.state = None;
+    hand.run_to("communication-recovery", &mut |sent| played.hear(sent));
+    let given: Vec<_> =
+        (1..20).filter_map(|client| Some((client, hand.serve(client, &mut |_| Reply::Silent)?))).collect();
+    let [(client, brought), (_, kept), ..] = given[..] else { panic!("{given:?}: expected two clients") };
+    let lease = json!({ "ip-address": brought, "hw-address": client_mac(client), "subnet-id": 1, "valid-lft": 4000,
+        "expire": START_S + 8000 });
+    let arguments = json!({ "leases": [lease], "origin": "ha-partner", "server-name": "two" });
+    let answer = hand.ask(GIVE, &arguments, &mut |_| Reply::Silent);
+    assert_eq!(answer["result"], 0, "{answer}");
+    played.state = Some("load-balancing");
+    hand.run_to("load-balancing", &mut |sent| played.hear(sent));
+    let flushed = |address| {
+        let is_it = |sent: &&hand::Sent| sent.to == 1 && sent.arguments()["ip-address"] == json!(address);
+        hand.sent.iter().rev().filter(is_it).count()
+    };
+    assert!(flushed(kept) > 0, "the others are sent");
+    assert_eq!(flushed(brought), 0);
+}
+
+#[test]
+fn two_servers_that_copy_from_each_other_at_once_come_to_hold_the_same() {
+    for shards in [1, 2] {
+        let mut two = Two::start("hot-standby", &json!({ "sync-page-limit": 3 }), shards);
+        two.run_to(["hot-standby", "hot-standby"]);
+        two.cut = true;
+        two.run_to(["partner-down", "partner-down"]);
+        // In one second, each to clients of its own.
+        let second = two.hands[0].ms / 1000;
+        for client in 0..5 {
+            two.serve(0, client);
+            two.serve(1, 100 + client);
+        }
+        assert_eq!(two.hands[0].ms / 1000, second, "in one second");
+        let [of_the_primary, other] = [0, 1].map(|server| two.hands[server].holders());
+        assert!(
+            of_the_primary.keys().any(|address| other.contains_key(address)),
+            "both gave one address away"
+        );
+        // Each hears of the other one that it serves alone, and both begin to copy; each reads a page before the other one's is taken in.
+        two.cut = false;
+        for command in ["ha-heartbeat", "lease4-get-page"] {
+            let count = |two: &Two| [0, 1].map(|server| two.sent(server, command).len());
+            let before = count(&two);
+            two.held = vec![command];
+            two.run_until(command, |two| count(two).iter().zip(before).all(|(now, before)| *now > before));
+            (0..6).for_each(|_| two.turn());
+        }
+        two.held.clear();
+        two.run_to(["hot-standby", "hot-standby"]);
+        assert!((0..2).all(|server| !two.sent(server, "aplomado-sync-begin").is_empty()), "both copy");
+        let [one, other] = [0, 1].map(|server| two.hands[server].holders());
+        assert_eq!(one, other, "{shards} shard(s)");
+        // Of one address and one second the primary's stays.
+        assert!(of_the_primary.iter().all(|(address, lease)| one[address] == *lease), "{one:?}");
+    }
+}
+
+#[test]
+fn a_partner_that_did_not_say_what_it_can_do_is_asked_again() {
+    let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
+    let mut played = Played::new();
+    let mut asked = 0;
+    let mut peer = |sent: &hand::Sent| match sent.command() {
+        "list-commands" if sent.to == 1 => {
+            asked += 1;
+            match asked {
+                1 => Reply::Silent,
+                2 => Reply::Body(json!("nothing of that kind")),
+                _ => ok(json!([
+                    "ha-heartbeat",
+                    "ha-sync-complete-notify",
+                    "aplomado-bulk-apply",
+                    "aplomado-sync-begin"
+                ])),
+            }
+        }
+        "aplomado-sync-begin" => ok(json!({ "session": 5 })),
+        "aplomado-sync-changes" => {
+            ok(json!({ "deleted": [], "leases": [], "overflown": false, "remaining": 0 }))
+        }
+        _ => {
+            // It copies itself at first.
+            played.state = Some(if asked < 3 { "syncing" } else { "partner-down" });
+            played.hear(sent)
+        }
+    };
+    hand.run_to("ready", &mut peer);
+    assert!(asked >= 3, "asked {asked} times");
+    let began = hand.sent.iter().any(|sent| sent.command() == "aplomado-sync-begin");
+    assert!(began, "it is known as what it is");
+}
+
+#[test]
+fn commands_of_two_servers_that_were_started_at_one_time_are_told_apart() {
+    let mut two = Two::start("load-balancing", &json!({}), 1);
+    two.run_to(["load-balancing", "load-balancing"]);
+    let sessions = |two: &Two, server| -> Vec<Value> {
+        two.sent(server, "aplomado-bulk-apply")
+            .iter()
+            .map(|sent| sent.arguments()["post-session"].clone())
+            .collect()
+    };
+    for client in 1..20 {
+        for server in 0..2 {
+            let offer = two.hands[server].query(&format!("discover mac={}", client_mac(client)));
+            (0..12).for_each(|_| two.turn());
+            if two.hands[server].take_reply(offer).is_some() {
+                two.serve(server, client);
+            }
+        }
+    }
+    let [one, other] = [0, 1].map(|server| sessions(&two, server));
+    assert!(!one.is_empty() && !other.is_empty());
+    assert!(one.iter().all(|session| !other.contains(session)), "{one:?} and {other:?}");
 }

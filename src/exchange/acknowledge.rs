@@ -166,7 +166,8 @@ impl Shard {
         valid_s: u32,
     ) -> Option<u32> {
         let record = self.leases.table.record(lease);
-        // A reply that waits for a partner must not be about a lease that the partner has never heard of, or has ended.
+        // A reply that waits for a partner must not be about a lease that the partner has never heard of, or has ended. One that does not wait must
+        // be later than what a partner may do that serves alone, too: the later of two leases is kept when they meet again.
         let is_untold = self.untold.is_some_and(|untold| record.pending_lsn() <= untold);
         if is_untold
             || record.is_uncacheable()

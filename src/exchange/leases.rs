@@ -153,6 +153,13 @@ impl Leases {
                 .is_some_and(|record| record.pending_lsn() == lsn && !record.is_loose())
     }
 
+    /// A reply leaves that tells a client of this lease.
+    pub fn promise(&mut self, lease: LeaseRef) {
+        if self.table.record_if_live(lease).is_some_and(Record::is_unpromised) {
+            self.table.set_unpromised(lease, false);
+        }
+    }
+
     /// From now on no reply may leave for what this lease has promised so far.
     pub(super) fn end_promises(&mut self, lease: LeaseRef) {
         self.ended = self.ended.max(self.table.record(lease).pending_lsn());
@@ -280,6 +287,7 @@ impl Leases {
             self.delete(serving, replaced, origin)?;
         }
         self.learn(fresh);
+        self.table.set_unpromised(fresh, origin == ChangeOrigin::Client);
         let lsn = self.log_put(fresh, origin)?;
         let after = (lease.state, lease.subnet_id);
         self.transition(
@@ -343,6 +351,9 @@ impl Leases {
         let updated = self.table.update(old, lease, source);
         self.learn(old);
         updated.map_err(table_reason)?;
+        if again || origin != ChangeOrigin::Client {
+            self.table.set_unpromised(old, origin == ChangeOrigin::Client);
+        }
         let counted = again && origin == ChangeOrigin::Client;
         self.transition(serving, lease.address, before, (lease.state, lease.subnet_id), counted);
         let lsn = self.log_put(old, origin)?;

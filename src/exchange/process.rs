@@ -89,8 +89,8 @@ pub struct Shard {
     pub answered: Lsn,
     /// Which beginning of the counters of pools this shard has taken part in ([`Serving::renewal`]).
     pub(super) renewal: u64,
-    /// Of leases with no change since this position the partner that replies wait for may know otherwise: it was not waited for, or
-    /// served their clients, or the server has started. What it has copied meanwhile is not told apart. Nothing without a partner.
+    /// Of leases with no change since this position the partner may know otherwise: it is or was not waited for, or served their clients, or
+    /// the server has started. What it has copied meanwhile is not told apart. Nothing without a partner.
     pub untold: Option<Lsn>,
     /// By number of the HA relationship whose expired leases are reclaimed here: all without HA.
     pub reclaims: Vec<Reclaims>,

@@ -3,6 +3,7 @@
 //! A listing walks the addresses in order, some thousands per step, so that a million leases do not hold the clients up. Commands
 //! allocate what they answer with: they are not the packet path.
 
+use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 
 use super::leases::Status;
@@ -11,6 +12,7 @@ use super::serving::Serving;
 use crate::ids::{LeaseRef, Lsn, SubnetId};
 use crate::journal::ChangeOrigin;
 use crate::lease::address::{Owner, Walk};
+use crate::lease::known::place_in_second;
 use crate::lease::request::{LeaseChange, LeaseFilter, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
 use crate::lease::{Lease4, Lease4Buf, LeaseState};
 use crate::time::Now;
@@ -239,7 +241,7 @@ impl Shard {
         match (mode, old) {
             (PutMode::Add, Some(_)) => return (LeaseReply::Exists, Lsn(0)),
             (PutMode::Update, None) => return (LeaseReply::NotFound, Lsn(0)),
-            (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin) => {
+            (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin, now) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
             (PutMode::Later, Some(old)) if self.leases.table.view(old) == *lease => {
@@ -275,10 +277,23 @@ impl Shard {
 
     /// Whether a lease of a page has nothing to say about the lease that is here. In one and the same second a server can give an address
     /// and die, and the other give it to somebody else: the one whose clients were told must win.
-    fn is_as_new(&self, old: LeaseRef, lease: &Lease4<'_>, origin: Origin) -> bool {
-        let cltt = self.leases.table.record(old).cltt();
+    fn is_as_new(&self, old: LeaseRef, lease: &Lease4<'_>, origin: Origin, now: Now) -> bool {
+        let record = self.leases.table.record(old);
+        let here = (record.cltt(), place_in_second(record.state(), record.is_expired(now.wall_s)));
+        let there = (lease.cltt, place_in_second(lease.state, lease.is_expired(now.wall_s)));
         let partner_wins = origin == (Origin::Partner { partner_wins: true });
-        cltt > lease.cltt || cltt == lease.cltt && (!partner_wins || self.leases.table.view(old) == *lease)
+        if record.is_unpromised()
+            && there.1 > 0
+            && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
+        {
+            // Nobody was told of the one that is here.
+            return false;
+        }
+        match here.cmp(&there) {
+            Ordering::Less => false,
+            Ordering::Equal => !partner_wins || self.leases.table.view(old) == *lease,
+            Ordering::Greater => true,
+        }
     }
 
     /// Whether a peer has still to answer the last change of a lease.

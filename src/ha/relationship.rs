@@ -520,9 +520,9 @@ impl Relationship {
     }
 
     /// What changes from now on is missing in the copy that the partner makes or has made, also in one that a reset on its way began: its
-    /// answer says nothing any more.
-    const fn spoil_copy(&mut self) {
-        self.copy_spoiled = Some(self.unsent);
+    /// answer says nothing any more. What has changed since an earlier time is missing all the same.
+    fn spoil_copy(&mut self) {
+        self.copy_spoiled.get_or_insert(self.unsent);
         if matches!(self.state, State::PartnerDown) {
             self.reset = None;
         }

@@ -3,8 +3,20 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::{LIFETIME_INFINITE_S, Lease4, LeaseState};
+use super::{Lease4, LeaseState};
 use crate::ids::SubnetId;
+
+/// Where in its second a lease is taken to have become what it is: of two of one address and one second, one that somebody holds is the later
+/// one. A client that has given its address back and got it again within a second was told so, while one that is taken for held is only
+/// free a little later.
+#[must_use]
+pub const fn place_in_second(state: LeaseState, has_ended: bool) -> u8 {
+    match state {
+        LeaseState::Assigned if !has_ended => 2,
+        LeaseState::Declined if !has_ended => 1,
+        _ => 0,
+    }
+}
 
 /// The leases of another server as pages of them came by: eight octets each, as pages are in the order of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,17 +41,17 @@ impl KnownLeases {
         Self { subnets, wall_s, ..Self::default() }
     }
 
-    /// The other one has this lease, of this `cltt`.
-    pub fn note(&mut self, address: Ipv4Addr, cltt: u64) {
-        let cltt = u32::try_from(cltt).unwrap_or(u32::MAX);
+    /// The other one has this lease.
+    pub fn note(&mut self, lease: &Lease4<'_>) {
+        let (address, lateness) = (lease.address, self.rank(lease));
         if self.ordered.last().is_none_or(|&(last, _)| last < address) {
-            self.ordered.push((address, cltt));
+            self.ordered.push((address, lateness));
         } else {
-            self.others.insert(address, cltt);
+            self.others.insert(address, lateness);
         }
     }
 
-    fn cltt(&self, address: Ipv4Addr) -> Option<u32> {
+    fn lateness(&self, address: Ipv4Addr) -> Option<u32> {
         self.others.get(&address).copied().or_else(|| {
             let place = self.ordered.binary_search_by_key(&address, |&(address, _)| address).ok()?;
             Some(self.ordered[place].1)
@@ -52,21 +64,26 @@ impl KnownLeases {
         let is_of_interest =
             self.subnets.as_ref().is_none_or(|subnets| subnets.binary_search(&lease.subnet_id).is_ok());
         is_of_interest
-            && match self.cltt(lease.address) {
-                Some(cltt) => lease.cltt > u64::from(cltt),
-                None => self.is_held(lease),
+            && match self.lateness(lease.address) {
+                Some(lateness) => self.rank(lease) > lateness,
+                None => self.place(lease) > 0,
             }
     }
 
-    const fn is_held(&self, lease: &Lease4<'_>) -> bool {
-        let ended = lease.valid_lft != LIFETIME_INFINITE_S
-            && lease.cltt.saturating_add(lease.valid_lft as u64) <= self.wall_s;
-        matches!(lease.state, LeaseState::Assigned | LeaseState::Declined) && !ended
+    fn place(&self, lease: &Lease4<'_>) -> u8 {
+        place_in_second(lease.state, lease.is_expired(self.wall_s))
+    }
+
+    /// When a lease became what it is, in 32 bits: right for 17 years before and after the pages; what is further away is as far as that.
+    fn rank(&self, lease: &Lease4<'_>) -> u32 {
+        let second = (lease.cltt + (1 << 29)).saturating_sub(self.wall_s).min((1 << 30) - 1);
+        u32::try_from(second).unwrap_or(u32::MAX) << 2 | u32::from(self.place(lease))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::LIFETIME_INFINITE_S;
     use super::*;
 
     fn lease(last: u8, cltt: u64) -> Lease4<'static> {
@@ -76,7 +93,7 @@ mod tests {
     fn known(subnets: Option<Vec<SubnetId>>) -> KnownLeases {
         let mut known = KnownLeases::new(subnets, 1050);
         for (last, cltt) in [(1, 1000), (3, 1000), (7, 1000), (3, 1020), (2, 1000)] {
-            known.note(Ipv4Addr::new(10, 0, 0, last), cltt);
+            known.note(&lease(last, cltt));
         }
         known
     }
@@ -93,13 +110,39 @@ mod tests {
     #[test]
     fn what_nobody_holds_is_not_missed_but_makes_an_older_one_end() {
         let known = known(None);
-        assert!(!known.lacks(&lease(4, 950)), "it has ended");
-        assert!(known.lacks(&Lease4 { valid_lft: LIFETIME_INFINITE_S, ..lease(4, 950) }));
+        assert!(!known.lacks(&lease(4, 949)), "it has ended");
+        assert!(known.lacks(&Lease4 { valid_lft: LIFETIME_INFINITE_S, ..lease(4, 949) }));
         for (state, missed) in
             [(LeaseState::Declined, true), (LeaseState::Released, false), (LeaseState::Reclaimed, false)]
         {
             assert_eq!(known.lacks(&Lease4 { state, ..lease(4, 1000) }), missed);
             assert!(known.lacks(&Lease4 { state, ..lease(1, 1001) }));
+        }
+    }
+
+    #[test]
+    fn of_one_second_what_somebody_holds_is_later_than_what_nobody_does() {
+        let given_back = |cltt| Lease4 { state: LeaseState::Released, valid_lft: 0, ..lease(1, cltt) };
+        let knows = |lease: &Lease4<'_>| {
+            let mut known = KnownLeases::new(None, 1050);
+            known.note(lease);
+            known
+        };
+        assert!(knows(&given_back(1000)).lacks(&lease(1, 1000)), "it was given again");
+        assert!(!knows(&lease(1, 1000)).lacks(&given_back(1000)));
+        assert!(!knows(&given_back(1000)).lacks(&given_back(1000)));
+        assert!(knows(&lease(1, 999)).lacks(&given_back(1000)));
+        assert!(!knows(&given_back(940)).lacks(&lease(1, 940)), "it has ended");
+        let declined = Lease4 { state: LeaseState::Declined, ..lease(1, 1000) };
+        assert!(knows(&declined).lacks(&lease(1, 1000)) && !knows(&lease(1, 1000)).lacks(&declined));
+    }
+
+    #[test]
+    fn times_that_are_far_away_are_as_far_as_can_be_told() {
+        for cltt in [0, 5, u64::from(u32::MAX)] {
+            let mut known = KnownLeases::new(None, 2_000_000_000);
+            known.note(&lease(1, cltt));
+            assert_eq!(known.lacks(&lease(1, 1_999_999_999)), cltt < 1_999_999_999);
         }
     }
 

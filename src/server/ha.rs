@@ -179,6 +179,15 @@ impl Ha {
         }
     }
 
+    /// A partner begins to copy the leases of this server, or has done so.
+    pub fn note_copier(&mut self, name: &str, copies: bool) {
+        for member in &mut self.members {
+            if member.config.partner().is_some_and(|partner| member.config.peers[partner].name == name) {
+                member.is_copied = copies;
+            }
+        }
+    }
+
     /// One turn.
     pub fn step(&mut self, now: Now, engine: &Engine) -> Done {
         let mut done = Done::default();

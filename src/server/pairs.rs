@@ -41,6 +41,8 @@ pub struct Pairs {
     gates: Vec<Gate>,
     /// All of them together.
     gate: Gate,
+    /// Whether replies of a relationship with a partner do not wait for it.
+    alone: bool,
 }
 
 impl Pairs {
@@ -48,11 +50,19 @@ impl Pairs {
     #[must_use]
     pub fn new(parts: Vec<HaPart>) -> Self {
         let words = vec![ScopeWord::ALONE; parts.len()];
-        Self { released: words.clone(), gates: vec![Gate::DISK; parts.len()], gate: Gate::DISK, words, parts }
+        Self {
+            released: words.clone(),
+            gates: vec![Gate::DISK; parts.len()],
+            gate: Gate::DISK,
+            alone: false,
+            words,
+            parts,
+        }
     }
 
-    /// Reads the words: once per turn. When any has changed, `reclaims` takes in whose leases are reclaimed here. True when replies have
-    /// begun to wait for a partner since the last turn, even if they did not wait for it in between.
+    /// Reads the words: once per turn. When any has changed, `reclaims` takes in whose leases are reclaimed here. True when replies do not
+    /// wait for a partner, or have begun to since the last turn, even if they did not wait for it in between: of leases from before that
+    /// the partner may know something newer.
     #[must_use]
     pub fn refresh(&mut self, reclaims: &mut [Reclaims]) -> bool {
         let mut begins = false;
@@ -69,8 +79,11 @@ impl Pairs {
                 let [even, odd, nobody] = [Some(0), Some(1), None].map(|bucket| word.reclaims(bucket));
                 *reclaims = Reclaims { even, odd, nobody };
             }
+            self.alone = self.parts.iter().zip(&self.words).any(|(part, word)| {
+                part.links.partner.is_some_and(|partner| word.awaited() & (1 << partner) == 0)
+            });
         }
-        begins
+        begins || self.alone
     }
 
     /// Whether other servers serve all clients, and none of their queries is looked at for its age either.
@@ -97,6 +110,12 @@ impl Pairs {
         }
         let relationship = subnet().and_then(|subnet| serving.relationship_of_id(subnet));
         relationship.and_then(|index| self.gates.get(usize::from(index.0)).copied()).unwrap_or(Gate::DISK)
+    }
+
+    /// Whether there is no HA.
+    #[must_use]
+    pub const fn are_none(&self) -> bool {
+        self.parts.is_empty()
     }
 
     /// Whether a query must have its subnet before it can be judged.

@@ -402,11 +402,15 @@ impl<P: Port> ShardLoop<P> {
         let serving = Arc::clone(&self.serving);
         let Shard { leases, allocators, .. } = &mut self.shard;
         leases.settle(durable, |address| allocators.freed(&serving.plan, address));
-        let Self { park, marks, tx, tx_kinds, ports, slab, shard, .. } = self;
+        let Self { park, marks, tx, tx_kinds, ports, slab, shard, pairs, .. } = self;
+        let is_paired = !pairs.are_none();
         park.release(marks, awaited, |parked| {
             if !shard.leases.is_promised(parked.lease, parked.lsn) {
                 slab.put(parked.frame.frame);
                 return shard.counters.dropped(DropReason::ParkCancelled);
+            }
+            if is_paired {
+                shard.leases.promise(parked.lease);
             }
             if tx.room() == 0 {
                 let queued = tx.len();

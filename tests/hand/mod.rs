@@ -406,6 +406,11 @@ impl Hand {
         leases.iter().map(|(address, lease)| (*address, of(lease))).collect()
     }
 
+    /// Since when a lease of the file is what it is.
+    pub(crate) fn disk_cltt(&self, address: Ipv4Addr) -> u64 {
+        server::on_disk(&self.disk.after(Survivors::Durable))[&address].view().cltt
+    }
+
     /// The pool is another one from now on.
     pub(crate) fn reload_pool(&mut self, pool: &str) {
         let mut text: Value = serde_json::from_str(&self.setting.text).expect("JSON");

@@ -300,6 +300,13 @@ impl World {
         }
     }
 
+    /// The replies that wait leave.
+    pub(crate) fn replies_leave(&mut self) {
+        for (shard, lease, _) in std::mem::take(&mut self.promised) {
+            self.shards[usize::from(shard.0)].leases.promise(lease);
+        }
+    }
+
     /// How many replies that waited since the last time that this was asked must not leave any more.
     pub(crate) fn taken_back(&mut self) -> usize {
         let promised = std::mem::take(&mut self.promised);

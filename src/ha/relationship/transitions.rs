@@ -64,7 +64,9 @@ impl Relationship {
         self.reset = None;
         self.communication.forget_news();
         self.copy_spoiled = None;
-        self.alone_from = (next == State::PartnerDown).then_some(self.unsent);
+        // A reset that comes to the same state again has not made anything known.
+        let missing = u64::from(self.undelivered);
+        self.alone_from = (next == State::PartnerDown).then_some(self.unsent.wrapping_sub(missing));
         if old == State::Syncing
             && let Some(sync) = self.sync.take_if(|sync| sync.command.is_none())
         {

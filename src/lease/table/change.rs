@@ -55,7 +55,7 @@ impl LeaseTable {
         let same_keys = view.client_id == new.client_id && view.hw_addr.as_bytes() == new.hw_addr.as_bytes();
         let same_long = self.arena.read(BlobRef(old.blob), long_hw_bytes(&old)) == parts;
         record.set_pending_lsn(old.pending_lsn());
-        for mark in [Flag::Uncacheable, Flag::Loose] {
+        for mark in [Flag::Uncacheable, Flag::Unpromised, Flag::Loose] {
             record.set(mark, old.has(mark));
         }
         (record.next, record.prev, record.blob) = (old.next, old.prev, old.blob);
@@ -158,6 +158,11 @@ impl LeaseTable {
     /// An awaited peer refused the last update: the next REQUEST writes and sends again.
     pub fn mark_uncacheable(&mut self, lease: LeaseRef) {
         self.live_mut(lease).set(Flag::Uncacheable, true);
+    }
+
+    /// Whether no reply has left for the lease since its client got it.
+    pub fn set_unpromised(&mut self, lease: LeaseRef, unpromised: bool) {
+        self.live_mut(lease).set(Flag::Unpromised, unpromised);
     }
 
     /// Whether the address may be taken by others from now on ([`Record::is_loose`]).

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0 address u32 | 4 subnet_id u32 | 8 cltt u32 (s) | 12 valid_lft u32 (s)
-//! 16 pending_lsn 48 bits, flags 16 bits
+//! 16 pending_lsn 47 bits, flags 17 bits
 //! 24 hw [u8; 6] | 30 htype | 31 hw_len
 //! 32 next u32 | 36 prev u32 | 40 blob u32
 //! 44 pool_id u8 | 45 client_id [u8; 19]                                            = 64
@@ -27,12 +27,12 @@ pub(super) const POOL_ID_IN_BLOB: u8 = 255;
 pub(super) const NO_BLOB: u32 = 0;
 
 const STATE_MASK: u64 = 0b111;
-const LSN_SHIFT: u32 = 16;
+const LSN_SHIFT: u32 = 17;
 const CLIENT_ID_SHIFT: u32 = 10;
 const CLIENT_ID_MASK: u64 = 0b1_1111 << CLIENT_ID_SHIFT;
 const CLIENT_ID_IN_BLOB: u64 = 0b1_1111;
-/// Highest log position that a record holds: 280 million millions.
-const LSN_MAX: u64 = (1 << 48) - 1;
+/// Highest log position that a record holds: 140 million millions.
+const LSN_MAX: u64 = (1 << 47) - 1;
 
 /// One bit of a record's flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(super) enum Flag {
     Loose = 1 << 9,
     /// The slot holds a lease.
     Live = 1 << 15,
+    /// No reply has left for the lease since its client got it here.
+    Unpromised = 1 << 16,
 }
 
 /// A lease as the table keeps it; its long parts are seen through [`super::LeaseTable::view`].
@@ -160,6 +162,13 @@ impl Record {
         self.has(Flag::Uncacheable)
     }
 
+    /// Whether its client has got the lease from this server and no reply has left yet that says so. Of a server without a partner, and of
+    /// what was read from disk, this is not known.
+    #[must_use]
+    pub const fn is_unpromised(&self) -> bool {
+        self.has(Flag::Unpromised)
+    }
+
     /// Whether the address may have been taken by another shard: before the lease is used again, the owner must have
     /// it back by [`crate::lease::address::AddressSpace::reactivate`]. False for every lease in plain use, so that
     /// a renewal touches no shared word.
@@ -197,7 +206,7 @@ impl Record {
     }
 
     pub(super) fn set_pending_lsn(&mut self, lsn: Lsn) {
-        assert!(lsn.0 <= LSN_MAX, "a log position fits 48 bits");
+        assert!(lsn.0 <= LSN_MAX, "a log position fits 47 bits");
         self.lsn_flags = self.lsn_flags & ((1 << LSN_SHIFT) - 1) | lsn.0 << LSN_SHIFT;
     }
 

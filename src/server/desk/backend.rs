@@ -12,9 +12,9 @@ use crate::control::backend::{
     Backend, Completion, ConfigAction, ConfigOrder, Daemon, Features, InterfaceFacts, LfcStart,
     Order as Asked, SelectQuery, SocketsStatus, Status, SubnetFacts, Ticket,
 };
-use crate::control::command::Answer;
+use crate::control::command::{Answer, Command};
 use crate::control::statistics::{PortCounter, Snapshot};
-use crate::ha::partner::{BULK_COMMAND, SYNC_LEASES_COMMAND};
+use crate::ha::partner::{BULK_COMMAND, SYNC_BEGIN_COMMAND, SYNC_LEASES_COMMAND};
 use crate::ha::settings::SETTINGS_COMMAND;
 use crate::ids::{InterfaceId, SubnetId};
 use crate::lease::request::LeaseRequest;
@@ -61,6 +61,9 @@ impl Backend for Desk {
                 self.done.push((ticket, Completion::Answer(answer)));
             }
             Asked::Command(command) if self.ha.is_some() && SyncSource::answers(&command.name) => {
+                if command.name == SYNC_BEGIN_COMMAND {
+                    self.note_copier(&command, true);
+                }
                 let peer_id = |name: &str| self.ha.as_ref()?.peer_id(name);
                 let answers = self.source.command(self.clock.now(), ticket, &command, peer_id).into_iter();
                 self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
@@ -68,10 +71,9 @@ impl Backend for Desk {
             Asked::Command(command) => {
                 let now = self.clock.now();
                 if command.name == "ha-sync-complete-notify"
-                    && let Some(name) =
-                        command.arguments().as_ref().and_then(|map| map.get("server-name")?.as_str())
+                    && let Some(name) = self.note_copier(&command, false)
                 {
-                    self.source.completed(name);
+                    self.source.completed(&name);
                 }
                 let answer = match &mut self.ha {
                     Some(ha) => ha.command(now, ticket, &command),
@@ -228,6 +230,16 @@ impl Backend for Desk {
 
     fn shutdown(&mut self, exit_value: i64) {
         self.errands.push(Errand::Shutdown(exit_value));
+    }
+}
+
+impl Desk {
+    /// A partner says that it begins to copy leases, or has done so: its name.
+    fn note_copier(&mut self, command: &Command, copies: bool) -> Option<String> {
+        let arguments = command.arguments();
+        let name = arguments.as_ref()?.get("server-name")?.as_str()?.to_owned();
+        self.ha.as_mut()?.note_copier(&name, copies);
+        Some(name)
     }
 }
 

@@ -57,6 +57,7 @@ struct Page {
     offset: Option<usize>,
     first: bool,
     changes: bool,
+    is_mutual: bool,
     mode: PutMode,
     origin: Origin,
     deleted: usize,
@@ -77,6 +78,10 @@ pub struct Copy {
     filter: SubnetFilter,
     /// Whether the source's lease is taken where both have one of the same second.
     goes_first: bool,
+    is_primary: bool,
+    /// Whether the source copies from this server at the same time. Neither has served since then, whatever it is known to do: what one
+    /// took over from the other must not come back as news, and of two leases of one second the primary's stays.
+    pub is_mutual: bool,
     /// Whether the source is an Aplomado: with a Kea what is here stays, as at a Kea.
     pub is_from_ours: bool,
     waiting: VecDeque<(PageAnswer, Vec<u8>)>,
@@ -107,6 +112,7 @@ impl Copy {
         params: SyncParams,
         filter: SubnetFilter,
         goes_first: bool,
+        is_primary: bool,
         wall_s: u64,
     ) -> Self {
         let subnets = match &filter {
@@ -124,6 +130,8 @@ impl Copy {
             source,
             filter,
             goes_first,
+            is_primary,
+            is_mutual: false,
             is_from_ours: false,
             waiting: VecDeque::new(),
             page: None,
@@ -252,7 +260,9 @@ impl Copy {
                 }
             }
             if let Some(page) = &mut self.page {
-                page.origin = Origin::Partner { partner_wins: self.goes_first && self.is_from_ours };
+                let goes_first = if self.is_mutual { !self.is_primary } else { self.goes_first };
+                page.origin = Origin::Partner { partner_wins: goes_first && self.is_from_ours };
+                page.is_mutual = self.is_mutual;
                 page.feed(engine, &self.filter, &self.touched, &mut self.known, number);
                 // An address that a change has freed can be taken by another one when that is durable.
                 if page.is_done() && (!page.changes || self.is_durable(engine)) {
@@ -278,7 +288,8 @@ impl Copy {
             body,
             first: true,
             changes,
-            mode: if changes && self.gave_all { PutMode::Later } else { PutMode::Newer },
+            is_mutual: self.is_mutual,
+            mode: if changes && self.gave_all && !self.is_mutual { PutMode::Later } else { PutMode::Newer },
             origin: Origin::Partner { partner_wins: false },
             batches: vec![Vec::new(); engine.shards.len()],
             outstanding: vec![0; engine.shards.len()],
@@ -338,7 +349,7 @@ impl Page {
 
     /// The source has served while this server did not: of one second its changes are the later ones.
     const fn origin(&self) -> Origin {
-        if self.changes { Origin::Partner { partner_wins: true } } else { self.origin }
+        if self.changes && !self.is_mutual { Origin::Partner { partner_wins: true } } else { self.origin }
     }
 
     fn next(
@@ -372,7 +383,7 @@ impl Page {
                 self.applied.bad += 1;
                 continue;
             }
-            known.note(view.address, view.cltt);
+            known.note(&view);
             let shard = match engine.space.owner(view.address) {
                 Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
                 Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),

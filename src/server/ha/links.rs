@@ -397,6 +397,11 @@ impl Links {
         }
     }
 
+    /// Whether the address of a change of the backlog has gone on since: the partner knows something newer of it, or gets it.
+    pub fn is_overtaken(&self, address: Ipv4Addr) -> bool {
+        !self.owed.lock().kept.contains_key(&address)
+    }
+
     /// Forgets what went into the backlog, which has been sent, unless a part of it has not been taken from here yet.
     pub fn forget_kept(&self) {
         let mut owed = self.owed.lock();

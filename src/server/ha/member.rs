@@ -17,13 +17,13 @@ use crate::ha::backlog::Delayed;
 use crate::ha::command::bulk::{BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
-use crate::ha::command::{HeartbeatAnswer, PeerAnswer, Verdict, verdict};
+use crate::ha::command::{HeartbeatAnswer, PeerAnswer, PeerError, Verdict, verdict};
 use crate::ha::config::RelationshipConfig;
 use crate::ha::partner::{Hint, Partner};
 use crate::ha::relationship::{Action, Event, Level, Message, Relationship, Ticket};
 use crate::ha::relationships::Relationships;
 use crate::ha::settings::{SETTINGS_COMMAND, Settings};
-use crate::ha::states::State;
+use crate::ha::states::{Role, State};
 use crate::ha::sync::{SubnetFilter, SyncParams};
 use crate::ha::unacked::Traffic;
 use crate::server::engine::Engine;
@@ -52,6 +52,10 @@ pub(super) struct Member {
     pub(super) heartbeat: Option<Sender<Job>>,
     pub(super) reports: Receiver<Report>,
     pub(super) copy: Option<Copy>,
+    /// Whether the partner copies the leases of this server: it has begun, and not said since that it does something else.
+    pub(super) is_copied: bool,
+    /// By peer, whether it is being asked what it can do.
+    pub(super) is_asking: Vec<bool>,
     pub(super) flush: Option<Ticket>,
     pub(super) flushing: bool,
     /// The number of the bulk command that carries the change of the backlog that is sent.
@@ -157,10 +161,12 @@ impl Member {
                     // One that begins anew has been started again, perhaps as another program or with another configuration, and faster
                     // than anybody could miss it.
                     let before = self.heard.replace(answer.state);
-                    if answer.state == State::Waiting && before.is_some_and(|before| before != State::Waiting)
-                    {
+                    let is_anew = answer.state == State::Waiting
+                        && before.is_some_and(|before| before != State::Waiting);
+                    if is_anew || self.partners[partner].is_unasked() && !self.is_asking[partner] {
                         self.ask_commands(partner);
                     }
+                    self.is_copied &= answer.state == State::Syncing;
                 }
                 self.event(relationships, now, Event::Heartbeat { ticket, result });
             }
@@ -186,7 +192,12 @@ impl Member {
                     self.event(relationships, now, Event::FlushFinished { ticket, success: false });
                 }
             }
+            // What a partner can do is not known before it has said so: taken for a Kea, it would get none of what was given without it.
+            Report::Answered(Tag::Commands(position), Err(PeerError::Io(_) | PeerError::Malformed(_))) => {
+                self.is_asking[position] = false;
+            }
             Report::Answered(Tag::Commands(position), answer) => {
+                self.is_asking[position] = false;
                 let names = answer.ok().filter(PeerAnswer::is_success).and_then(|answer| {
                     let list = answer.arguments?;
                     let names = list.as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned));
@@ -304,6 +315,7 @@ impl Member {
         self.partners[position].forget();
         self.note_partners();
         let body = outgoing::list_commands(Family::V4);
+        self.is_asking[position] = true;
         self.send(position, self.question(Tag::Commands(position), body));
     }
 
@@ -375,7 +387,9 @@ impl Member {
                     self.config.partner() == Some(source) && relationship.state() == State::Syncing;
                 let filter = self.filter(engine);
                 let goes_first = relationship.source_goes_first(source);
-                self.copy = Some(Copy::new(ticket, source, params, filter, goes_first, now.wall_s));
+                let is_primary = self.config.own().role == Role::Primary;
+                self.copy =
+                    Some(Copy::new(ticket, source, params, filter, goes_first, is_primary, now.wall_s));
             }
             Action::CancelSync(ticket) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
@@ -417,6 +431,7 @@ impl Member {
         let Some(copy) = &mut self.copy else { return };
         let (ticket, source) = (copy.ticket, copy.source);
         copy.is_from_ours = self.partners[source].takes_bulk();
+        copy.is_mutual = self.is_copied && self.config.partner() == Some(source);
         for wish in copy.step(engine, &mut self.number) {
             match wish {
                 Wish::Send { body, timeout_ms, page } => {
@@ -492,7 +507,12 @@ impl Member {
         if !self.links.is_settled(partner) {
             return;
         }
-        if let Some(Delayed { operation, lease }) = relationship.pop_backlog() {
+        let mut next = relationship.pop_backlog();
+        // The partner may have brought what it gave meanwhile.
+        while next.as_ref().is_some_and(|change| self.links.is_overtaken(change.lease.view().address)) {
+            next = relationship.pop_backlog();
+        }
+        if let Some(Delayed { operation, lease }) = next {
             let mut body = Vec::new();
             match self.links.peer(partner).filter(|_| self.partners[partner].takes_bulk()) {
                 Some(peer) => {

@@ -310,9 +310,15 @@ impl PreparedMember {
     fn build(self, index: usize, is_alone: bool, now: Now) -> (Member, Vec<PeerWork>) {
         let Self { config, links, queues } = self;
         let (reports_tx, reports) = unbounded();
-        // Of two lives at least one of both clocks is another. 53 bits, as JSON numbers go.
-        let session =
-            (now.wall_s.rotate_left(20) ^ now.mono.0 ^ (index as u64).rotate_left(48)) & ((1 << 53) - 1);
+        // Of two lives at least one of both clocks is another, and two servers that start at one time have two names: to a peer of both
+        // their commands must not look like those of one. 53 bits, as JSON numbers go.
+        let name = config
+            .own()
+            .name
+            .bytes()
+            .fold(0u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let session = (now.wall_s.rotate_left(20) ^ now.mono.0 ^ (index as u64).rotate_left(48) ^ name)
+            & ((1 << 53) - 1);
         for peer in &links.peers {
             *peer.posts.lock() = PostNumbers::new(session);
         }
@@ -349,6 +355,7 @@ impl PreparedMember {
             is_alone,
             lost: vec![0; config.peers.len()],
             known: vec![String::new(); config.peers.len()],
+            is_asking: vec![false; config.peers.len()],
             config,
             links,
             partners,
@@ -356,6 +363,7 @@ impl PreparedMember {
             heartbeat,
             reports,
             copy: None,
+            is_copied: false,
             flush: None,
             flushing: false,
             flush_number: None,
