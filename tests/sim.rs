@@ -5,6 +5,7 @@
 mod sim {
     mod checks;
     pub(crate) mod client;
+    pub(crate) mod defect;
     #[path = "../scenario/packet.rs"]
     #[expect(dead_code, reason = "other tests say more with it")]
     pub(crate) mod packet;
@@ -20,11 +21,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sim::defect::Defect;
 use sim::random::S;
 use sim::world::{Seen, Trace, World};
 
 /// Seeds of one ordinary run.
 const SEEDS: u64 = 1000;
+/// Seeds in which a fault that was put in must be noticed.
+const DEFECT_SEEDS: u64 = 100;
 /// How long faults last.
 const STORM: u64 = 45 * S;
 
@@ -34,8 +38,15 @@ fn number(variable: &str) -> Option<u64> {
 
 /// One seed from start to rest.
 fn play(seed: u64, trace: Trace) -> Seen {
-    let mut world = World::new(seed, trace);
-    world.storm(STORM);
+    play_out(World::new(seed, trace))
+}
+
+fn play_out(mut world: World) -> Seen {
+    world.storm(STORM / 3);
+    world.lull();
+    world.storm(STORM / 3);
+    world.lull();
+    world.storm(STORM / 3);
     world.settle();
     world.seen
 }
@@ -65,6 +76,8 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
                             total.acks += seen.acks;
                             total.crashes += seen.crashes;
                             total.twins += seen.twins;
+                            total.compared += seen.compared;
+                            total.known += seen.known;
                             total.states.extend(seen.states);
                         }
                         Err(_) => {
@@ -80,6 +93,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
     println!("{count} seeds from {first}: {total:?}");
     assert!(failed.is_empty(), "{} of {count} seeds fail: {failed:?}", failed.len());
     assert!(total.acks > 20 * count, "the clients hardly get anything");
+    assert!(total.compared > count && total.known > 10 * count, "tables are hardly ever compared");
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
@@ -106,6 +120,18 @@ fn what_was_once_wrong_is_well() {
     for (seed, what) in FOUND {
         let played = catch_unwind(AssertUnwindSafe(|| play(seed, Trace::Off)));
         assert!(played.is_ok(), "seed {seed} fails again: {what}");
+    }
+}
+
+#[test]
+fn whatever_is_wrong_is_noticed() {
+    for defect in Defect::ALL {
+        let is_noticed = |seed: &u64| {
+            catch_unwind(AssertUnwindSafe(|| play_out(World::with_defect(*seed, defect)))).is_err()
+        };
+        let seed = (1..=DEFECT_SEEDS).find(is_noticed);
+        println!("{defect:?} is noticed by seed {seed:?}");
+        assert!(seed.is_some(), "{defect:?} is not noticed in {DEFECT_SEEDS} seeds");
     }
 }
 

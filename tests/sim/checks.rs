@@ -19,13 +19,11 @@ use serde_json::Value;
 use super::client::Doing;
 use super::packet::Answer;
 use super::random::{MS, S};
-use super::server::on_disk;
-use super::world::{NAMES, ROUNDS_MAX, World};
+use super::server::{Server, on_disk};
+use super::world::{NAMES, Node, ROUNDS_MAX, World};
 
 /// Turns after which the disk has long answered.
 const DISK_TURNS_MAX: u64 = 20;
-/// Of so many answers one is followed by a look at what the disk would have if the power failed now.
-const ACKS_PER_LOOK: u64 = 64;
 /// A server stands still that long at most, and the time of a frame on its way.
 const STILL_MAX: u64 = 3100 * MS;
 /// Then it has read what came meanwhile.
@@ -38,6 +36,8 @@ pub(super) struct Holding {
     pub(super) until: u64,
     /// Its end as the server counts that has promised it, which may be a second more.
     expire_s: u64,
+    /// A server that stood still may yet free it, reading late that the client had given it back before.
+    doubtful: bool,
     /// Given by a server that did not wait for its partner, which has not learned of it since.
     pub(super) solo: bool,
     /// One of two at a time, and allowed.
@@ -59,9 +59,7 @@ impl World {
         // A repeated answer is for the lease as it is, whose end is at most this far away.
         let expire_s = (self.nodes[node].clock.now().wall_s + lifetime_s).saturating_sub(1);
         self.nodes[node].promised.insert(address, (client, expire_s));
-        if self.seen.acks.is_multiple_of(ACKS_PER_LOOK) {
-            self.check_durable(node);
-        }
+        self.check_durable(node);
         if let Some(partner) = partner.filter(|_| !solo) {
             self.check_told(node, partner, client, address);
         }
@@ -73,7 +71,8 @@ impl World {
         for holders in self.holdings.values_mut() {
             holders.retain(|holding| holding.client != client);
         }
-        let solo = solo || self.may_be_given_back(client, address);
+        let doubtful = self.may_be_given_back(client, address);
+        let solo = solo || doubtful;
         let now = self.now;
         let slack = if self.skewed { 22 * S } else { 2 * S };
         let holders = self.holdings.entry(address).or_default();
@@ -92,7 +91,7 @@ impl World {
             self.seen.twins += 1;
             holders.iter_mut().for_each(|holding| holding.twin = true);
         }
-        holders.push(Holding { client, until: now + lifetime_s * S, expire_s, solo, twin });
+        holders.push(Holding { client, until: now + lifetime_s * S, expire_s, doubtful, solo, twin });
     }
 
     /// Whether a server that stands still has yet to read that the client has given this address back: it may come to that after what the
@@ -242,6 +241,23 @@ impl World {
         }
     }
 
+    /// A server has heard what has become of its changes, or has not. Those that seem to have failed are not told to clients, nor made good
+    /// before their clients ask again.
+    pub(super) fn note_verdict(&mut self, addresses: Vec<Ipv4Addr>, answer: &Result<Vec<u8>, String>) {
+        let answer = answer.as_ref().ok().and_then(|body| serde_json::from_slice::<Value>(body).ok());
+        let is_whole = answer.as_ref().is_some_and(|answer| {
+            answer.pointer("/0/result").and_then(Value::as_u64) == Some(0)
+                && answer.pointer("/0/arguments/failed").is_none()
+        });
+        for address in addresses {
+            if is_whole {
+                self.refused.remove(&address);
+            } else {
+                self.refused.insert(address);
+            }
+        }
+    }
+
     /// Takes down what a server knows when it ceases to tell its partner of what it does.
     pub(super) fn look_at_silence(&mut self) {
         if self.mode == "passive-backup" {
@@ -317,6 +333,74 @@ impl World {
         }
     }
 
+    /// No client has said anything for a while and nothing is on its way. When both servers of a pair are in the normal state both know what
+    /// clients were promised, and the same of every address.
+    pub(super) fn compare_tables(&mut self) {
+        let busy = (0..ROUNDS_MAX).take_while(|_| self.turn()).count();
+        assert!(busy < 1000, "the servers do not come to rest");
+        if self.mode == "passive-backup" {
+            return;
+        }
+        let is_normal = |node: &Node| node.server.as_ref().is_some_and(|server| server.state() == self.mode);
+        if !self.nodes[..2].iter().all(is_normal) {
+            return;
+        }
+        self.seen.compared += 1;
+        self.nodes.iter_mut().filter_map(|node| node.server.as_mut()).for_each(Server::check_statistics);
+        let tables: Vec<_> = self.nodes[..2]
+            .iter_mut()
+            .map(|node| node.server.as_mut().expect("it is normal").leases())
+            .collect();
+        let mut wrong = String::new();
+        // An answer waits for a partner that is slow. A clock that is set between a row and its answer moves the end. Of what two servers
+        // have done alone the later of two wrong clocks counts.
+        let skew_s = if self.skewed { 22 } else { 0 };
+        let ends = self.now + (skew_s + 2) * S;
+        for (address, holders) in &self.holdings {
+            let counts = |holding: &&Holding| {
+                holding.until > ends && !holding.twin && !holding.doubtful && (!self.skewed || !holding.solo)
+            };
+            for holding in holders.iter().filter(counts) {
+                for (node, table) in tables.iter().enumerate() {
+                    let lease = table.get(address);
+                    let is_known = lease.is_some_and(|lease| {
+                        holder(lease) == Some(holding.client)
+                            && lease.view().expire() + skew_s + 2 >= holding.expire_s
+                    });
+                    if !is_known {
+                        let _ = writeln!(
+                            wrong,
+                            "{address} was promised to client {} until {}, {} has {}",
+                            holding.client,
+                            holding.expire_s,
+                            NAMES[node],
+                            brief(lease)
+                        );
+                    }
+                    self.seen.known += 1;
+                }
+            }
+        }
+        let latest = self.nodes[..2].iter().map(|node| node.clock.now().wall_s).max().unwrap_or_default();
+        let in_use = |lease: Option<&Lease4Buf>| {
+            let lease = lease?.view();
+            let counts = lease.state == LeaseState::Assigned && lease.expire() > latest + 1;
+            counts.then(|| (lease.hw_addr.as_bytes().to_vec(), lease.expire()))
+        };
+        for address in tables[0].keys().chain(tables[1].keys()) {
+            let (one, other) = (in_use(tables[0].get(address)), in_use(tables[1].get(address)));
+            if one != other && !self.skewed && !self.refused.contains(address) {
+                let _ = writeln!(
+                    wrong,
+                    "{address}: {} and {}",
+                    brief(tables[0].get(address)),
+                    brief(tables[1].get(address))
+                );
+            }
+        }
+        assert!(wrong.is_empty(), "both are normal, nothing is on its way:\n{wrong}");
+    }
+
     pub(super) fn check_rest(&mut self) {
         let mut wrong = String::new();
         // What has arrived is done with first: queries are on their way between shards, too.
@@ -344,6 +428,7 @@ impl World {
                 let _ = writeln!(wrong, "{} commands are not answered", server.job_count());
             }
             server.check_counters();
+            server.check_statistics();
             let mut leases = server.leases();
             leases.retain(|_, lease| {
                 lease.view().state == LeaseState::Assigned && lease.view().expire() > wall_s + 1
@@ -370,11 +455,31 @@ impl World {
     }
 }
 
+/// A lease in few words.
+fn brief(lease: Option<&Lease4Buf>) -> String {
+    lease.map_or_else(
+        || "nothing".to_owned(),
+        |lease| {
+            let lease = lease.view();
+            format!("{:?} {:?} {}+{}", lease.hw_addr, lease.state, lease.cltt, lease.valid_lft)
+        },
+    )
+}
+
 /// The client that has a lease in use.
 fn holder(lease: &Lease4Buf) -> Option<usize> {
     let lease = lease.view();
     let octet = lease.hw_addr.as_bytes().last().filter(|_| lease.state == LeaseState::Assigned);
     octet.map(|octet| usize::from(*octet))
+}
+
+/// The addresses of which a command tells.
+pub(super) fn addresses(body: &[u8]) -> Vec<Ipv4Addr> {
+    let Ok(update) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
+    let address = |lease: &Value| lease.get("ip-address")?.as_str()?.parse().ok();
+    let list = update.pointer("/arguments/leases").and_then(Value::as_array);
+    let single = update.get("arguments").filter(|_| list.is_none());
+    list.into_iter().flatten().chain(single).filter_map(address).collect()
 }
 
 /// Whether a command tells of leases.

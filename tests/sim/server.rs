@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aplomado::config::finding::Finding;
 use aplomado::config::load::{Source, load};
+use aplomado::config::plan::SubnetIndex;
 use aplomado::control::backend::{Completion, Daemon, LfcStart};
 use aplomado::control::command::{Answer, Command};
 use aplomado::control::dispatch::{Dispatcher, JobId, JobProgress};
@@ -20,8 +22,8 @@ use aplomado::ha::partner::OWN_COMMANDS;
 use aplomado::ha::view::ScopeParts;
 use aplomado::ids::{InterfaceId, Lsn};
 use aplomado::journal::replay::SanityMode;
-use aplomado::lease::Lease4Buf;
 use aplomado::lease::request::{LeaseFilter, LeaseKey, LeaseReply, LeaseRequest};
+use aplomado::lease::{Lease4Buf, LeaseState};
 use aplomado::net::link::{Link, Snapshot, SocketType, Table};
 use aplomado::net::{AnyPort, MemoryPort, RxFlags};
 use aplomado::server::clock::Clock;
@@ -327,6 +329,20 @@ impl Server {
             parked += (turned.parked().0 + turned.parked().1) as u64;
         }
         assert_eq!(self.injected, sent + dropped + parked, "{sent} sent, {dropped} dropped, {parked} parked");
+    }
+
+    /// Statistics are those of the leases that are there.
+    pub(crate) fn check_statistics(&mut self) {
+        let leases = self.leases();
+        let count = |states: &[LeaseState]| {
+            let is_it = |lease: &&Lease4Buf| states.contains(&lease.view().state);
+            i64::try_from(leases.values().filter(is_it).count()).expect("few")
+        };
+        let serving = self.desk.engine.serving();
+        let stats = serving.subnet_stats(SubnetIndex(0));
+        let told = (stats.assigned.load(Ordering::Relaxed), stats.declined.load(Ordering::Relaxed));
+        let there = (count(&[LeaseState::Assigned, LeaseState::Declined]), count(&[LeaseState::Declined]));
+        assert_eq!(told, there, "assigned and declined leases by statistics, and by the table");
     }
 
     /// Serves another configuration of the same networks.

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use super::random::{MS, S};
 use super::world::{Event, NAMES, OPERATOR, World};
 
+/// How long a lull is: time for a pair to find each other, copy and send what waits.
+const LULL: u64 = 8 * S;
+
 impl World {
     pub(super) fn command(&mut self, node: usize, command: &str, arguments: &Value) {
         let name = NAMES[self.name(node)];
@@ -59,7 +62,7 @@ impl World {
                 self.nodes[node].slow_ms = self.random.below(1500);
                 self.tell(|| format!("{node} answers slowly"));
             }
-            9 => {
+            9 if self.nodes[node].frozen_until <= self.now => {
                 self.nodes[node].frozen_until = self.now + (50 + self.random.below(3000)) * MS;
                 self.tell(|| format!("{node} stands still"));
             }
@@ -79,7 +82,7 @@ impl World {
                     self.tell(|| format!("{node} has a new configuration"));
                 }
             }
-            13 | 15 => {}
+            9 | 13 | 15 => {}
             _ => self.operate(node, other),
         }
     }
@@ -108,21 +111,38 @@ impl World {
 
     /// Faults begin.
     pub(crate) fn storm(&mut self, duration: u64) {
+        self.calm = false;
+        self.events.retain(|_, event| !matches!(event, Event::Fault));
         self.schedule(2 * S, Event::Fault);
         self.run(duration);
     }
 
-    /// Faults end; the operator puts right what only an operator can, and some time later everything is well.
-    pub(crate) fn settle(&mut self) {
+    /// Faults cease for a while and clients are silent: a pair that comes to the normal state has told each other everything.
+    pub(crate) fn lull(&mut self) {
+        self.calm_down();
+        self.suffer();
+        self.muted = true;
+        self.run(LULL);
+        self.compare_tables();
+        self.muted = false;
+    }
+
+    fn calm_down(&mut self) {
         self.calm = true;
+        (self.loss, self.client_loss) = ([[0; 3]; 3], 0);
         for node in 0..self.nodes.len() {
             let one = &mut self.nodes[node];
-            (one.frozen_until, one.lies_until, one.slow_ms, one.skew_us) = (0, 0, 0, 0);
+            (one.frozen_until, one.lies_until, one.slow_ms) = (0, 0, 0);
             self.start(node);
         }
         self.tell(|| "the faults are over".to_owned());
+    }
+
+    /// Faults end; the operator puts right what only an operator can, and some time later everything is well.
+    pub(crate) fn settle(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.skew_us = 0);
         self.set_clocks();
-        self.run(8 * S);
+        self.lull();
         for round in 0..3 {
             for node in 0..self.nodes.len() {
                 let server = self.nodes[node].server.as_ref().expect("started");
@@ -147,6 +167,9 @@ impl World {
             self.command(backup, "ha-sync", &json!({ "server-name": "alpha", "max-period": 5 }));
         }
         self.run(15 * S);
+        // Nothing is on its way any more.
+        self.muted = true;
+        self.run(S);
         self.check_rest();
     }
 

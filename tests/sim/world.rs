@@ -8,8 +8,9 @@ use aplomado::server::clock::Clock;
 use aplomado::store::{CrashDisk, Survivors};
 use aplomado::time::Mono;
 
-use super::checks::{Holding, check_shown, is_update};
+use super::checks::{Holding, addresses, check_shown, is_update};
 use super::client::Client;
+use super::defect::Defect;
 use super::packet::Answer;
 use super::random::{MS, Random, S};
 use super::server::{Answered, Server, Setting};
@@ -61,6 +62,10 @@ pub(crate) struct Seen {
     pub(crate) acks: u64,
     pub(crate) crashes: u64,
     pub(crate) twins: u64,
+    /// Tables of both servers of a pair that were compared while no client said anything.
+    pub(crate) compared: u64,
+    /// Promises that both knew then.
+    pub(crate) known: u64,
     pub(crate) states: BTreeSet<&'static str>,
     pub(crate) fingerprint: u64,
 }
@@ -96,9 +101,19 @@ pub(crate) struct World {
     /// Lease updates that are not answered, by the same key.
     pub(super) updates: BTreeMap<(usize, u32, u64), Vec<u8>>,
     pub(super) calm: bool,
+    /// Something has happened since the last turn in which nobody had anything to do: parts may be kept from turning.
+    pub(super) lively: bool,
+    /// Clients say nothing: what servers know they know from each other.
+    pub(super) muted: bool,
+    /// Addresses of which a partner has refused a change, or seemed to: nobody was told of the change, and both know different things then.
+    pub(super) refused: BTreeSet<Ipv4Addr>,
+    /// The lease updates between both servers of a pair that are not answered for who sent them, by call.
+    pub(super) told: BTreeMap<u64, Vec<Ipv4Addr>>,
     pub(super) backup: bool,
     pub(super) trace: Trace,
     pub(super) skewed: bool,
+    /// What is wrong with all servers.
+    pub(super) defect: Option<Defect>,
     pub(crate) seen: Seen,
 }
 
@@ -162,9 +177,14 @@ impl World {
             origins: BTreeMap::new(),
             updates: BTreeMap::new(),
             calm: false,
+            lively: true,
+            muted: false,
+            refused: BTreeSet::new(),
+            told: BTreeMap::new(),
             backup,
             trace,
             skewed,
+            defect: None,
             seen: Seen::default(),
         };
         world.set_clocks();
@@ -178,6 +198,11 @@ impl World {
             world.schedule(delay, Event::Client(client));
         }
         world
+    }
+
+    /// The same with servers that are not as they must be.
+    pub(crate) fn with_defect(seed: u64, defect: Defect) -> Self {
+        Self { defect: Some(defect), ..Self::new(seed, Trace::Off) }
     }
 
     pub(super) fn tell(&mut self, text: impl FnOnce() -> String) {
@@ -273,6 +298,7 @@ impl World {
             }
             self.queue.pop();
             let Some(event) = self.events.remove(&number) else { continue };
+            self.lively = true;
             self.happen(event);
         }
     }
@@ -282,7 +308,7 @@ impl World {
             Event::Restart(node) => self.start(node),
             Event::Fault if !self.calm => self.fault(),
             Event::Fault => {}
-            Event::Request { from, life, to, call, body } => {
+            Event::Request { from, life, to, call, mut body } => {
                 let name = NAMES[self.name(to)];
                 if from != OPERATOR {
                     let key = (to, self.nodes[to].life, call);
@@ -291,20 +317,25 @@ impl World {
                         self.updates.insert(key, body.clone());
                     }
                 }
-                match &mut self.nodes[to].server {
-                    Some(server) => {
+                let instead = self.defect.and_then(|defect| defect.on_request(&mut body));
+                match (&mut self.nodes[to].server, instead) {
+                    (Some(_), Some(answer)) => self.answer(to, call, answer),
+                    (Some(server), None) => {
                         if let Some(answer) = server.command(call, &body) {
                             self.answer(to, call, answer);
                         }
                     }
-                    None if from == OPERATOR => {}
-                    None => {
+                    (None, _) if from == OPERATOR => {}
+                    (None, _) => {
                         let body = Err(format!("{name} does not listen"));
                         self.schedule(MS, Event::Response { to: from, life, call, body });
                     }
                 }
             }
             Event::Response { to, life, call, body } => {
+                if let Some(addresses) = self.told.remove(&call) {
+                    self.note_verdict(addresses, &body);
+                }
                 if self.nodes[to].life != life {
                     return;
                 }
@@ -333,7 +364,7 @@ impl World {
                     self.give_up(client, address);
                 }
                 if let Some(next) = next {
-                    self.schedule(next, Event::Client(client));
+                    self.set_timer(client, next);
                 }
             }
             Event::Client(client) => self.wake(client),
@@ -341,10 +372,11 @@ impl World {
     }
 
     pub(super) fn wake(&mut self, client: usize) {
+        if self.muted {
+            return self.schedule(100 * MS, Event::Client(client));
+        }
         let said = self.clients[client].wake(self.now, &mut self.random, self.calm);
-        // One timer at a time: what was asked for before is forgotten.
-        self.events.retain(|_, event| !matches!(event, Event::Client(other) if *other == client));
-        self.schedule(said.next, Event::Client(client));
+        self.set_timer(client, said.next);
         if let Some(address) = said.gives_up {
             self.give_up(client, address);
             self.given_back.insert(client, (address, self.now));
@@ -363,6 +395,12 @@ impl World {
         }
     }
 
+    /// One timer at a time: what a client has waited for before is forgotten.
+    fn set_timer(&mut self, client: usize, delay: u64) {
+        self.events.retain(|_, event| !matches!(event, Event::Client(other) if *other == client));
+        self.schedule(delay, Event::Client(client));
+    }
+
     pub(super) fn give_up(&mut self, client: usize, address: Ipv4Addr) {
         if let Some(holders) = self.holdings.get_mut(&address) {
             holders.retain(|holding| holding.client != client);
@@ -372,9 +410,10 @@ impl World {
         }
     }
 
-    /// Turns every server that is not stopped; true when any had something to do.
+    /// Turns every server that is not stopped; true when any had something to do, or may have.
     pub(super) fn turn(&mut self) -> bool {
-        let mut busy = false;
+        // Work that is held up is done later. Where there was none, every part has its turn, and time may pass quickly: most of it is quiet.
+        let (mut busy, mut held) = (false, false);
         for node in 0..self.nodes.len() {
             if self.nodes[node].frozen_until > self.now || self.nodes[node].server.is_none() {
                 continue;
@@ -386,8 +425,8 @@ impl World {
                 parts.swap(place, other);
             }
             for part in parts {
-                if !self.calm && self.random.percent(15) {
-                    busy = true;
+                if self.lively && !self.calm && self.random.percent(15) {
+                    held = true;
                     continue;
                 }
                 busy |= self.turn_part(node, part);
@@ -398,7 +437,8 @@ impl World {
         }
         self.look_at_silence();
         self.look_at_states();
-        busy
+        self.lively = busy;
+        busy || held
     }
 
     pub(super) fn turn_part(&mut self, node: usize, part: usize) -> bool {
@@ -409,6 +449,9 @@ impl World {
             None => {
                 if server.word().awaited & (2 >> node) == 0 {
                     one.alone_turn = one.turns;
+                }
+                if let Some(defect) = self.defect {
+                    defect.on_turn(server, part);
                 }
                 let (busy, sent) = server.turn_shard(part);
                 for frame in sent {
@@ -453,6 +496,9 @@ impl World {
             self.schedule(timeout, Event::Response { to: node, life, call, body: late });
             let to = position;
             let (name, other) = (NAMES[self.name(node)], NAMES[self.name(to)]);
+            if to < 2 && is_update(&post.body) {
+                self.told.insert(call, addresses(&post.body));
+            }
             let text = short(&post.body);
             if self.is_lost(node, to) {
                 self.tell(|| format!("{name} to {other}, lost: {text}"));
@@ -490,6 +536,9 @@ impl World {
         };
         if let Some(update) = self.updates.remove(&(node, life, call)) {
             self.note_told(node, &update, &body);
+        }
+        if let Some(defect) = self.defect {
+            defect.on_answer(&mut body);
         }
         if self.nodes[node].lies_until > self.now && self.random.percent(40) {
             body = match self.random.below(6) {
