@@ -102,9 +102,11 @@ impl Partner {
         }
     }
 
-    /// Forgets what was learnt: contact returned, and something else may answer now.
+    /// Forgets what was learnt: contact returned, and something else may answer now. The commands that it took are used until it has said
+    /// what it takes now: those of ours are numbered, and one that is late is known as such, while one of Kea's may overtake it.
     pub const fn forget(&mut self) {
-        *self = Self::new(self.configured);
+        let (bulk, staged_sync) = (self.bulk, self.staged_sync);
+        *self = Self { bulk, staged_sync, ..Self::new(self.configured) };
     }
 
     /// Whether `list-commands` is still to be asked.
@@ -236,6 +238,16 @@ mod tests {
         assert_eq!(Version::parse("2.2.0"), Some(Version::new(2, 2)));
         assert_eq!(Version::parse("2.7.3-git"), Some(Version::new(2, 7)));
         assert_eq!(Version::parse("two"), None);
+    }
+
+    #[test]
+    fn what_it_takes_is_not_forgotten_before_it_has_said_so() {
+        let mut partner = Partner::new(None);
+        partner.learn_commands(Some([BULK_COMMAND, SYNC_BEGIN_COMMAND, "ha-heartbeat"]));
+        partner.forget();
+        assert!(partner.is_unasked() && partner.takes_bulk() && partner.syncs_in_service());
+        partner.learn_commands(Some(["ha-heartbeat", "ha-sync-complete-notify"]));
+        assert!(!partner.is_unasked() && !partner.takes_bulk() && !partner.syncs_in_service());
     }
 
     #[test]
