@@ -564,3 +564,34 @@ fn commands_of_two_servers_that_were_started_at_one_time_are_told_apart() {
     assert!(!one.is_empty() && !other.is_empty());
     assert!(one.iter().all(|session| !other.contains(session)), "{one:?} and {other:?}");
 }
+
+#[test]
+fn a_server_that_lost_its_leases_copies_them_from_a_partner_that_was_ready_before() {
+    for loses in [true, false] {
+        let (mut hand, mut played) = alone();
+        hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+        hand.kill();
+        if loses {
+            hand.disk = aplomado::store::CrashDisk::new();
+        }
+        hand.restart();
+        hand.run_to("partner-down", &mut |sent| played.hear(sent));
+        let pages = |hand: &Hand| hand.sent.iter().filter(|sent| sent.command() == "lease4-get-page").count();
+        let before = pages(&hand);
+        played.state = Some("ready");
+        hand.run_until("an end", &mut |sent| played.hear(sent), |hand| {
+            matches!(hand.state(), "hot-standby" | "ready")
+        });
+        assert_eq!(pages(&hand) > before, loses);
+    }
+    // Nothing is copied when the first server of a new pair has served alone, and the second one has copied from it.
+    let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
+    let mut played = Played::new();
+    played.state = None;
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    played.state = Some("syncing");
+    let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+    hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!(hand.state(), "hot-standby");
+}

@@ -205,8 +205,8 @@ pub struct Relationship {
     unsent: u64,
     /// Changes were not sent, or kept and then lost, and the partner has not copied our leases since.
     undelivered: bool,
-    /// The partner has reset this server while both went on by themselves: it lost changes that it had kept for us, and we have not copied
-    /// its leases since.
+    /// The partner has reset this server while both went on by themselves: it lost changes that it had kept for us, or we started without a
+    /// lease; and neither has copied the other's leases since.
     was_reset: bool,
     service: bool,
     heartbeat: Heartbeat,
@@ -293,6 +293,11 @@ impl Relationship {
             Event::Gave => self.undelivered = false,
         }
         self.publish(now);
+    }
+
+    /// This server has started without a single lease: a partner that is ready may have copied them in a life before.
+    pub const fn started_empty(&mut self) {
+        self.was_reset = true;
     }
 
     /// The next thing to do; call until there is nothing.

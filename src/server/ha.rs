@@ -179,6 +179,15 @@ impl Ha {
         }
     }
 
+    /// This server has started without a single lease.
+    pub fn started_empty(&mut self) {
+        for index in 0..self.members.len() {
+            if let Some(relationship) = self.relationships.relationship_mut(index) {
+                relationship.started_empty();
+            }
+        }
+    }
+
     /// A partner begins to copy the leases of this server, or has done so.
     pub fn note_copier(&mut self, name: &str, copies: bool) {
         for member in &mut self.members {

@@ -29,6 +29,9 @@ const STILL_MAX: u64 = 3100 * MS;
 /// Then it has read what came meanwhile.
 const READ_AFTER: u64 = 100 * MS;
 
+/// An answer leaves so much later than its row at most: it waits for a partner, on a server that stands still.
+const WAITED_S: u64 = 5;
+
 /// A lease as a client holds it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holding {
@@ -136,7 +139,7 @@ impl World {
                 let lease = lease.view();
                 lease.hw_addr.as_bytes().last() == u8::try_from(client).ok().as_ref()
                     && lease.state == LeaseState::Assigned
-                    && lease.expire() >= expire
+                    && lease.expire() + WAITED_S >= expire
             };
             if expire > now_s && leases.get(address).is_some_and(is_clients) {
                 assert!(
@@ -365,7 +368,7 @@ impl World {
                     let lease = table.get(address);
                     let is_known = lease.is_some_and(|lease| {
                         holder(lease) == Some(holding.client)
-                            && lease.view().expire() + skew_s + 2 >= holding.expire_s
+                            && lease.view().expire() + skew_s + WAITED_S >= holding.expire_s
                     });
                     if !is_known {
                         let _ = writeln!(

@@ -139,7 +139,10 @@ impl Server {
         let (engine, work, loaded) = Engine::build(start, clock)?;
         assert!(loaded.refused.is_empty(), "leases found no room: {:?}", loaded.refused);
         let mut desk = Desk::new(engine, clock.clone(), tree, None, Vec::new());
-        let (machine, peers) = pair.build(clock.now());
+        let (mut machine, peers) = pair.build(clock.now());
+        if loaded.lease_count == 0 {
+            machine.started_empty();
+        }
         desk.ha = Some(machine);
         let mut commands = CommandTable::dhcp4();
         for name in HA_COMMANDS {

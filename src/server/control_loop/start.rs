@@ -87,6 +87,9 @@ pub(super) fn start_and_serve(
     tell_leases(&leases);
     let mut desk = Desk::new(engine, clock.clone(), tree, loaded.control_agent, files.to_vec());
     desk.ha = pair.map(|pair| pair.start(clock.now())).transpose().map_err(Failure::Start)?;
+    if let Some(ha) = desk.ha.as_mut().filter(|_| leases.lease_count == 0) {
+        ha.started_empty();
+    }
     let statistics = &mut api.dispatcher().statistics;
     statistics.set_zone(Zone::local());
     statistics.configure(desk.tree.statistic_sample_count, u64::from(desk.tree.statistic_sample_age_s));
