@@ -595,3 +595,49 @@ fn a_server_that_lost_its_leases_copies_them_from_a_partner_that_was_ready_befor
     hears(&mut hand, &mut played, "ready");
     assert_eq!(hand.state(), "hot-standby");
 }
+
+#[test]
+fn a_change_that_was_under_way_before_a_copy_is_not_sent_again_after_it() {
+    for copied in [true, false] {
+        let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
+        let mac = client_mac(1);
+        let updates = |hand: &Hand| {
+            hand.sent.iter().filter(|sent| sent.to == 1 && sent.command() == "lease4-update").count()
+        };
+        let mut never = |sent: &hand::Sent| if sent.to == 1 { Reply::Later } else { Reply::Silent };
+        let offer = hand.exchange(&format!("discover mac={mac}"), &mut never).expect("an offer");
+        let line = format!("request mac={mac} want={} sid={}", offer.yiaddr(), hand.setting.address);
+        assert!(hand.exchange(&line, &mut never).is_none(), "it waits for the partner");
+        assert_eq!(updates(&hand), 1);
+        let place = hand
+            .sent
+            .iter()
+            .rfind(|sent| sent.command() == "lease4-update" && sent.to == 1)
+            .expect("one")
+            .place;
+        if copied {
+            // The partner falls silent and copies all leases when it is back.
+            played.state = None;
+            hand.run_to("partner-down", &mut |sent| played.hear(sent));
+            for state in ["waiting", "syncing"] {
+                played.state = Some(state);
+                (0..60).for_each(|_| {
+                    hand.turn(&mut |sent| played.hear(sent));
+                    hand.pass(50);
+                });
+            }
+            let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+            hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+            played.state = Some("ready");
+            hand.run_to("hot-standby", &mut |sent| played.hear(sent));
+            played.state = Some("hot-standby");
+        }
+        let before = updates(&hand);
+        hand.answered(place, Reply::Silent);
+        (0..60).for_each(|_| {
+            hand.turn(&mut |sent| played.hear(sent));
+            hand.pass(50);
+        });
+        assert_eq!(updates(&hand) - before, usize::from(!copied), "it was copied: {copied}");
+    }
+}

@@ -135,6 +135,9 @@ struct Owed {
     /// The last change of each address that went into the backlog, until a newer one is sent: an older one may still be under way, be given
     /// up, and must not be sent again over it, nor may what comes too late for the backlog be sent over a newer one.
     kept: BTreeMap<Ipv4Addr, Delayed>,
+    /// How often all was forgotten because the partner copies all leases: what was sent before that has arrived with the copy, or something
+    /// newer has.
+    copies: u64,
 }
 
 impl Owed {
@@ -341,13 +344,21 @@ impl Links {
         }
     }
 
+    /// What [`Self::owe`] is to be told of changes that are sent now.
+    #[must_use]
+    pub fn copies(&self) -> u64 {
+        self.owed.lock().copies
+    }
+
     /// The partner has not answered `batch`, nor will it answer what waits in `queue`, which joins the batch. Of each address the last
-    /// change is kept until [`Self::send_owed`], or until another change of it is on its way.
-    pub fn owe(&self, peer: &PeerLink, queue: &mut UpdateQueue, batch: &mut Vec<Update>) {
+    /// change is kept until [`Self::send_owed`], or until another change of it is on its way. `copies` is what [`Self::copies`] was when the
+    /// batch was sent.
+    pub fn owe(&self, peer: &PeerLink, queue: &mut UpdateQueue, batch: &mut Vec<Update>, copies: u64) {
         let mut owed = self.owed.lock();
+        let copied = if owed.copies == copies { 0 } else { batch.len() };
         // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
         queue.take(usize::MAX, batch);
-        for Update { operation, lease, .. } in &*batch {
+        for Update { operation, lease, .. } in &batch[copied..] {
             let address = lease.view().address;
             if !has_room(&owed.changes, address, OWED_MAX) {
                 peer.lost.fetch_add(1, Ordering::Relaxed);
@@ -412,7 +423,8 @@ impl Links {
 
     /// Forgets what the partner did not answer: it will copy all leases.
     pub fn forget_owed(&self) {
-        *self.owed.lock() = Owed::default();
+        let mut owed = self.owed.lock();
+        *owed = Owed { copies: owed.copies + 1, ..Owed::default() };
     }
 
     /// So many updates to a peer are not under way any more, whatever has become of them.
