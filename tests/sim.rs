@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 9] = [
+const FOUND: [(u64, &str); 19] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -113,6 +113,31 @@ const FOUND: [(u64, &str); 9] = [
         28107,
         "a server that serves alone was told of a lease, and its client gave it back before the teller heard so",
     ),
+    (1432, "a lease that nobody was told of replaced one that was told"),
+    (
+        1575,
+        "a lease that was answered from the cache by a server alone was older than its release at the other one",
+    ),
+    (
+        1627,
+        "two servers that started at one moment numbered their commands alike, and a backup took one's for late",
+    ),
+    (1706, "a change of the backlog was sent over what the partner had brought"),
+    (1715, "a partner of ours that had not said what it takes was taken for a Kea for good"),
+    (
+        1794,
+        "a notice that a copy is complete came when the hold on the service was over, and what was given since was forgotten",
+    ),
+    (2734, "a reset that came to the same state made forget that the partner's copy was an old one"),
+    (
+        107077,
+        "a server that had lost its leases went on without those that its partner had copied in a life before",
+    ),
+    (
+        108760,
+        "a late numbered command went over a newer one of Kea's form, sent because the partner was being asked again",
+    ),
+    (209035, "a release that was under way before a copy was sent again over the lease that followed"),
 ];
 
 #[test]
