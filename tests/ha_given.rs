@@ -641,3 +641,21 @@ fn a_change_that_was_under_way_before_a_copy_is_not_sent_again_after_it() {
         assert_eq!(updates(&hand) - before, usize::from(!copied), "it was copied: {copied}");
     }
 }
+
+#[test]
+fn a_server_that_was_reset_copies_also_when_the_partner_has_copied_meanwhile() {
+    // A Kea whose backlog overflowed resets this server: it has changes that it does not send again.
+    let (mut hand, mut played) = normal("load-balancing", &json!({}), 1);
+    played.state = None;
+    assert_eq!(hand.ask("ha-reset", &Value::Null, &mut |sent| played.hear(sent))["result"], 0);
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+    hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+    let pages = |hand: &Hand| hand.sent.iter().filter(|sent| sent.command() == "lease4-get-page").count();
+    let before = pages(&hand);
+    played.state = Some("ready");
+    hand.run_until("an end", &mut |sent| played.hear(sent), |hand| {
+        matches!(hand.state(), "load-balancing" | "ready")
+    });
+    assert!(pages(&hand) > before, "it goes on without what the partner has");
+}

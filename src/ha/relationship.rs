@@ -205,9 +205,11 @@ pub struct Relationship {
     unsent: u64,
     /// Changes were not sent, or kept and then lost, and the partner has not copied our leases since.
     undelivered: bool,
-    /// The partner has reset this server while both went on by themselves: it lost changes that it had kept for us, or we started without a
-    /// lease; and neither has copied the other's leases since.
+    /// The partner has reset this server while both went on by themselves: it lost changes that it had kept for us, and we have not copied
+    /// its leases since.
     was_reset: bool,
+    /// We have started without a lease, and neither has copied the other's leases since.
+    is_empty: bool,
     service: bool,
     heartbeat: Heartbeat,
     sync: Option<RunningSync>,
@@ -252,6 +254,7 @@ impl Relationship {
             unsent: 0,
             undelivered: false,
             was_reset: false,
+            is_empty: false,
             service: false,
             heartbeat: Heartbeat::Stopped,
             sync: None,
@@ -297,7 +300,7 @@ impl Relationship {
 
     /// This server has started without a single lease: a partner that is ready may have copied them in a life before.
     pub const fn started_empty(&mut self) {
-        self.was_reset = true;
+        self.is_empty = true;
     }
 
     /// The next thing to do; call until there is nothing.
@@ -592,7 +595,7 @@ impl Relationship {
             }
             None => {
                 if result.is_ok() && self.state == State::Syncing {
-                    self.was_reset = false;
+                    (self.was_reset, self.is_empty) = (false, false);
                     // A partner that serves alone copies from one that is ready only when its count differs from the last one that it
                     // heard, and it may have heard the last change while we were still copying.
                     if self.undelivered {

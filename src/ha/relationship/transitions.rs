@@ -59,7 +59,7 @@ impl Relationship {
         }
         if next == self.config.mode.normal_state() {
             self.undelivered = false;
-            self.was_reset = false;
+            (self.was_reset, self.is_empty) = (false, false);
         }
         self.reset = None;
         self.communication.forget_news();
@@ -315,7 +315,7 @@ impl Relationship {
                 None
             }
             (PartnerDown, Ready) => {
-                let lacks = self.was_reset || self.communication.has_new_unsent();
+                let lacks = self.was_reset || self.is_empty || self.communication.has_new_unsent();
                 Some(if lacks { Waiting } else { normal })
             }
             _ => None,
