@@ -57,7 +57,6 @@ struct Page {
     offset: Option<usize>,
     first: bool,
     changes: bool,
-    is_mutual: bool,
     mode: PutMode,
     origin: Origin,
     deleted: usize,
@@ -260,9 +259,12 @@ impl Copy {
                 }
             }
             if let Some(page) = &mut self.page {
-                let goes_first = if self.is_mutual { !self.is_primary } else { self.goes_first };
-                page.origin = Origin::Partner { partner_wins: goes_first && self.is_from_ours };
-                page.is_mutual = self.is_mutual;
+                // The source has served while this server did not: of one second its changes are the later ones.
+                let partner_wins = match self.is_mutual {
+                    true => !self.is_primary && self.is_from_ours,
+                    false => page.changes || self.goes_first && self.is_from_ours,
+                };
+                page.origin = Origin::Partner { partner_wins };
                 page.feed(engine, &self.filter, &self.touched, &mut self.known, number);
                 // An address that a change has freed can be taken by another one when that is durable.
                 if page.is_done() && (!page.changes || self.is_durable(engine)) {
@@ -288,7 +290,6 @@ impl Copy {
             body,
             first: true,
             changes,
-            is_mutual: self.is_mutual,
             mode: if changes && self.gave_all && !self.is_mutual { PutMode::Later } else { PutMode::Newer },
             origin: Origin::Partner { partner_wins: false },
             batches: vec![Vec::new(); engine.shards.len()],
@@ -338,18 +339,13 @@ impl Page {
         let request = LeaseRequest::Apply {
             changes: std::mem::take(&mut self.batches[place]),
             mode: self.mode,
-            origin: self.origin(),
+            origin: self.origin,
         };
         // Nobody else gives orders, so there is room; a shard that has ended takes the process with it.
         if handle.order(Order::Leases(COPY_NUMBERS | *number, request)).is_ok() {
             self.outstanding[place] += 1;
         }
         true
-    }
-
-    /// The source has served while this server did not: of one second its changes are the later ones.
-    const fn origin(&self) -> Origin {
-        if self.changes && !self.is_mutual { Origin::Partner { partner_wins: true } } else { self.origin }
     }
 
     fn next(

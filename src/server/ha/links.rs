@@ -344,21 +344,15 @@ impl Links {
         }
     }
 
-    /// What [`Self::owe`] is to be told of changes that are sent now.
-    #[must_use]
-    pub fn copies(&self) -> u64 {
-        self.owed.lock().copies
-    }
-
     /// The partner has not answered `batch`, nor will it answer what waits in `queue`, which joins the batch. Of each address the last
-    /// change is kept until [`Self::send_owed`], or until another change of it is on its way. `copies` is what [`Self::copies`] was when the
-    /// batch was sent.
-    pub fn owe(&self, peer: &PeerLink, queue: &mut UpdateQueue, batch: &mut Vec<Update>, copies: u64) {
+    /// change is kept until [`Self::send_owed`], or until another change of it is on its way. What was queued before the partner
+    /// copied all leases has arrived so.
+    pub fn owe(&self, peer: &PeerLink, queue: &mut UpdateQueue, batch: &mut Vec<Update>) {
         let mut owed = self.owed.lock();
-        let copied = if owed.copies == copies { 0 } else { batch.len() };
         // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
         queue.take(usize::MAX, batch);
-        for Update { operation, lease, .. } in &batch[copied..] {
+        let copies = owed.copies;
+        for Update { operation, lease, .. } in batch.iter().filter(|update| update.copies == copies) {
             let address = lease.view().address;
             if !has_room(&owed.changes, address, OWED_MAX) {
                 peer.lost.fetch_add(1, Ordering::Relaxed);
@@ -376,7 +370,7 @@ impl Links {
         let changes = std::mem::take(&mut owed.changes);
         let count = changes.len();
         if let Some(peer) = self.peer(position) {
-            Self::send_unawaited_to(peer, changes.into_values());
+            Self::send_unawaited(peer, owed.copies, changes.into_values());
         }
         count
     }
@@ -402,9 +396,11 @@ impl Links {
     /// Sends a change that comes too late for the backlog. One whose address has gone on since is not sent: the newer change has been.
     pub fn send_delayed(&self, position: usize, delayed: Delayed) {
         let owed = self.owed.lock();
-        if owed.kept.contains_key(&delayed.lease.view().address) {
+        if owed.kept.contains_key(&delayed.lease.view().address)
+            && let Some(peer) = self.peer(position)
+        {
             // Under the lock: a change that comes now is queued after this.
-            self.send_unawaited(position, delayed);
+            Self::send_unawaited(peer, owed.copies, std::iter::once(delayed));
         }
     }
 
@@ -464,17 +460,16 @@ impl Links {
         }
     }
 
-    /// Sends a change of which nobody waits for the answer; lost when there is no room.
-    pub fn send_unawaited(&self, position: usize, delayed: Delayed) {
-        if let Some(peer) = self.peer(position) {
-            Self::send_unawaited_to(peer, std::iter::once(delayed));
-        }
-    }
-
-    fn send_unawaited_to(peer: &PeerLink, changes: impl Iterator<Item = Delayed>) {
-        let updates = changes
-            .map(|Delayed { operation, lease }| Update { shard: ShardId(0), lsn: Lsn(0), operation, lease })
-            .collect();
+    /// Sends changes of which nobody waits for the answer; those that find no room are lost.
+    fn send_unawaited(peer: &PeerLink, copies: u64, changes: impl Iterator<Item = Delayed>) {
+        let update = |Delayed { operation, lease }| Update {
+            shard: ShardId(0),
+            lsn: Lsn(0),
+            operation,
+            lease,
+            copies,
+        };
+        let updates = changes.map(update).collect();
         let lost = peer.enqueue(updates).len();
         peer.lost.fetch_add(lost as u64, Ordering::Relaxed);
     }
@@ -496,12 +491,16 @@ impl Links {
         }
         // As much room as this group needed the next may need.
         let room = group.updates.len();
-        let updates = std::mem::replace(&mut group.updates, Vec::with_capacity(room));
+        let mut updates = std::mem::replace(&mut group.updates, Vec::with_capacity(room));
         let refused = {
             let mut owed = self.owed.lock();
-            if self.partner == Some(peer.position) && !owed.is_empty() {
-                for update in &updates {
-                    owed.forget(update.lease.view().address);
+            if self.partner == Some(peer.position) {
+                let (copies, owes) = (owed.copies, !owed.is_empty());
+                for update in &mut updates {
+                    update.copies = copies;
+                    if owes {
+                        owed.forget(update.lease.view().address);
+                    }
                 }
             }
             peer.enqueue(updates)
@@ -604,7 +603,7 @@ impl Tap for UpdateTap {
             let is_sent = by_client && word.sent & peer.bit() != 0;
             group.passed[usize::from(shard.0)].push((lsn, is_sent));
             if is_sent {
-                group.updates.push(Update { shard, lsn, operation, lease: lease.to_owned() });
+                group.updates.push(Update { shard, lsn, operation, lease: lease.to_owned(), copies: 0 });
             }
         }
         if by_client && word.queue {

@@ -25,6 +25,8 @@ pub struct Update {
     pub operation: Operation,
     /// To which lease.
     pub lease: Lease4Buf,
+    /// How many copies of all leases the partner had begun when it was queued.
+    pub copies: u64,
 }
 
 /// What a peer has answered of one shard's changes.
@@ -136,7 +138,13 @@ mod tests {
 
     fn update(lsn: u64) -> Update {
         let lease = Lease4::sample([192, 0, 2, 1].into());
-        Update { shard: ShardId(0), lsn: Lsn(lsn), operation: Operation::Update, lease: lease.to_owned() }
+        Update {
+            shard: ShardId(0),
+            lsn: Lsn(lsn),
+            operation: Operation::Update,
+            lease: lease.to_owned(),
+            copies: 0,
+        }
     }
 
     fn updates(lsns: std::ops::Range<u64>) -> Vec<Update> {

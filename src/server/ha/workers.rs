@@ -236,8 +236,6 @@ pub struct Updates {
     is_bulk: bool,
     /// Its number then.
     number: u64,
-    /// What [`Links::copies`] was then.
-    copies: u64,
     /// Whether what was sent may say that a lease is released.
     as_released: bool,
     /// What was sent is to be sent again, in another form.
@@ -257,7 +255,6 @@ impl Updates {
             batch: Vec::new(),
             is_bulk: false,
             number: 0,
-            copies: 0,
             as_released: false,
             again: false,
         }
@@ -272,7 +269,6 @@ impl Updates {
         if self.batch.is_empty() {
             return None;
         }
-        self.copies = links.copies();
         if !self.is_bulk {
             return Some(self.post_one(links));
         }
@@ -322,7 +318,7 @@ impl Updates {
         if verdicts.contains(&Verdict::Error) {
             // A peer that does not answer would let everything that waits run into its timeout, one after the other.
             if is_silent && links.partner == Some(peer.position) {
-                links.owe(peer, &mut self.queue, batch, self.copies);
+                links.owe(peer, &mut self.queue, batch);
             } else {
                 self.queue.take(usize::MAX, batch);
             }
