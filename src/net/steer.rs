@@ -118,7 +118,7 @@ pub const fn hear(interface_index: u32, udp_port: u16) -> [Instruction; 15] {
 #[must_use]
 pub const fn fan_out(keys: (u32, u32), shards: u8) -> [Instruction; 12] {
     let s = shard(op::LD_W_IND, op::LD_H_IND, UDP_HEADER_LEN + CHADDR_OFFSET, keys, shards);
-    [plain(op::LDX_MSH, 0), s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], plain(op::RET_A, 0)]
+    joined(&[&[plain(op::LDX_MSH, 0)], &s, &[plain(op::RET_A, 0)]])
 }
 
 /// The fan-out program of a group of packet sockets, twice `shards` for each of `lanes` (a power of two, at most [`LANES`]), in the order in
@@ -132,35 +132,7 @@ pub const fn fan_out_apart(keys: (u32, u32), shards: u8, lanes: u8) -> [Instruct
     // The program for the shard needs X itself.
     let x = plain(op::LDX_MSH, 0);
     let l = lanes_apart(plain(op::LD_W_IND, UDP_HEADER_LEN + GIADDR_OFFSET), shards, lanes);
-    [
-        x,
-        s[0],
-        s[1],
-        s[2],
-        s[3],
-        s[4],
-        s[5],
-        s[6],
-        s[7],
-        s[8],
-        s[9],
-        plain(op::ST, 0),
-        x,
-        k[0],
-        k[1],
-        k[2],
-        k[3],
-        k[4],
-        k[5],
-        k[6],
-        l[0],
-        l[1],
-        l[2],
-        l[3],
-        l[4],
-        l[5],
-        l[6],
-    ]
+    joined(&[&[x], &s, &[plain(op::ST, 0), x], &k, &l])
 }
 
 /// The lane of a relay: which of [`LANES`] queues of a kind its clients' messages come through. No secret is needed: who can give another
@@ -177,33 +149,23 @@ pub const fn reuse_port(keys: (u32, u32), shards: u8) -> [Instruction; 25] {
     let s = shard(op::LD_W_ABS, op::LD_H_ABS, CHADDR_OFFSET, keys, shards);
     let k = kind(op::LD_H_ABS, op::LD_B_ABS, OPTIONS_OFFSET, shards);
     let l = lanes_apart(plain(op::LD_W_ABS, GIADDR_OFFSET), shards, LANES);
-    [
-        s[0],
-        s[1],
-        s[2],
-        s[3],
-        s[4],
-        s[5],
-        s[6],
-        s[7],
-        s[8],
-        s[9],
-        plain(op::ST, 0),
-        k[0],
-        k[1],
-        k[2],
-        k[3],
-        k[4],
-        k[5],
-        k[6],
-        l[0],
-        l[1],
-        l[2],
-        l[3],
-        l[4],
-        l[5],
-        l[6],
-    ]
+    joined(&[&s, &[plain(op::ST, 0)], &k, &l])
+}
+
+/// The parts of a program, one after the other: as many instructions as it has.
+const fn joined<const N: usize>(parts: &[&[Instruction]]) -> [Instruction; N] {
+    let mut program = [plain(op::RET_A, 0); N];
+    let (mut part, mut length) = (0, 0);
+    while part < parts.len() {
+        let mut place = 0;
+        while place < parts[part].len() {
+            program[length] = parts[part][place];
+            (place, length) = (place + 1, length + 1);
+        }
+        part += 1;
+    }
+    assert!(length == N, "the parts are the program");
+    program
 }
 
 /// The middle of a program that keeps DISCOVERs apart: adds `shards` to the first word of the scratch memory for one. The options are

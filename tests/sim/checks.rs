@@ -228,13 +228,11 @@ impl World {
         let failed = answer.pointer("/0/arguments/failed").and_then(Value::as_array);
         let failed: BTreeSet<_> =
             failed.into_iter().flatten().filter_map(|one| one.get("index").and_then(Value::as_u64)).collect();
-        let list = update.pointer("/arguments/leases").and_then(Value::as_array);
-        let single = update.get("arguments").filter(|_| list.is_none());
-        for (index, lease) in (0..).zip(list.into_iter().flatten().chain(single)) {
+        for (index, lease) in (0..).zip(leases_told(&update)) {
             let text = |key: &str| lease.get(key).and_then(Value::as_str);
             let in_use =
                 lease.get("delete").is_none() && lease.get("state").and_then(Value::as_u64).unwrap_or(0) == 0;
-            let address = text("ip-address").and_then(|address| address.parse().ok());
+            let address = address_of(lease);
             let octet = text("hw-address").and_then(|client| client.rsplit(':').next());
             let client = octet.and_then(|octet| usize::from_str_radix(octet, 16).ok());
             if let (Some(address), Some(client), true) = (address, client, in_use && !failed.contains(&index))
@@ -476,13 +474,21 @@ fn holder(lease: &Lease4Buf) -> Option<usize> {
     octet.map(|octet| usize::from(*octet))
 }
 
-/// The addresses of which a command tells.
-pub(super) fn addresses(body: &[u8]) -> Vec<Ipv4Addr> {
-    let Ok(update) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
-    let address = |lease: &Value| lease.get("ip-address")?.as_str()?.parse().ok();
+/// The leases of which a command tells, in either form.
+fn leases_told(update: &Value) -> impl Iterator<Item = &Value> {
     let list = update.pointer("/arguments/leases").and_then(Value::as_array);
     let single = update.get("arguments").filter(|_| list.is_none());
-    list.into_iter().flatten().chain(single).filter_map(address).collect()
+    list.into_iter().flatten().chain(single)
+}
+
+fn address_of(lease: &Value) -> Option<Ipv4Addr> {
+    lease.get("ip-address")?.as_str()?.parse().ok()
+}
+
+/// The addresses of which a command tells.
+pub(super) fn addresses(body: &[u8]) -> Vec<Ipv4Addr> {
+    let update: Value = serde_json::from_slice(body).unwrap_or_default();
+    leases_told(&update).filter_map(address_of).collect()
 }
 
 /// Whether a command tells of leases.
