@@ -446,8 +446,8 @@ const NOT_TRUSTED: &str =
 
 #[test]
 fn a_partner_does_not_hear_us_with_a_certificate_of_a_foreign_authority() {
-    let words = format!("no heartbeat with two (10.78.0.2:8005): {NOT_TRUSTED}");
-    refused("rc-aa", Aplomado, true, true, &words);
+    // Before that a partner that is not up yet may refuse the connection: then the line counts on.
+    refused("rc-aa", Aplomado, true, true, NOT_TRUSTED);
     refused("rc-ak", Kea, true, true, NOT_TRUSTED);
 }
 
