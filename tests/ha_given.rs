@@ -517,6 +517,9 @@ fn a_partner_that_did_not_say_what_it_can_do_is_asked_again() {
             match asked {
                 1 => Reply::Silent,
                 2 => Reply::Body(json!("nothing of that kind")),
+                // As a control agent says whose server does not run.
+                3 => Reply::Body(json!([{ "result": 1, "text": "unable to forward" }])),
+                4 => Reply::Body(json!([{ "result": 0, "text": "no list" }])),
                 _ => ok(json!([
                     "ha-heartbeat",
                     "ha-sync-complete-notify",
@@ -531,12 +534,12 @@ fn a_partner_that_did_not_say_what_it_can_do_is_asked_again() {
         }
         _ => {
             // It copies itself at first.
-            played.state = Some(if asked < 3 { "syncing" } else { "partner-down" });
+            played.state = Some(if asked < 5 { "syncing" } else { "partner-down" });
             played.hear(sent)
         }
     };
     hand.run_to("ready", &mut peer);
-    assert!(asked >= 3, "asked {asked} times");
+    assert!(asked >= 5, "asked {asked} times");
     let began = hand.sent.iter().any(|sent| sent.command() == "aplomado-sync-begin");
     assert!(began, "it is known as what it is");
 }
@@ -563,6 +566,32 @@ fn commands_of_two_servers_that_were_started_at_one_time_are_told_apart() {
     let [one, other] = [0, 1].map(|server| sessions(&two, server));
     assert!(!one.is_empty() && !other.is_empty());
     assert!(one.iter().all(|session| !other.contains(session)), "{one:?} and {other:?}");
+}
+
+#[test]
+fn what_a_server_gave_before_it_was_restarted_is_not_in_the_copy_of_a_partner_that_stayed_ready() {
+    for copies in [false, true] {
+        let (mut hand, mut played) = alone();
+        hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+        hand.kill();
+        hand.restart();
+        let before = resets(&hand);
+        hand.run_to("partner-down", &mut |sent| played.hear(sent));
+        if copies {
+            let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+            hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+        }
+        played.state = Some("ready");
+        hand.run_to("hot-standby", &mut |sent| played.hear(sent));
+        assert_eq!(resets(&hand) - before, usize::from(!copies), "its copy may be older than the last lease");
+    }
+    // A server without leases has given none.
+    let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
+    let mut played = Played::new();
+    played.state = None;
+    hand.run_to("partner-down", &mut |sent| played.hear(sent));
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!(resets(&hand), 0);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 19] = [
+const FOUND: [(u64, &str); 22] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -137,7 +137,16 @@ const FOUND: [(u64, &str); 19] = [
         108760,
         "a late numbered command went over a newer one of Kea's form, sent because the partner was being asked again",
     ),
+    (
+        207054,
+        "a partner of ours that said an error when it was asked what it takes was taken for a Kea for good",
+    ),
+    (
+        207882,
+        "a server went on without bringing what it gave alone in a life before to a partner that had stayed ready",
+    ),
     (209035, "a release that was under way before a copy was sent again over the lease that followed"),
+    (301975, "the same as 207882"),
 ];
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
+use super::command::{PeerAnswer, PeerError, RESULT_UNSUPPORTED};
 use super::settings::SETTINGS_COMMAND;
 
 /// The command of many lease changes at once between two Aplomados.
@@ -85,6 +88,36 @@ pub struct Partner {
     asked: bool,
     no_page: bool,
     no_complete_notify: bool,
+}
+
+/// What a peer says of its commands, asked with `list-commands`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// These are its commands.
+    Commands(Vec<String>),
+    /// It does not tell anybody: it has no such command, or forbids it.
+    Nothing,
+    /// No answer, or one that says nothing of its commands, as a control agent's whose server is down: it is to be asked again. Taken for a
+    /// Kea, one of ours would get none of what was given without it.
+    Unknown,
+}
+
+impl Said {
+    /// Reads the answer.
+    #[must_use]
+    pub fn read(answer: Result<PeerAnswer, PeerError>) -> Self {
+        match answer {
+            Ok(answer) if answer.is_success() => {
+                let Some(Value::Array(names)) = answer.arguments else { return Self::Unknown };
+                Self::Commands(
+                    names.into_iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+                )
+            }
+            Ok(answer) if answer.result == i64::from(RESULT_UNSUPPORTED) => Self::Nothing,
+            Err(PeerError::Refused(403, _)) => Self::Nothing,
+            Ok(_) | Err(_) => Self::Unknown,
+        }
+    }
 }
 
 impl Partner {
@@ -238,6 +271,30 @@ mod tests {
         assert_eq!(Version::parse("2.2.0"), Some(Version::new(2, 2)));
         assert_eq!(Version::parse("2.7.3-git"), Some(Version::new(2, 7)));
         assert_eq!(Version::parse("two"), None);
+    }
+
+    #[test]
+    fn only_its_own_word_says_that_it_tells_nobody_of_its_commands() {
+        let said = |body: &str| Said::read(PeerAnswer::parse(body.as_bytes()));
+        let list = r#"[{ "result": 0, "arguments": ["ha-heartbeat", "ha-reset"] }]"#;
+        assert_eq!(said(list), Said::Commands(vec!["ha-heartbeat".to_owned(), "ha-reset".to_owned()]));
+        for unknown in [
+            r#"[{ "result": 1, "text": "unable to forward command to the dhcp4 service" }]"#,
+            r#"[{ "result": 4, "text": "no" }]"#,
+            r#"[{ "result": 0 }]"#,
+            r#"[{ "result": 0, "arguments": { "ha-heartbeat": 1 } }]"#,
+            r#"{ "result": 401, "text": "Unauthorized" }"#,
+            "[ ]",
+            "",
+        ] {
+            assert_eq!(said(unknown), Said::Unknown, "{unknown}");
+        }
+        for nothing in
+            [r#"[{ "result": 2, "text": "unsupported" }]"#, r#"{ "result": 403, "text": "Forbidden" }"#]
+        {
+            assert_eq!(said(nothing), Said::Nothing, "{nothing}");
+        }
+        assert_eq!(Said::read(Err(PeerError::Io("refused".to_owned()))), Said::Unknown);
     }
 
     #[test]

@@ -210,6 +210,9 @@ pub struct Relationship {
     was_reset: bool,
     /// We have started without a lease, and neither has copied the other's leases since.
     is_empty: bool,
+    /// We have started with leases, some of which we may have given alone just before, and have not seen the partner begin or end a copy of
+    /// them since: one that is ready may have made its copy earlier.
+    has_former: bool,
     service: bool,
     heartbeat: Heartbeat,
     sync: Option<RunningSync>,
@@ -255,6 +258,7 @@ impl Relationship {
             undelivered: false,
             was_reset: false,
             is_empty: false,
+            has_former: false,
             service: false,
             heartbeat: Heartbeat::Stopped,
             sync: None,
@@ -293,14 +297,15 @@ impl Relationship {
             Event::HoldLost => self.spoil_copy(),
             Event::Observed(traffic) => self.communication.traffic = traffic,
             Event::Unsent(count) => self.count_unsent(count),
-            Event::Gave => self.undelivered = false,
+            Event::Gave => (self.undelivered, self.has_former) = (false, false),
         }
         self.publish(now);
     }
 
-    /// This server has started without a single lease: a partner that is ready may have copied them in a life before.
-    pub const fn started_empty(&mut self) {
-        self.is_empty = true;
+    /// Whether this server has started with leases. Without a single one, a partner that is ready may have copied them in a life before;
+    /// with some, it may have copied them before the last of them were given.
+    pub const fn started(&mut self, with_leases: bool) {
+        (self.is_empty, self.has_former) = (!with_leases, with_leases);
     }
 
     /// The next thing to do; call until there is nothing.
@@ -536,6 +541,11 @@ impl Relationship {
         }
     }
 
+    /// What has changed until now is in the next copy with which the partner is ready.
+    const fn partner_copies(&mut self) {
+        (self.copy_spoiled, self.alone_from, self.has_former) = (None, None, false);
+    }
+
     fn contact(&mut self, now: Now, asked_s: u64, answer: HeartbeatAnswer) {
         let regained = matches!(self.communication.partner_state, None | Some(State::Unavailable));
         if self.is_interrupted(now) || self.communication.traffic != Traffic::default() {
@@ -544,7 +554,7 @@ impl Relationship {
         }
         if answer.state == State::Waiting {
             // It copies from the beginning.
-            (self.copy_spoiled, self.alone_from) = (None, None);
+            self.partner_copies();
         }
         self.communication.contact(now, asked_s, answer);
         let failures = self.communication.answered();
@@ -630,9 +640,7 @@ impl Relationship {
                 self.run(now);
             }
             // In `partner-down`: the partner copies again. One that does not know the command cannot be made to.
-            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => {
-                (self.copy_spoiled, self.alone_from) = (None, None);
-            }
+            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => self.partner_copies(),
             // Again at the next heartbeat: the synchronisation is still owed.
             Ok(answer) => self.log(Message::ResetFailed { reason: answer.text.clone() }),
             Err(error) => self.log(Message::ResetFailed { reason: error.to_string() }),

@@ -10,14 +10,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
-
 use super::command::outgoing::{self, Family};
 use super::command::page::PageAnswer;
 use super::command::{PeerAnswer, PeerError, RESULT_UNSUPPORTED};
 use super::config::{RelationshipConfig, Timeouts};
 use super::feed::CHANGES_PER_ANSWER_MAX;
-use super::partner::{Partner, SYNC_BEGIN_COMMAND, SYNC_LEASES_COMMAND};
+use super::partner::{Partner, SYNC_BEGIN_COMMAND, SYNC_LEASES_COMMAND, Said};
 use crate::ids::SubnetId;
 
 /// Most leases asked for at once, whatever is configured: a page must fit into memory several times.
@@ -413,18 +411,15 @@ impl Sync {
             Err(error) => Err(error.to_string()),
         };
         match (self.step, outcome) {
-            (Step::Ask, Err(_)) if answer.is_err() => self.fail("list-commands: no answer".to_owned()),
-            (Step::Ask, _) => {
-                let names = answer.ok().filter(PeerAnswer::is_success).and_then(|answer| {
-                    let list = answer
-                        .arguments?
-                        .as_array()?
-                        .iter()
-                        .filter_map(Value::as_str)
-                        .map(str::to_owned)
-                        .collect();
-                    Some::<Vec<String>>(list)
-                });
+            (Step::Ask, outcome) => {
+                let names = match Said::read(answer) {
+                    Said::Commands(names) => Some(names),
+                    Said::Nothing => None,
+                    Said::Unknown => {
+                        let reason = outcome.err().unwrap_or_else(|| "no list".to_owned());
+                        return self.fail(format!("list-commands: {reason}"));
+                    }
+                };
                 let in_service = !self.params.serves
                     && names
                         .as_ref()

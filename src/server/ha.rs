@@ -179,11 +179,11 @@ impl Ha {
         }
     }
 
-    /// This server has started without a single lease.
-    pub fn started_empty(&mut self) {
+    /// Whether this server has started with leases.
+    pub fn started(&mut self, with_leases: bool) {
         for index in 0..self.members.len() {
             if let Some(relationship) = self.relationships.relationship_mut(index) {
-                relationship.started_empty();
+                relationship.started(with_leases);
             }
         }
     }

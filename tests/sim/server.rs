@@ -140,9 +140,7 @@ impl Server {
         assert!(loaded.refused.is_empty(), "leases found no room: {:?}", loaded.refused);
         let mut desk = Desk::new(engine, clock.clone(), tree, None, Vec::new());
         let (mut machine, peers) = pair.build(clock.now());
-        if loaded.lease_count == 0 {
-            machine.started_empty();
-        }
+        machine.started(loaded.lease_count > 0);
         desk.ha = Some(machine);
         let mut commands = CommandTable::dhcp4();
         for name in HA_COMMANDS {

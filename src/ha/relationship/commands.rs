@@ -265,7 +265,7 @@ impl Relationship {
             self.actions.push_back(Action::LocalService(false));
             self.hasten_heartbeat(now);
         }
-        (self.undelivered, self.alone_from, self.is_empty) = (false, None, false);
+        (self.undelivered, self.alone_from, self.is_empty, self.has_former) = (false, None, false, false);
         // A partner that names no origin disabled us as `ha-partner`.
         let origin = origin.unwrap_or_else(|| self.config.remote_origin());
         self.actions.push_back(Action::ReleaseOrigin(origin));

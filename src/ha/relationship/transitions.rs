@@ -59,7 +59,7 @@ impl Relationship {
         }
         if next == self.config.mode.normal_state() {
             self.undelivered = false;
-            (self.was_reset, self.is_empty) = (false, false);
+            (self.was_reset, self.is_empty, self.has_former) = (false, false, false);
         }
         self.reset = None;
         self.communication.forget_news();
@@ -324,7 +324,8 @@ impl Relationship {
 
     /// What changed here is missing in the copy with which the partner is ready.
     fn partner_lacks_changes(&self) -> bool {
-        [self.copy_spoiled, self.alone_from].into_iter().flatten().any(|unsent| unsent != self.unsent)
+        let mut since = [self.copy_spoiled, self.alone_from].into_iter().flatten();
+        self.has_former || since.any(|unsent| unsent != self.unsent)
     }
 
     const fn copy_or_ready(&self) -> State {

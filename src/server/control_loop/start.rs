@@ -87,8 +87,8 @@ pub(super) fn start_and_serve(
     tell_leases(&leases);
     let mut desk = Desk::new(engine, clock.clone(), tree, loaded.control_agent, files.to_vec());
     desk.ha = pair.map(|pair| pair.start(clock.now())).transpose().map_err(Failure::Start)?;
-    if let Some(ha) = desk.ha.as_mut().filter(|_| leases.lease_count == 0) {
-        ha.started_empty();
+    if let Some(ha) = &mut desk.ha {
+        ha.started(leases.lease_count > 0);
     }
     let statistics = &mut api.dispatcher().statistics;
     statistics.set_zone(Zone::local());

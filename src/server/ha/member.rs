@@ -17,9 +17,9 @@ use crate::ha::backlog::Delayed;
 use crate::ha::command::bulk::{BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
-use crate::ha::command::{HeartbeatAnswer, PeerAnswer, PeerError, Verdict, verdict};
+use crate::ha::command::{HeartbeatAnswer, PeerAnswer, Verdict, verdict};
 use crate::ha::config::RelationshipConfig;
-use crate::ha::partner::{Hint, Partner};
+use crate::ha::partner::{Hint, Partner, Said};
 use crate::ha::relationship::{Action, Event, Level, Message, Relationship, Ticket};
 use crate::ha::relationships::Relationships;
 use crate::ha::settings::{SETTINGS_COMMAND, Settings};
@@ -192,17 +192,13 @@ impl Member {
                     self.event(relationships, now, Event::FlushFinished { ticket, success: false });
                 }
             }
-            // What a partner can do is not known before it has said so: taken for a Kea, it would get none of what was given without it.
-            Report::Answered(Tag::Commands(position), Err(PeerError::Io(_) | PeerError::Malformed(_))) => {
-                self.is_asking[position] = false;
-            }
             Report::Answered(Tag::Commands(position), answer) => {
                 self.is_asking[position] = false;
-                let names = answer.ok().filter(PeerAnswer::is_success).and_then(|answer| {
-                    let list = answer.arguments?;
-                    let names = list.as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned));
-                    Some(names.collect::<Vec<String>>())
-                });
+                let names = match Said::read(answer) {
+                    Said::Commands(names) => Some(names),
+                    Said::Nothing => None,
+                    Said::Unknown => return,
+                };
                 self.ask_settings(position, names.as_deref());
                 self.learn_commands(position, names);
             }
