@@ -3,6 +3,8 @@
 
 mod hand;
 
+use std::net::Ipv4Addr;
+
 use aplomado::lease::LeaseState;
 use aplomado::store::Survivors;
 use hand::{Hand, Played, Reply, START_S, Two, client_mac, normal, ok, setting};
@@ -182,8 +184,8 @@ fn nothing_is_given_to_a_source_that_does_not_know_how() {
 
 #[test]
 fn what_is_brought_replaces_older_leases_only_and_is_durable_when_it_is_answered() {
-    for shards in [1, 2] {
-        let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), shards));
+    for (own, peer, shards) in [("one", "two", 1), ("one", "two", 2), ("two", "one", 1)] {
+        let mut hand = Hand::start(setting(own, "hot-standby", &json!({}), shards));
         let lease = |client: u8, cltt: u64| {
             json!({ "ip-address": "192.0.3.5", "hw-address": client_mac(client), "subnet-id": 1, "valid-lft": 4000,
                 "expire": cltt + 4000 })
@@ -193,7 +195,7 @@ fn what_is_brought_replaces_older_leases_only_and_is_durable_when_it_is_answered
         assert_eq!(hand.ask("lease4-update", &held, &mut |_| Reply::Later)["result"], 0);
         let mut bring = |client: u8, cltt: u64| {
             let arguments =
-                json!({ "leases": [lease(client, cltt)], "origin": "ha-partner", "server-name": "two" });
+                json!({ "leases": [lease(client, cltt)], "origin": "ha-partner", "server-name": peer });
             let answer = hand.ask(GIVE, &arguments, &mut |_| Reply::Later);
             assert_eq!((&answer["result"], &answer["arguments"]), (&json!(0), &json!(null)), "{answer}");
             let on_disk = hand::server::on_disk(&hand.disk.after(Survivors::Durable));
@@ -208,7 +210,8 @@ fn what_is_brought_replaces_older_leases_only_and_is_durable_when_it_is_answered
             holders[0]
         };
         assert_eq!(bring(2, START_S - 10), Some(1), "an older one");
-        assert_eq!(bring(2, START_S), Some(1), "one of the same second");
+        let stays = if own == "one" { 1 } else { 2 };
+        assert_eq!(bring(2, START_S), Some(stays), "of the same second the primary's stays");
         assert_eq!(bring(2, START_S + 1), Some(2), "a newer one");
     }
 }
@@ -503,6 +506,147 @@ fn two_servers_that_copy_from_each_other_at_once_come_to_hold_the_same() {
         assert_eq!(one, other, "{shards} shard(s)");
         // Of one address and one second the primary's stays.
         assert!(of_the_primary.iter().all(|(address, lease)| one[address] == *lease), "{one:?}");
+    }
+}
+
+/// A bulk command of the partner with one change: the client's lease of `address` is released, or held for 4,000 s, since `cltt`.
+fn change(client: u8, address: Ipv4Addr, released: bool, cltt: u64, post: (u64, u64)) -> Value {
+    let (state, valid_lft) = if released { (3, 0) } else { (0, 4000) };
+    json!({ "leases": [{ "ip-address": address.to_string(), "hw-address": client_mac(client), "subnet-id": 1,
+            "state": state, "valid-lft": valid_lft, "expire": cltt + valid_lft }],
+        "origin": "ha-partner", "post-session": post.0, "post": post.1, "post-since": 1, "server-name": "two" })
+}
+
+/// Who holds an address.
+fn held(hand: &mut Hand, address: Ipv4Addr) -> Option<u8> {
+    let lease = hand.server().lease(address)?;
+    let lease = lease.view();
+    (lease.state == LeaseState::Assigned).then(|| lease.hw_addr.as_bytes().last().copied())?
+}
+
+#[test]
+fn a_change_that_comes_after_a_copy_does_not_replace_what_was_copied() {
+    let address = Ipv4Addr::new(192, 0, 3, 5);
+    // By session and number: until 6 the source says that its leases are at least as new.
+    for (post, is_made) in [((77, 5), false), ((77, 6), false), ((77, 7), true), ((78, 5), true)] {
+        let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
+        let mut played = Played::new();
+        played.state = Some("partner-down");
+        played.leases = vec![
+            json!({ "ip-address": address.to_string(), "hw-address": client_mac(1), "subnet-id": 1, "state": 0,
+            "cltt": START_S, "valid-lft": 4000, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "" }),
+        ];
+        let mut peer = |sent: &hand::Sent| match sent.command() {
+            "list-commands" if sent.to == 1 => ok(json!([
+                "ha-heartbeat",
+                "ha-sync-complete-notify",
+                "aplomado-bulk-apply",
+                "aplomado-sync-begin"
+            ])),
+            "aplomado-sync-begin" => ok(json!({ "session": 5, "post-session": 77, "post": 5 })),
+            "aplomado-sync-changes" => {
+                ok(json!({ "deleted": [], "leases": [], "overflown": false, "remaining": 0,
+                "post-session": 77, "post": 6 }))
+            }
+            _ => played.hear(sent),
+        };
+        hand.run_to("ready", &mut peer);
+        assert_eq!(held(&mut hand, address), Some(1), "it was copied");
+        let late = change(1, address, true, START_S - 1, post);
+        let answer = hand.ask("aplomado-bulk-apply", &late, &mut |_| Reply::Later);
+        assert_eq!((&answer["result"], &answer["arguments"]), (&json!(0), &Value::Null), "{answer}");
+        assert_eq!(held(&mut hand, address), (!is_made).then_some(1), "{post:?}");
+        let newer = change(2, address, false, START_S + 5, post);
+        hand.ask("aplomado-bulk-apply", &newer, &mut |_| Reply::Later);
+        assert_eq!(held(&mut hand, address), Some(2), "what is newer is made");
+    }
+}
+
+#[test]
+fn who_copies_is_told_which_changes_are_in_the_copy() {
+    let mut two = Two::start("hot-standby", &json!({}), 1);
+    two.run_to(["hot-standby", "hot-standby"]);
+    let ask = |two: &mut Two, command: &str, mut arguments: Value| {
+        arguments["server-name"] = json!("two");
+        let call = two.hands[0]
+            .command(&json!({ "command": command, "service": ["dhcp4"], "arguments": arguments }));
+        (0..40).for_each(|_| two.turn());
+        two.hands[0].take_answer(call).expect("an answer")["arguments"].clone()
+    };
+    let begun = ask(&mut two, "aplomado-sync-begin", json!({}));
+    assert_eq!(begun["post"], 0, "{begun}");
+    for client in 1..4 {
+        two.serve(0, client);
+    }
+    let last = two.sent(0, "aplomado-bulk-apply").last().expect("a command").arguments().clone();
+    let changes = json!({ "session": begun["session"], "sequence": 1, "limit": 100 });
+    let changes = ask(&mut two, "aplomado-sync-changes", changes);
+    assert_eq!(changes["leases"].as_array().map(Vec::len), Some(3));
+    let begun = ask(&mut two, "aplomado-sync-begin", json!({}));
+    for told in [changes, begun] {
+        assert_eq!((&told["post-session"], &told["post"]), (&last["post-session"], &last["post"]), "{told}");
+    }
+}
+
+#[test]
+fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
+    let (mut hand, mut played) = alone();
+    let address = hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    let (_, cltt) = hand.holders()[&address];
+    let mut hears = |client: u8, released: bool, cltt: u64| {
+        let post = change(client, address, released, cltt, (77, 1));
+        let answer = hand.ask("aplomado-bulk-apply", &post, &mut |sent| played.hear(sent));
+        let refused = answer["arguments"]["failed"].as_array().map_or(0, Vec::len);
+        (refused, held(&mut hand, address))
+    };
+    assert_eq!(hears(1, true, cltt), (0, Some(1)), "given again in the second of its release");
+    assert_eq!(hears(1, true, cltt - 20), (0, Some(1)), "released before");
+    assert_eq!(hears(2, false, cltt - 20), (1, Some(1)), "its client does not hear that it has the address");
+    assert_eq!(hears(1, true, cltt + 20), (0, None), "released since");
+    // Not of a server that waits for its partner.
+    let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
+    let address = hand.serve(1, &mut |sent| played.hear(sent)).expect("an address");
+    let (_, cltt) = hand.holders()[&address];
+    let late = change(1, address, true, cltt - 20, (77, 1));
+    hand.ask("aplomado-bulk-apply", &late, &mut |sent| played.hear(sent));
+    assert_eq!(held(&mut hand, address), None, "a clock was set");
+}
+
+#[test]
+fn what_was_under_way_when_this_server_went_on_alone_is_copied() {
+    for fails in [false, true] {
+        let relationship = json!({ "delayed-updates-limit": 100, "max-unacked-clients": 0 });
+        let (mut hand, mut played) = normal("load-balancing", &relationship, 1);
+        let (client, offer) = (1..20)
+            .find_map(|client| {
+                let line = format!("discover mac={}", client_mac(client));
+                Some((client, hand.exchange(&line, &mut |sent| played.hear(sent))?))
+            })
+            .expect("a client of this server");
+        let line = format!(
+            "request mac={} want={} sid={}",
+            client_mac(client),
+            offer.yiaddr(),
+            hand.setting.address
+        );
+        let xid = hand.query(&line);
+        // Its update is under way when the partner falls silent. Then the client is answered.
+        played.state = None;
+        let mut peer = |sent: &hand::Sent| match sent.command() {
+            "lease4-update" if fails => Reply::Later,
+            "lease4-update" => ok(Value::Null),
+            _ => played.hear(sent),
+        };
+        hand.run_to("partner-down", &mut peer);
+        assert_eq!(hand.take_reply(xid).expect("an answer").kind(), "ack");
+        if fails {
+            let is_update = |sent: &&hand::Sent| sent.command() == "lease4-update" && sent.to == 1;
+            let place = hand.sent.iter().rfind(is_update).expect("an update").place;
+            hand.answered(place, Reply::Silent);
+        }
+        hears(&mut hand, &mut played, "ready");
+        let state = if fails { "partner-down" } else { "load-balancing" };
+        assert_eq!((hand.state(), resets(&hand)), (state, usize::from(fails)));
     }
 }
 

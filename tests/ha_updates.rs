@@ -423,7 +423,7 @@ fn nothing_is_sent_again_to_a_partner_that_copies_all_leases() {
             sender.silence(worker);
         }
     }
-    sender.links.forget_owed();
+    sender.links.forget_owed(false);
     assert_eq!((sender.links.send_owed(PARTNER), sender.drain().len()), (0, 0));
 }
 

@@ -244,6 +244,11 @@ impl Shard {
             (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin, now) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
+            (PutMode::Uninformed, Some(old)) if self.is_as_new(old, lease, origin, now) => {
+                // The client of another lease must not hear that it is its own.
+                let is_same = self.leases.table.belongs(old, &lease.hw_addr, lease.client_id);
+                return (if is_same { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
+            }
             (PutMode::Later, Some(old)) if self.leases.table.view(old) == *lease => {
                 return (LeaseReply::Kept, Lsn(0));
             }
@@ -254,7 +259,7 @@ impl Shard {
         {
             // Two changes of one address have crossed: at most one of the two clients may hear that it is theirs.
             let unanswered = self.is_unanswered(old) && origin != (Origin::Partner { partner_wins: true });
-            let of_a_peer = origin.is_peer() && mode == PutMode::Upsert;
+            let of_a_peer = origin.is_peer() && matches!(mode, PutMode::Upsert | PutMode::Uninformed);
             // A declined address is nobody's: no second client is told that it has it, and who has just got it is who declines it.
             let may_have_crossed = lease.state != LeaseState::Declined && self.may_have_crossed(old, now);
             if unanswered || of_a_peer && !self.is_unanswered(old) && may_have_crossed {
@@ -281,7 +286,8 @@ impl Shard {
         let record = self.leases.table.record(old);
         let here = (record.cltt(), place_in_second(record.state(), record.is_expired(now.wall_s)));
         let there = (lease.cltt, place_in_second(lease.state, lease.is_expired(now.wall_s)));
-        let partner_wins = origin == (Origin::Partner { partner_wins: true });
+        let partner_wins =
+            matches!(origin, Origin::Partner { partner_wins: true } | Origin::Copier { wins: true, .. });
         if record.is_unpromised()
             && there.1 > 0
             && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
@@ -291,6 +297,7 @@ impl Shard {
         }
         match here.cmp(&there) {
             Ordering::Less => false,
+            // A server that copies from this one brings another lease of the same second only where its own goes first.
             Ordering::Equal => !partner_wins || self.leases.table.view(old) == *lease,
             Ordering::Greater => true,
         }
@@ -433,6 +440,6 @@ const fn change_origin(origin: Origin) -> ChangeOrigin {
     match origin {
         Origin::Command => ChangeOrigin::Command,
         Origin::Partner { .. } => ChangeOrigin::Partner,
-        Origin::Copier(peer) => ChangeOrigin::Copier(peer),
+        Origin::Copier { peer, .. } => ChangeOrigin::Copier(peer),
     }
 }

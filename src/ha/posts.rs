@@ -2,6 +2,9 @@
 //!
 //! Every bulk command between two Aplomados carries a session (one life of one sender towards one peer), its number in it, and the lowest
 //! number that its sender has not given up. A command below what its sender gave up is not made: what mattered of it was sent again since.
+//!
+//! A server that copies from another one is told up to which number the other's commands tell of leases that are in the copy ([`PostMark`]). One
+//! of these that comes later does not replace anything newer.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -17,6 +20,23 @@ pub struct PostNumber {
     pub number: u64,
     /// The sender does not wait for answers below this any more.
     pub since: u64,
+}
+
+/// Up to where the commands of a session are in what its sender lets be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostMark {
+    /// The sender's life.
+    pub session: u64,
+    /// The last number.
+    pub last: u64,
+}
+
+impl PostMark {
+    /// Whether the copy has what the command tells of, or newer leases.
+    #[must_use]
+    pub const fn covers(self, post: PostNumber) -> bool {
+        post.session == self.session && post.number <= self.last
+    }
 }
 
 /// The commands that a sender has under way to one peer.
@@ -40,6 +60,12 @@ impl PostNumbers {
         self.under_way.insert(self.last);
         let since = self.under_way.first().copied().unwrap_or(self.last);
         PostNumber { session: self.session, number: self.last, since }
+    }
+
+    /// What is copied from now on is at least as new as all commands until now.
+    #[must_use]
+    pub const fn mark(&self) -> PostMark {
+        PostMark { session: self.session, last: self.last }
     }
 
     /// A command was answered, or its answer is not waited for any more.
@@ -90,6 +116,17 @@ mod tests {
         assert!(!heard.is_late(four));
         assert!(heard.is_late(one) && heard.is_late(two));
         assert!(!heard.is_late(four), "once more");
+    }
+
+    #[test]
+    fn a_copy_has_what_was_sent_before_it_by_the_same_life() {
+        let mut numbers = PostNumbers::new(7);
+        assert!(!numbers.mark().covers(PostNumber { session: 7, number: 1, since: 1 }));
+        let one = numbers.begin();
+        let mark = numbers.mark();
+        numbers.end(one.number);
+        assert!(mark.covers(one) && !mark.covers(numbers.begin()));
+        assert!(!mark.covers(PostNumber { session: 8, ..one }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What another server was heard to have: so that it can be given what it lacks.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -18,15 +19,24 @@ pub const fn place_in_second(state: LeaseState, has_ended: bool) -> u8 {
     }
 }
 
-/// The leases of another server as pages of them came by: eight octets each, as pages are in the order of addresses.
+/// The leases of another server as pages of them came by: twelve octets each, as pages are in the order of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownLeases {
     /// Sorted.
     subnets: Option<Box<[SubnetId]>>,
     wall_s: u64,
-    ordered: Vec<(Ipv4Addr, u32)>,
+    ordered: Vec<(Ipv4Addr, Known)>,
     /// What came out of order: changes.
-    others: HashMap<Ipv4Addr, u32>,
+    others: HashMap<Ipv4Addr, Known>,
+}
+
+/// What is kept of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    /// When it became what it is.
+    rank: u32,
+    /// Whose it is, and for how long.
+    terms: u32,
 }
 
 impl KnownLeases {
@@ -43,29 +53,34 @@ impl KnownLeases {
 
     /// The other one has this lease.
     pub fn note(&mut self, lease: &Lease4<'_>) {
-        let (address, lateness) = (lease.address, self.rank(lease));
+        let (address, known) = (lease.address, Known { rank: self.rank(lease), terms: terms(lease) });
         if self.ordered.last().is_none_or(|&(last, _)| last < address) {
-            self.ordered.push((address, lateness));
+            self.ordered.push((address, known));
         } else {
-            self.others.insert(address, lateness);
+            self.others.insert(address, known);
         }
     }
 
-    fn lateness(&self, address: Ipv4Addr) -> Option<u32> {
+    fn known(&self, address: Ipv4Addr) -> Option<Known> {
         self.others.get(&address).copied().or_else(|| {
             let place = self.ordered.binary_search_by_key(&address, |&(address, _)| address).ok()?;
             Some(self.ordered[place].1)
         })
     }
 
-    /// Whether the other one lacks this lease, or has an older one of its address. One that nobody holds any more is not missed.
+    /// Whether the other one lacks this lease, or has an older one of its address, or another one of the same second: where its own goes first,
+    /// it has replaced ours before this is asked. One that nobody holds any more is not missed.
     #[must_use]
     pub fn lacks(&self, lease: &Lease4<'_>) -> bool {
         let is_of_interest =
             self.subnets.as_ref().is_none_or(|subnets| subnets.binary_search(&lease.subnet_id).is_ok());
         is_of_interest
-            && match self.lateness(lease.address) {
-                Some(lateness) => self.rank(lease) > lateness,
+            && match self.known(lease.address) {
+                Some(known) => match self.rank(lease).cmp(&known.rank) {
+                    Ordering::Less => false,
+                    Ordering::Equal => self.place(lease) > 0 && terms(lease) != known.terms,
+                    Ordering::Greater => true,
+                },
                 None => self.place(lease) > 0,
             }
     }
@@ -81,9 +96,18 @@ impl KnownLeases {
     }
 }
 
+/// The client of a lease and its lifetime in 32 bits (FNV-1a): two servers on their own can give one address at the same second to two clients,
+/// or to one for different times.
+fn terms(lease: &Lease4<'_>) -> u32 {
+    let octets = lease.hw_addr.as_bytes().iter().chain(lease.client_id).copied();
+    octets
+        .chain(lease.valid_lft.to_be_bytes())
+        .fold(0x811c_9dc5, |terms, octet| (terms ^ u32::from(octet)).wrapping_mul(0x0100_0193))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::LIFETIME_INFINITE_S;
+    use super::super::{HwAddr, LIFETIME_INFINITE_S};
     use super::*;
 
     fn lease(last: u8, cltt: u64) -> Lease4<'static> {
@@ -105,6 +129,18 @@ mod tests {
         assert_eq!(lacking(1000), [4, 5, 6, 8]);
         assert_eq!(lacking(1010), [1, 2, 4, 5, 6, 7, 8]);
         assert_eq!(lacking(1021), [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn another_one_of_the_same_second_is_lacking_too() {
+        let known = known(None);
+        let same = lease(1, 1000);
+        let hw_addr = HwAddr::ethernet([2, 0, 0, 0, 9, 9]);
+        assert!(!known.lacks(&same));
+        assert!(known.lacks(&Lease4 { hw_addr, ..same }), "somebody else's");
+        assert!(known.lacks(&Lease4 { valid_lft: 101, ..same }), "for another time");
+        assert!(!known.lacks(&Lease4 { hw_addr, state: LeaseState::Released, ..same }));
+        assert!(!known.lacks(&Lease4 { hw_addr, ..lease(1, 999) }));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum PutMode {
     Update,
     /// `lease4-update` with `force-create`, bulk updates: whatever is there.
     Upsert,
+    /// A bulk update of a server that does not know what was done here since this one serves alone: as [`PutMode::Upsert`], but what is newer
+    /// here stays, as it will when they meet.
+    Uninformed,
     /// A page of a synchronisation: absent, or with an older `cltt`. With an equal one what is there stays, unless the partner wins.
     Newer,
     /// A change that was made elsewhere after everything that is here, whatever the clocks say: stored, unless it is here already.
@@ -37,14 +40,19 @@ pub enum Origin {
         partner_wins: bool,
     },
     /// A peer that copies the leases of this server, and brings what it lacks.
-    Copier(PeerId),
+    Copier {
+        /// Which one.
+        peer: PeerId,
+        /// It is the primary: of two leases of one second its own stays.
+        wins: bool,
+    },
 }
 
 impl Origin {
     /// Whether another server asks.
     #[must_use]
     pub const fn is_peer(self) -> bool {
-        matches!(self, Self::Partner { .. } | Self::Copier(_))
+        matches!(self, Self::Partner { .. } | Self::Copier { .. })
     }
 }
 

@@ -213,7 +213,8 @@ impl Desk {
         if done.service_changed {
             self.errands.push(Errand::Service);
         }
-        let answers = self.source.step(now, &self.engine).into_iter();
+        let mark = |name: &str| self.ha.as_ref()?.post_mark(name);
+        let answers = self.source.step(now, &self.engine, mark).into_iter();
         self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
         for (ticket, answer) in self.bulk.step(&self.engine) {
             self.done.push((ticket, Completion::Answer(ha::api_answer(answer))));

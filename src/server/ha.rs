@@ -23,6 +23,7 @@ use crate::control::command::{Answer as ApiAnswer, Arguments, Command};
 use crate::ha::command::Answer;
 use crate::ha::command::request::{HaCommand, HaRequest};
 use crate::ha::config::Parsed;
+use crate::ha::posts::{PostMark, PostNumber};
 use crate::ha::relationship::CommandToken;
 use crate::ha::relationships::{Output, Relationships};
 use crate::ha::service::ServiceRequest;
@@ -79,10 +80,32 @@ impl Ha {
         member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
+    /// Whether this server goes on without the one of this name.
+    #[must_use]
+    pub fn serves_alone(&self, server_name: Option<&str>) -> bool {
+        let index = self.relationships.find(server_name);
+        index.is_some_and(|index| self.relationships.list()[index].state() == State::PartnerDown)
+    }
+
     /// The number of the other server of this name, if it is a peer.
     #[must_use]
     pub fn peer_id(&self, name: &str) -> Option<PeerId> {
         self.members.iter().find_map(|member| Some(member.links.peer(member.config.peer(name)?)?.id()))
+    }
+
+    /// Up to where the numbered commands to this peer tell of nothing newer than what it is let copy from now on.
+    #[must_use]
+    pub fn post_mark(&self, name: &str) -> Option<PostMark> {
+        self.members.iter().find_map(|member| {
+            let peer = member.links.peer(member.config.peer(name)?)?;
+            Some(peer.posts.lock().mark())
+        })
+    }
+
+    /// Whether a command that has come tells of nothing newer than what was copied from its sender.
+    #[must_use]
+    pub fn has_copied(&self, post: PostNumber) -> bool {
+        self.members.iter().any(|member| member.copied.is_some_and(|mark| mark.covers(post)))
     }
 
     /// Whether `tree` says of HA what this was started with.

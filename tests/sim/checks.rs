@@ -66,8 +66,16 @@ impl World {
         if let Some(partner) = partner.filter(|_| !solo) {
             self.check_told(node, partner, client, address);
         }
-        // One whose exchange is over does not listen any more: it holds nothing by this.
+        // One whose exchange is over does not listen any more: it holds nothing by this. But a server that stood still may so give away, late
+        // and alone, what the other one has given alone meanwhile: the later of the two leases stays.
         if !self.clients[client].awaits(answer) {
+            if solo {
+                let holders = self.holdings.entry(address).or_default();
+                holders
+                    .iter_mut()
+                    .filter(|holding| holding.client != client)
+                    .for_each(|holding| holding.twin = true);
+            }
             return;
         }
         // A client that is given another address has given up the first.
@@ -148,6 +156,16 @@ impl World {
                     found.get(address)
                 );
             }
+        }
+    }
+
+    /// A server dies with these leases. That the client of one was never told is forgotten with it: no row says so. In its next life the
+    /// lease may be the later one of an address that the partner has given away alone.
+    pub(super) fn forget_untold(&mut self, leases: &BTreeMap<Ipv4Addr, Lease4Buf>) {
+        for (address, lease) in leases {
+            let Some(client) = holder(lease) else { continue };
+            let others = self.holdings.get_mut(address).into_iter().flatten();
+            others.filter(|holding| holding.client != client).for_each(|holding| holding.twin = true);
         }
     }
 
@@ -390,7 +408,16 @@ impl World {
         };
         for address in tables[0].keys().chain(tables[1].keys()) {
             let (one, other) = (in_use(tables[0].get(address)), in_use(tables[1].get(address)));
-            if one != other && !self.skewed && !self.refused.contains(address) {
+            // A renewal that its client was not told of is not made known before the client asks again.
+            let untold = match (&one, &other) {
+                (Some((holder, ends)), Some((same, ends_there))) if holder == same => {
+                    let holders = self.holdings.get(address).into_iter().flatten();
+                    let told = holders.map(|holding| holding.expire_s).max();
+                    told.is_some_and(|told| *ends.min(ends_there) + WAITED_S >= told)
+                }
+                _ => false,
+            };
+            if one != other && !self.skewed && !untold && !self.refused.contains(address) {
                 let _ = writeln!(
                     wrong,
                     "{address}: {} and {}",

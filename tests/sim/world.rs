@@ -258,6 +258,7 @@ impl World {
         drop(server);
         let name = NAMES[self.name(node)];
         self.tell(|| format!("{name} is killed, {survivors:?} of its files survive"));
+        self.forget_untold(&leases);
         self.seen.crashes += 1;
         let one = &mut self.nodes[node];
         one.disk = one.disk.after(survivors);

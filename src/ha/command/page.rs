@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::json::{Kind, Malformed, Scanner};
 use super::lease::{BadLease, LeaseReader, push_address, write_dump4};
 use super::{Answer, PeerError};
+use crate::ha::posts::PostMark;
 use crate::lease::Lease4;
 
 /// The arguments of `lease4-get-page`.
@@ -98,9 +99,19 @@ pub struct PageAnswer {
     pub session: Option<u64>,
     /// The source could not keep all changes: the copy must begin again.
     pub overflown: bool,
+    /// The source's numbered commands of which these leases are not older (`aplomado-sync-changes`): session and last number.
+    pub post_session: Option<u64>,
+    /// The last number.
+    pub post: Option<u64>,
 }
 
 impl PageAnswer {
+    /// Which of the source's commands tell of nothing newer.
+    #[must_use]
+    pub fn mark(&self) -> Option<PostMark> {
+        Some(PostMark { session: self.post_session?, last: self.post? })
+    }
+
     /// Looks over the body of an answer to `lease4-get-page` and its kin.
     ///
     /// # Errors
@@ -180,6 +191,8 @@ impl PageAnswer {
                 }
                 (b"remaining", Kind::Number) => self.remaining = unsigned(scanner)?,
                 (b"session", Kind::Number) => self.session = unsigned(scanner)?,
+                (b"post-session", Kind::Number) => self.post_session = unsigned(scanner)?,
+                (b"post", Kind::Number) => self.post = unsigned(scanner)?,
                 (b"overflown", Kind::Bool) => self.overflown = scanner.boolean()?,
                 _ => {
                     scanner.skip()?;
@@ -295,7 +308,7 @@ pub fn write_changes<'l>(
     overflown: bool,
 ) {
     out.extend_from_slice(b"[ { \"arguments\": ");
-    write_changes_arguments(out, leases, deleted, remaining, overflown);
+    write_changes_arguments(out, leases, deleted, remaining, overflown, None);
     out.extend_from_slice(b", \"result\": 0, \"text\": \"");
     out.extend_from_slice(CHANGES_TEXT.as_bytes());
     out.extend_from_slice(b"\" } ]");
@@ -311,6 +324,7 @@ pub fn write_changes_arguments<'l>(
     deleted: impl Iterator<Item = Ipv4Addr>,
     remaining: u64,
     overflown: bool,
+    mark: Option<PostMark>,
 ) {
     out.extend_from_slice(b"{ \"deleted\": [ ");
     for (position, address) in deleted.enumerate() {
@@ -329,5 +343,11 @@ pub fn write_changes_arguments<'l>(
     out.extend_from_slice(if overflown { b"true" } else { b"false" });
     out.extend_from_slice(b", \"remaining\": ");
     super::json::push_number(out, remaining);
+    if let Some(PostMark { session, last }) = mark {
+        for (key, value) in [(&b", \"post\": "[..], last), (b", \"post-session\": ", session)] {
+            out.extend_from_slice(key);
+            super::json::push_number(out, value);
+        }
+    }
     out.extend_from_slice(b" }");
 }

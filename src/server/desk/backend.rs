@@ -64,8 +64,10 @@ impl Backend for Desk {
                 if command.name == SYNC_BEGIN_COMMAND {
                     self.note_copier(&command, true);
                 }
-                let peer_id = |name: &str| self.ha.as_ref()?.peer_id(name);
-                let answers = self.source.command(self.clock.now(), ticket, &command, peer_id).into_iter();
+                let ha = self.ha.as_ref();
+                let (peer_id, mark) = (|name: &str| ha?.peer_id(name), |name: &str| ha?.post_mark(name));
+                let now = self.clock.now();
+                let answers = self.source.command(now, ticket, &command, peer_id, mark).into_iter();
                 self.done.extend(answers.map(|(ticket, answer)| (ticket, Completion::Answer(answer))));
             }
             Asked::Command(command) => {

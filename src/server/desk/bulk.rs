@@ -30,26 +30,34 @@ impl Desk {
                 Answer::error("the sender has not waited for this, and may have sent newer changes since");
             return self.done.push((ticket, Completion::Answer(answer)));
         }
-        if let Some(ha) = &mut self.ha {
+        // It may have been on its way for long: what was copied since from its sender is at least as new, and stays.
+        let is_copied =
+            sender.post.is_some_and(|post| self.ha.as_ref().is_some_and(|ha| ha.has_copied(post)));
+        if let Some(ha) = self.ha.as_mut().filter(|_| !is_copied) {
             for (_, lease) in items.iter().flatten() {
                 ha.touch(lease.view().address);
             }
         }
-        // What a peer brings that copies our leases it may have given at any time: the newer lease stays, and of two of one second ours.
+        // What a peer brings that copies our leases it may have given at any time: the newer lease stays, and of two of one second the
+        // primary's.
         let is_copying = command.name == SYNC_LEASES_COMMAND;
         if is_copying {
             self.source.listed(self.clock.now());
         }
-        let mode = if is_copying { PutMode::Newer } else { PutMode::Upsert };
         let name = sender.name.as_deref();
+        let mode = if is_copying || is_copied {
+            PutMode::Newer
+        } else if self.ha.as_ref().is_some_and(|ha| ha.serves_alone(name)) {
+            PutMode::Uninformed
+        } else {
+            PutMode::Upsert
+        };
+        let partner_wins = self.ha.as_ref().is_some_and(|ha| ha.partner_wins(name));
         let copier = name.filter(|_| is_copying).and_then(|name| self.ha.as_ref()?.peer_id(name));
-        let origin = copier.map_or_else(
-            || {
-                let partner_wins = !is_copying && self.ha.as_ref().is_some_and(|ha| ha.partner_wins(name));
-                Origin::Partner { partner_wins }
-            },
-            Origin::Copier,
-        );
+        let origin = match copier {
+            Some(peer) => Origin::Copier { peer, wins: partner_wins },
+            None => Origin::Partner { partner_wins: partner_wins && mode == PutMode::Upsert },
+        };
         self.bulk.begin(ticket, items, &self.engine, mode, origin);
     }
 }

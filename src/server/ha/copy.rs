@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use super::give::{Give, Want};
 use crate::ha::command::page::{PageAnswer, PageLeases};
 use crate::ha::command::{PeerAnswer, PeerError};
+use crate::ha::posts::PostMark;
 use crate::ha::relationship::Ticket;
 use crate::ha::sync::{Applied, Expect, Reply, SubnetFilter, Sync, SyncAction, SyncParams, SyncSummary};
 use crate::ids::{Lsn, ShardId};
@@ -140,12 +141,18 @@ impl Copy {
         }
     }
 
-    /// A short command was answered.
-    pub fn answered(&mut self, answer: Result<PeerAnswer, PeerError>) {
+    /// A short command was answered; which of the source's commands tell of nothing newer, if it says so.
+    pub fn answered(&mut self, answer: Result<PeerAnswer, PeerError>) -> Option<PostMark> {
         if let Some(give) = &mut self.give {
-            return give.answered(&answer);
+            give.answered(&answer);
+            return None;
         }
+        let mark = answer.as_ref().ok().and_then(|answer| {
+            let told = |key: &str| answer.arguments.as_ref()?.get(key)?.as_u64();
+            Some(PostMark { session: told("post-session")?, last: told("post")? })
+        });
         self.sync.answered(Reply::Short(answer));
+        mark
     }
 
     /// A page came, or not.

@@ -138,6 +138,8 @@ struct Owed {
     /// How often all was forgotten because the partner copies all leases: what was sent before that has arrived with the copy, or something
     /// newer has.
     copies: u64,
+    /// The partner copies only what it knows to be missing: what it does not answer any more counts as unsent.
+    is_counted: bool,
 }
 
 impl Owed {
@@ -352,6 +354,10 @@ impl Links {
         // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
         queue.take(usize::MAX, batch);
         let copies = owed.copies;
+        if owed.is_counted {
+            let forgotten = batch.iter().filter(|update| update.copies != copies).count();
+            self.unsent.fetch_add(forgotten as u64, Ordering::Relaxed);
+        }
         for Update { operation, lease, .. } in batch.iter().filter(|update| update.copies == copies) {
             let address = lease.view().address;
             if !has_room(&owed.changes, address, OWED_MAX) {
@@ -417,10 +423,14 @@ impl Links {
         }
     }
 
-    /// Forgets what the partner did not answer: it will copy all leases.
-    pub fn forget_owed(&self) {
+    /// Forgets what the partner did not answer: it will copy all leases, or, when this server serves alone, must be made to if it says that it is
+    /// ready, having copied before.
+    pub fn forget_owed(&self, is_alone: bool) {
         let mut owed = self.owed.lock();
-        *owed = Owed { copies: owed.copies + 1, ..Owed::default() };
+        if is_alone {
+            self.unsent.fetch_add(owed.changes.len() as u64, Ordering::Relaxed);
+        }
+        *owed = Owed { copies: owed.copies + 1, is_counted: is_alone, ..Owed::default() };
     }
 
     /// So many updates to a peer are not under way any more, whatever has become of them.

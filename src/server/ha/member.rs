@@ -20,6 +20,7 @@ use crate::ha::command::outgoing::{self, Family};
 use crate::ha::command::{HeartbeatAnswer, PeerAnswer, Verdict, verdict};
 use crate::ha::config::RelationshipConfig;
 use crate::ha::partner::{Hint, Partner, Said};
+use crate::ha::posts::PostMark;
 use crate::ha::relationship::{Action, Event, Level, Message, Relationship, Ticket};
 use crate::ha::relationships::Relationships;
 use crate::ha::settings::{SETTINGS_COMMAND, Settings};
@@ -52,6 +53,8 @@ pub(super) struct Member {
     pub(super) heartbeat: Option<Sender<Job>>,
     pub(super) reports: Receiver<Report>,
     pub(super) copy: Option<Copy>,
+    /// The source's commands until here tell of nothing newer than what was copied from it, or will be.
+    pub(super) copied: Option<PostMark>,
     /// Whether the partner copies the leases of this server: it has begun, and not said since that it does something else.
     pub(super) is_copied: bool,
     /// By peer, whether it is being asked what it can do.
@@ -120,7 +123,7 @@ impl Member {
                     }
                 }
             }
-            _ => self.links.forget_owed(),
+            state => self.links.forget_owed(state == State::PartnerDown),
         }
     }
 
@@ -211,11 +214,12 @@ impl Member {
             }
             Report::Answered(Tag::Sync(ticket) | Tag::Page(ticket), answer) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
-                    copy.answered(answer);
+                    self.copied = copy.answered(answer).or(self.copied);
                 }
             }
             Report::Page(ticket, page) => {
                 if let Some(copy) = self.copy.as_mut().filter(|copy| copy.ticket == ticket) {
+                    self.copied = page.as_ref().ok().and_then(|(page, _)| page.mark()).or(self.copied);
                     copy.page_came(page);
                 }
             }

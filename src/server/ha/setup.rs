@@ -363,6 +363,7 @@ impl PreparedMember {
             heartbeat,
             reports,
             copy: None,
+            copied: None,
             is_copied: false,
             flush: None,
             flushing: false,

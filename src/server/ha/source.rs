@@ -30,6 +30,7 @@ use crate::control::log::Severity;
 use crate::ha::command::page::{CHANGES_TEXT, write_changes_arguments};
 use crate::ha::feed::{ChangeFeed, Changes, ChangesRequest};
 use crate::ha::partner::{SYNC_BEGIN_COMMAND, SYNC_CHANGES_COMMAND, SYNC_END_COMMAND};
+use crate::ha::posts::PostMark;
 use crate::ids::{Lsn, PeerId, ShardId};
 use crate::journal::{Change, ChangeOrigin, Tap};
 use crate::lease::Lease4Buf;
@@ -134,7 +135,7 @@ enum Stage {
     /// Every shard says what its last change is.
     Mark(Vec<(ShardId, Lsn)>),
     /// Every shard gives those of these leases that it has.
-    Read { addresses: Arc<[Ipv4Addr]>, remaining: u64, found: Vec<Lease4Buf> },
+    Read { addresses: Arc<[Ipv4Addr]>, remaining: u64, found: Vec<Lease4Buf>, mark: Option<PostMark> },
 }
 
 /// What peers that copy leases have asked for.
@@ -167,6 +168,7 @@ impl SyncSource {
         ticket: Ticket,
         command: &Command,
         peer_id: impl Fn(&str) -> Option<PeerId>,
+        mark: impl Fn(&str) -> Option<PostMark>,
     ) -> Vec<(Ticket, Answer)> {
         let arguments = command.arguments();
         let name = arguments.as_ref().and_then(|arguments| arguments.get("server-name"));
@@ -190,9 +192,13 @@ impl SyncSource {
                     HA_SYNC_SOURCE_START,
                     "{peer} copies the leases of this server, which goes on serving clients"
                 );
+                let mut told = json!({ "session": self.sessions });
+                if let Some(PostMark { session, last }) = mark(&peer) {
+                    (told["post-session"], told["post"]) = (json!(session), json!(last));
+                }
                 self.feeds.insert(peer, (id, feed));
                 let answer = Answer::success("Changes of leases are remembered from now on.");
-                answers.push((ticket, answer.with(json!({ "session": self.sessions }))));
+                answers.push((ticket, answer.with(told)));
                 answers
             }
             SYNC_CHANGES_COMMAND => match ChangesRequest::parse(arguments.as_ref()) {
@@ -261,10 +267,15 @@ impl SyncSource {
 
     /// Goes on; the commands that are done, with their answers. Before it the control thread must have asked to be woken when something
     /// becomes durable.
-    pub fn step(&mut self, now: Now, engine: &Engine) -> Vec<(Ticket, Answer)> {
+    pub fn step(
+        &mut self,
+        now: Now,
+        engine: &Engine,
+        mark: impl Fn(&str) -> Option<PostMark>,
+    ) -> Vec<(Ticket, Answer)> {
         let mut done = Vec::new();
         for index in 0..self.asked.len() {
-            if let Some(answer) = self.step_one(now, engine, index) {
+            if let Some(answer) = self.step_one(now, engine, index, &mark) {
                 done.push((self.asked[index].ticket, answer));
             }
         }
@@ -303,7 +314,13 @@ impl SyncSource {
         }
     }
 
-    fn step_one(&mut self, now: Now, engine: &Engine, index: usize) -> Option<Answer> {
+    fn step_one(
+        &mut self,
+        now: Now,
+        engine: &Engine,
+        index: usize,
+        mark: &impl Fn(&str) -> Option<PostMark>,
+    ) -> Option<Answer> {
         let asked = &mut self.asked[index];
         asked.order(engine);
         if asked.answered < engine.shards.len() {
@@ -330,18 +347,20 @@ impl SyncSource {
                     "too many leases change for {peer} to copy them in service: clients are not served until it has begun anew and has all"
                 );
                 self.feeds.remove(&peer);
-                return Some(changes_answer(&[], &[], 0, true));
+                return Some(changes_answer(&[], &[], 0, true, None));
             }
+            // The shards are asked for the leases after this.
+            let mark = mark(&peer);
             self.number = (self.number + 1) % SOURCE_NUMBERS;
             let asked = &mut self.asked[index];
             asked.number = SOURCE_NUMBERS | self.number;
             (asked.ordered, asked.answered) = (0, 0);
-            asked.stage = Stage::Read { addresses: addresses.into(), remaining, found: Vec::new() };
+            asked.stage = Stage::Read { addresses: addresses.into(), remaining, found: Vec::new(), mark };
             asked.order(engine);
             return None;
         }
-        let Stage::Read { addresses, remaining, found } = &asked.stage else { return None };
-        Some(changes_answer(addresses, found, *remaining, false))
+        let Stage::Read { addresses, remaining, found, mark } = &asked.stage else { return None };
+        Some(changes_answer(addresses, found, *remaining, false, *mark))
     }
 }
 
@@ -361,11 +380,18 @@ impl Asked {
     }
 }
 
-fn changes_answer(addresses: &[Ipv4Addr], found: &[Lease4Buf], remaining: u64, overflown: bool) -> Answer {
+fn changes_answer(
+    addresses: &[Ipv4Addr],
+    found: &[Lease4Buf],
+    remaining: u64,
+    overflown: bool,
+    mark: Option<PostMark>,
+) -> Answer {
     let there: HashSet<Ipv4Addr> = found.iter().map(|lease| lease.view().address).collect();
     let deleted = addresses.iter().copied().filter(|address| !there.contains(address));
     let mut printed = Vec::new();
-    write_changes_arguments(&mut printed, found.iter().map(Lease4Buf::view), deleted, remaining, overflown);
+    let found = found.iter().map(Lease4Buf::view);
+    write_changes_arguments(&mut printed, found, deleted, remaining, overflown, mark);
     Answer::success(CHANGES_TEXT).with_printed(printed)
 }
 
