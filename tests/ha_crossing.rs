@@ -310,8 +310,8 @@ fn of_many_changes_in_one_order_each_is_made_or_refused_for_itself() {
         LeaseChange::Put(of_others[1].clone()),
         LeaseChange::Put(of_others[0].clone()),
         LeaseChange::Put(of_others[2].clone()),
-        LeaseChange::Delete(of_others[2].view().address),
-        LeaseChange::Delete(Ipv4Addr::new(192, 0, 2, 40)),
+        LeaseChange::Delete { address: of_others[2].view().address, told: None },
+        LeaseChange::Delete { address: Ipv4Addr::new(192, 0, 2, 40), told: None },
     ];
     ours.partner_has_answered();
     let (mode, origin) = (PutMode::Upsert, OF_THE_PARTNER);

@@ -562,7 +562,7 @@ fn no_reply_leaves_for_a_lease_that_an_order_of_many_has_given_away() {
         };
         LeaseChange::Put(lease.to_owned())
     });
-    let changes = given_away.chain([LeaseChange::Delete(address(15))]).collect();
+    let changes = given_away.chain([LeaseChange::Delete { address: address(15), told: None }]).collect();
     let origin = Origin::Partner { partner_wins: true };
     let request = LeaseRequest::Apply { changes, mode: PutMode::Upsert, origin };
     assert!(rig.orders.try_send(Order::Leases(7, request)).is_ok());

@@ -198,7 +198,17 @@ impl Shard {
             }
             let (reply, lsn) = match change {
                 LeaseChange::Put(lease) => self.put(serving, now, &lease.view(), mode, origin),
-                LeaseChange::Delete(address) => self.remove(serving, &LeaseKey::Address(*address), origin),
+                LeaseChange::Delete { address, told } => {
+                    let key = LeaseKey::Address(*address);
+                    let is_newer = told.is_some_and(|told| {
+                        self.lookup(&key).is_some_and(|lease| self.leases.table.record(lease).cltt() > told)
+                    });
+                    if is_newer && matches!(mode, PutMode::Newer | PutMode::Uninformed) {
+                        (LeaseReply::Kept, Lsn(0))
+                    } else {
+                        self.remove(serving, &key, origin)
+                    }
+                }
             };
             job.lsn = lsn.max(job.lsn);
             job.replies.push(reply);

@@ -92,7 +92,12 @@ pub enum LeaseChange {
     /// Store a lease that is complete.
     Put(Lease4Buf),
     /// Remove the lease on this address.
-    Delete(Ipv4Addr),
+    Delete {
+        /// The address.
+        address: Ipv4Addr,
+        /// The `cltt` of the lease that was removed elsewhere. With [`PutMode::Newer`] and [`PutMode::Uninformed`] a newer one stays.
+        told: Option<u64>,
+    },
 }
 
 /// A question or order to a shard.

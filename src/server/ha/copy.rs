@@ -399,7 +399,7 @@ impl Page {
                 continue;
             }
             if let Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } = engine.space.owner(address) {
-                return Some((shard, LeaseChange::Delete(address)));
+                return Some((shard, LeaseChange::Delete { address, told: None }));
             }
         }
         None
