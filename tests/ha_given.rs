@@ -556,9 +556,9 @@ fn a_change_that_comes_after_a_copy_does_not_replace_what_was_copied() {
         let answer = hand.ask("aplomado-bulk-apply", &late, &mut |_| Reply::Later);
         assert_eq!((&answer["result"], &answer["arguments"]), (&json!(0), &Value::Null), "{answer}");
         assert_eq!(held(&mut hand, address), (!is_made).then_some(1), "{post:?}");
-        let newer = change(2, address, false, START_S + 5, post);
+        let newer = change(1, address, false, START_S + 5, post);
         hand.ask("aplomado-bulk-apply", &newer, &mut |_| Reply::Later);
-        assert_eq!(held(&mut hand, address), Some(2), "what is newer is made");
+        assert_eq!(hand.holders()[&address], (1, START_S + 5), "what is newer is made");
     }
 }
 
@@ -589,6 +589,31 @@ fn who_copies_is_told_which_changes_are_in_the_copy() {
 }
 
 #[test]
+fn that_one_client_has_no_lease_ends_no_other_ones() {
+    // A page of a server that serves: somebody holds the address that a client of ours gave back later than that.
+    let address = Ipv4Addr::new(192, 0, 3, 5);
+    let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
+    let mut released = change(2, address, true, START_S + 5, (1, 1))["leases"][0].clone();
+    released["force-create"] = json!(true);
+    assert_eq!(hand.ask("lease4-update", &released, &mut |_| Reply::Later)["result"], 0);
+    let mut played = Played::new();
+    played.state = Some("partner-down");
+    played.leases = vec![
+        json!({ "ip-address": address.to_string(), "hw-address": client_mac(1), "subnet-id": 1, "state": 0,
+        "cltt": START_S, "valid-lft": 4000, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "" }),
+    ];
+    hand.run_to("ready", &mut |sent| played.hear(sent));
+    assert_eq!(held(&mut hand, address), Some(1));
+    // Nor does it end one when it is brought.
+    let mut bring = |client: u8| {
+        let brought = change(client, address, true, START_S + 9, (1, 1));
+        assert_eq!(hand.ask(GIVE, &brought, &mut |_| Reply::Later)["result"], 0);
+        held(&mut hand, address)
+    };
+    assert_eq!((bring(2), bring(1)), (Some(1), None));
+}
+
+#[test]
 fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
     let (mut hand, mut played) = alone();
     let address = hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
@@ -606,6 +631,11 @@ fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
     assert_eq!(hears(1, "released", cltt - 20), (0, Some(1)), "released before");
     assert_eq!(hears(1, "deleted", cltt - 20), (0, Some(1)), "given up for another one before");
     assert_eq!(hears(2, "held", cltt - 20), (1, Some(1)), "its client does not hear that it has the address");
+    assert_eq!(
+        hears(2, "released", cltt + 20),
+        (1, Some(1)),
+        "that another client has it no more says nothing of this one"
+    );
     assert_eq!(hears(1, "released", cltt + 20), (0, None), "released since");
     assert_eq!(hears(1, "held", cltt + 21), (0, Some(1)), "given since");
     assert_eq!(hears(1, "deleted", cltt + 21), (0, None), "given up since");
@@ -620,7 +650,7 @@ fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
 
 #[test]
 fn what_was_under_way_when_this_server_went_on_alone_is_copied() {
-    for fails in [false, true] {
+    for fails in [None, Some("communication-recovery"), Some("partner-down")] {
         let relationship = json!({ "delayed-updates-limit": 100, "max-unacked-clients": 0 });
         let (mut hand, mut played) = normal("load-balancing", &relationship, 1);
         let (client, offer) = (1..20)
@@ -639,20 +669,21 @@ fn what_was_under_way_when_this_server_went_on_alone_is_copied() {
         // Its update is under way when the partner falls silent. Then the client is answered.
         played.state = None;
         let mut peer = |sent: &hand::Sent| match sent.command() {
-            "lease4-update" if fails => Reply::Later,
+            "lease4-update" if fails.is_some() => Reply::Later,
             "lease4-update" => ok(Value::Null),
             _ => played.hear(sent),
         };
-        hand.run_to("partner-down", &mut peer);
-        assert_eq!(hand.take_reply(xid).expect("an answer").kind(), "ack");
-        if fails {
+        if let Some(state) = fails {
+            hand.run_to(state, &mut peer);
             let is_update = |sent: &&hand::Sent| sent.command() == "lease4-update" && sent.to == 1;
             let place = hand.sent.iter().rfind(is_update).expect("an update").place;
             hand.answered(place, Reply::Silent);
         }
+        hand.run_to("partner-down", &mut peer);
+        assert_eq!(hand.take_reply(xid).expect("an answer").kind(), "ack");
         hears(&mut hand, &mut played, "ready");
-        let state = if fails { "partner-down" } else { "load-balancing" };
-        assert_eq!((hand.state(), resets(&hand)), (state, usize::from(fails)));
+        let (state, asked) = if fails.is_some() { ("partner-down", 1) } else { ("load-balancing", 0) };
+        assert_eq!((hand.state(), resets(&hand)), (state, asked), "{fails:?}");
     }
 }
 

@@ -251,10 +251,10 @@ impl Shard {
         match (mode, old) {
             (PutMode::Add, Some(_)) => return (LeaseReply::Exists, Lsn(0)),
             (PutMode::Update, None) => return (LeaseReply::NotFound, Lsn(0)),
-            (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, origin, now) => {
+            (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, mode, origin, now) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
-            (PutMode::Uninformed, Some(old)) if self.is_as_new(old, lease, origin, now) => {
+            (PutMode::Uninformed, Some(old)) if self.is_as_new(old, lease, mode, origin, now) => {
                 // The client of another lease must not hear that it is its own.
                 let is_same = self.leases.table.belongs(old, &lease.hw_addr, lease.client_id);
                 return (if is_same { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
@@ -292,18 +292,25 @@ impl Shard {
 
     /// Whether a lease of a page has nothing to say about the lease that is here. In one and the same second a server can give an address
     /// and die, and the other give it to somebody else: the one whose clients were told must win.
-    fn is_as_new(&self, old: LeaseRef, lease: &Lease4<'_>, origin: Origin, now: Now) -> bool {
+    fn is_as_new(&self, old: LeaseRef, lease: &Lease4<'_>, mode: PutMode, origin: Origin, now: Now) -> bool {
         let record = self.leases.table.record(old);
         let here = (record.cltt(), place_in_second(record.state(), record.is_expired(now.wall_s)));
         let there = (lease.cltt, place_in_second(lease.state, lease.is_expired(now.wall_s)));
         let partner_wins =
             matches!(origin, Origin::Partner { partner_wins: true } | Origin::Copier { wins: true, .. });
-        if record.is_unpromised()
-            && there.1 > 0
-            && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
-        {
-            // Nobody was told of the one that is here.
-            return false;
+        if !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id) {
+            if record.is_unpromised() && there.1 > 0 {
+                // Nobody was told of the one that is here.
+                return false;
+            }
+            // That one client has no lease says nothing of another one's. A server that stood still reads late that the first has given its
+            // lease back, and the other has served the second meanwhile: what that one says of holders stays, or is taken.
+            let is_page = mode == PutMode::Newer && matches!(origin, Origin::Partner { .. });
+            match (here.1 > 0, there.1 > 0) {
+                (true, false) if !is_page => return true,
+                (false, true) if is_page => return false,
+                _ => {}
+            }
         }
         match here.cmp(&there) {
             Ordering::Less => false,

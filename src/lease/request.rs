@@ -19,8 +19,8 @@ pub enum PutMode {
     Update,
     /// `lease4-update` with `force-create`, bulk updates: whatever is there.
     Upsert,
-    /// A bulk update of a server that does not know what was done here since this one serves alone: as [`PutMode::Upsert`], but what is newer
-    /// here stays, as it will when they meet.
+    /// A bulk update of a server that does not know what was done here since this one serves alone, or from before what was copied from it: as
+    /// [`PutMode::Upsert`], but what is newer here stays, as it will when they meet.
     Uninformed,
     /// A page of a synchronisation: absent, or with an older `cltt`. With an equal one what is there stays, unless the partner wins.
     Newer,

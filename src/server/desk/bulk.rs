@@ -45,9 +45,9 @@ impl Desk {
             self.source.listed(self.clock.now());
         }
         let name = sender.name.as_deref();
-        let mode = if is_copying || is_copied {
+        let mode = if is_copying {
             PutMode::Newer
-        } else if self.ha.as_ref().is_some_and(|ha| ha.serves_alone(name)) {
+        } else if is_copied || self.ha.as_ref().is_some_and(|ha| ha.serves_alone(name)) {
             PutMode::Uninformed
         } else {
             PutMode::Upsert
