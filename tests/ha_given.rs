@@ -353,6 +353,23 @@ fn neither_a_notice_that_comes_late_nor_a_reset_makes_known_what_was_given_alone
 }
 
 #[test]
+fn a_state_that_a_reset_led_to_does_not_serve_before_the_pair_has_settled() {
+    let (mut hand, mut played) = alone();
+    assert_eq!(hand.ask("ha-reset", &Value::Null, &mut |sent| played.hear(sent))["result"], 0);
+    assert_eq!(hand.state(), "partner-down", "nobody was heard");
+    let notice = json!({ "server-name": "two", "origin-id": 2000, "origin": 2000 });
+    hand.ask("ha-sync-complete-notify", &notice, &mut |sent| played.hear(sent));
+    played.state = Some("syncing");
+    for _ in 0..8 {
+        (0..6).for_each(|_| hand.turn(&mut |sent| played.hear(sent)));
+        assert!(!hand.server().word().service, "what is given now is missing in the copy");
+        hand.pass(50);
+    }
+    hears(&mut hand, &mut played, "ready");
+    assert_eq!((hand.state(), resets(&hand)), ("hot-standby", 0));
+}
+
+#[test]
 fn a_lease_that_its_client_was_not_told_of_does_not_replace_one_that_was_told() {
     for shards in [1, 2] {
         let mut two = Two::start("load-balancing", &json!({ "sync-page-limit": 3 }), shards);

@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 27] = [
+const FOUND: [(u64, &str); 28] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -153,6 +153,10 @@ const FOUND: [(u64, &str); 27] = [
         "a release that was on its way for long went over the lease that was copied from its sender meanwhile",
     ),
     (415130, "a release that a partner made late went over the lease that the other had given alone since"),
+    (
+        559804,
+        "a state that a reset led to was entered after a hold on the service had begun, and served all the same",
+    ),
     (
         534180,
         "that a client had given its address back, read late, ended the lease that another client got of it since",

@@ -259,6 +259,10 @@ impl Relationship {
     /// The partner has copied our leases.
     fn sync_completed(&mut self, now: Now, origin: Option<u32>) -> Answer {
         if self.state == State::PartnerDown {
+            // A state that a reset led to is entered at the next event: its service must not come on after this.
+            if !self.entered {
+                self.enter();
+            }
             // No new leases until the pair has settled: the next heartbeats decide.
             self.sync_hold = Some(SyncHold { since: now.mono, answered: 0 });
             self.service = false;

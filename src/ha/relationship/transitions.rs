@@ -94,7 +94,7 @@ impl Relationship {
     }
 
     /// What the state does when its handler runs for the first time.
-    fn enter(&mut self) {
+    pub(super) fn enter(&mut self) {
         self.entered = true;
         let behaviour = self.state.behaviour();
         if behaviour.clears_rejected {
