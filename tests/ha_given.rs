@@ -534,6 +534,12 @@ fn change(client: u8, address: Ipv4Addr, released: bool, cltt: u64, post: (u64, 
         "origin": "ha-partner", "post-session": post.0, "post": post.1, "post-since": 1, "server-name": "two" })
 }
 
+/// A lease of a page, held since the start.
+fn on_a_page(client: u8, address: Ipv4Addr) -> Value {
+    json!({ "ip-address": address.to_string(), "hw-address": client_mac(client), "subnet-id": 1, "state": 0,
+        "cltt": START_S, "valid-lft": 4000, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "" })
+}
+
 /// Who holds an address.
 fn held(hand: &mut Hand, address: Ipv4Addr) -> Option<u8> {
     let lease = hand.server().lease(address)?;
@@ -549,10 +555,7 @@ fn a_change_that_comes_after_a_copy_does_not_replace_what_was_copied() {
         let mut hand = Hand::start(setting("one", "hot-standby", &json!({}), 1));
         let mut played = Played::new();
         played.state = Some("partner-down");
-        played.leases = vec![
-            json!({ "ip-address": address.to_string(), "hw-address": client_mac(1), "subnet-id": 1, "state": 0,
-            "cltt": START_S, "valid-lft": 4000, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "" }),
-        ];
+        played.leases = vec![on_a_page(1, address)];
         let mut peer = |sent: &hand::Sent| match sent.command() {
             "list-commands" if sent.to == 1 => ok(json!([
                 "ha-heartbeat",
@@ -615,10 +618,7 @@ fn that_one_client_has_no_lease_ends_no_other_ones() {
     assert_eq!(hand.ask("lease4-update", &released, &mut |_| Reply::Later)["result"], 0);
     let mut played = Played::new();
     played.state = Some("partner-down");
-    played.leases = vec![
-        json!({ "ip-address": address.to_string(), "hw-address": client_mac(1), "subnet-id": 1, "state": 0,
-        "cltt": START_S, "valid-lft": 4000, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "" }),
-    ];
+    played.leases = vec![on_a_page(1, address)];
     hand.run_to("ready", &mut |sent| played.hear(sent));
     assert_eq!(held(&mut hand, address), Some(1));
     // Nor does it end one when it is brought.

@@ -154,16 +154,16 @@ const FOUND: [(u64, &str); 28] = [
     ),
     (415130, "a release that a partner made late went over the lease that the other had given alone since"),
     (
-        559804,
-        "a state that a reset led to was entered after a hold on the service had begun, and served all the same",
+        430323,
+        "what was under way when a server went on alone was not brought to a partner that had stayed ready",
     ),
     (
         534180,
         "that a client had given its address back, read late, ended the lease that another client got of it since",
     ),
     (
-        430323,
-        "what was under way when a server went on alone was not brought to a partner that had stayed ready",
+        559804,
+        "a state that a reset led to was entered after a hold on the service had begun, and served all the same",
     ),
 ];
 
