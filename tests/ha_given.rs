@@ -866,6 +866,7 @@ fn a_change_that_was_under_way_before_a_copy_is_not_sent_again_after_it() {
             hand.pass(50);
         });
         assert_eq!(updates(&hand) - before, usize::from(!copied), "it was copied: {copied}");
+        assert_eq!(resets(&hand), 0, "nor is the partner made to copy again");
     }
 }
 
@@ -885,4 +886,34 @@ fn a_server_that_was_reset_copies_also_when_the_partner_has_copied_meanwhile() {
         matches!(hand.state(), "load-balancing" | "ready")
     });
     assert!(pages(&hand) > before, "it goes on without what the partner has");
+}
+
+/// A server that stood still reads late that a client has given its address back. Its partner, alone meanwhile, has given the address to somebody
+/// else, by the time on its clock before this one goes on.
+#[test]
+fn a_release_is_of_the_second_in_which_it_came_not_of_that_in_which_it_is_read() {
+    // Of an old lease, and of one that was given in a second after that of the release, by a clock that went back since.
+    for (shards, set_back_s) in [(1, 0), (2, 0), (1, 30)] {
+        let (mut hand, mut played) = normal("hot-standby", &json!({}), shards);
+        for client in 1..6 {
+            let address = hand.serve(client, &mut |sent| played.hear(sent)).expect("an address");
+            let given = hand.holders()[&address].1;
+            hand.pass(10_000 - hand.ms % 1000 - 100);
+            hand.skew_s = -set_back_s;
+            hand.pass(0);
+            let came = START_S.saturating_add_signed(hand.skew_s) + hand.ms / 1000;
+            let line = format!(
+                "release mac={} ciaddr={address} from={address} to=255.255.255.255",
+                client_mac(client)
+            );
+            hand.query(&line);
+            hand.pass(900);
+            (0..12).for_each(|_| hand.turn(&mut |sent| played.hear(sent)));
+            let lease = hand.server().lease(address).expect("a row");
+            let lease = lease.view();
+            assert_ne!(lease.state, LeaseState::Assigned);
+            assert_eq!(lease.cltt, came.max(given));
+            hand.skew_s = 0;
+        }
+    }
 }

@@ -34,9 +34,12 @@ impl Shard {
         if self.leases.table.record(lease).state() != LeaseState::Assigned {
             return Err(DropReason::ReleaseState);
         }
-        let infinite = self.leases.table.record(lease).valid_lft() == LIFETIME_INFINITE_S;
+        let record = self.leases.table.record(lease);
+        let infinite = record.valid_lft() == LIFETIME_INFINITE_S;
+        // Read late, it must not seem to be later than what the partner has done with the address since it came.
+        let wall_s = given.came_s().max(record.cltt());
         let lsn = if serving.keeps_released() && !infinite {
-            self.leases.let_go(serving, lease, LetGo::Release { wall_s: given.now.wall_s })?
+            self.leases.let_go(serving, lease, LetGo::Release { wall_s })?
         } else {
             self.leases.ready()?;
             self.leases.delete(serving, lease, ChangeOrigin::Client)?

@@ -36,6 +36,8 @@ use crate::wire::query::Query;
 pub struct Given<'a> {
     /// The time of the batch.
     pub now: Now,
+    /// When it came, in nanoseconds of wall-clock time since the Unix epoch; 0 where nobody noted it.
+    pub came_ns: u64,
     /// Where it came in.
     pub arrival: Arrival,
     /// Classes that the HA scope gives to the query, in this order.
@@ -46,6 +48,13 @@ pub struct Given<'a> {
     pub handed_over: bool,
     /// What [`Shard::prefetch`] said of the query; nothing when it was not asked.
     pub key_hash: Option<KeyHash>,
+}
+
+impl Given<'_> {
+    /// The second in which the query came: a server that stood still reads it later.
+    pub(super) fn came_s(&self) -> u64 {
+        if self.came_ns == 0 { self.now.wall_s } else { (self.came_ns / 1_000_000_000).min(self.now.wall_s) }
+    }
 }
 
 /// What becomes of a query.

@@ -159,8 +159,17 @@ pub enum Action {
 enum Heartbeat {
     Stopped,
     Due(Mono),
-    /// Since this second of the own wall clock.
-    InFlight(Ticket, u64),
+    InFlight(Asked),
+}
+
+/// A heartbeat in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    ticket: Ticket,
+    /// When, by the own wall clock.
+    wall_s: u64,
+    /// [`Relationship::lapses`] then.
+    lapses: u32,
 }
 
 /// A synchronisation in flight, and for whom.
@@ -226,6 +235,8 @@ pub struct Relationship {
     /// The count of unsent updates when this server began to serve alone, until the partner is seen to copy: a partner that is ready already
     /// has copied before that.
     alone_from: Option<u64>,
+    /// How often `copy_spoiled` or `alone_from` came to hold (wrapping): the answer to what was asked before may be of a moment before.
+    lapses: u32,
     epoch: u16,
     /// How often answers have begun to wait for the partner, or to be about its clients (wrapping).
     stretch: u8,
@@ -268,6 +279,7 @@ impl Relationship {
             sync_hold: None,
             copy_spoiled: None,
             alone_from: None,
+            lapses: 0,
             epoch: 0,
             stretch: 0,
             interruption_seen: None,
@@ -296,7 +308,13 @@ impl Relationship {
             Event::Service(on) => self.service = on,
             Event::HoldLost => self.spoil_copy(),
             Event::Observed(traffic) => self.communication.traffic = traffic,
-            Event::Unsent(count) => self.count_unsent(count),
+            Event::Unsent(count) => {
+                self.count_unsent(count);
+                // In the normal state this is something that nothing else brings to the partner.
+                if count > 0 && self.state == self.config.mode.normal_state() {
+                    self.run(now);
+                }
+            }
             Event::Gave => (self.undelivered, self.has_former) = (false, false),
         }
         self.publish(now);
@@ -384,6 +402,12 @@ impl Relationship {
         if serves == partner_serves { role != super::states::Role::Primary } else { partner_serves }
     }
 
+    /// Whether a partner that says it is ready has copied before this server went on alone, as far as is known.
+    #[must_use]
+    pub const fn partner_copied_before(&self) -> bool {
+        self.has_former || self.alone_from.is_some() || self.copy_spoiled.is_some()
+    }
+
     /// Whether the partner can be copying our leases, as far as is known: it says so, or has not been heard of for less than
     /// `max-response-delay`.
     #[must_use]
@@ -461,7 +485,7 @@ impl Relationship {
             && at <= now.mono
         {
             let ticket = self.ticket();
-            self.heartbeat = Heartbeat::InFlight(ticket, now.wall_s);
+            self.heartbeat = Heartbeat::InFlight(Asked { ticket, wall_s: now.wall_s, lapses: self.lapses });
             self.actions.push_back(Action::SendHeartbeat(ticket));
         }
         // Whatever is in flight: silence is noticed when it has lasted long enough.
@@ -480,14 +504,14 @@ impl Relationship {
     }
 
     fn heartbeat_ended(&mut self, now: Now, ticket: Ticket, result: Result<HeartbeatAnswer, String>) {
-        let Heartbeat::InFlight(awaited, asked_s) = self.heartbeat else { return };
-        if awaited != ticket {
+        let Heartbeat::InFlight(asked) = self.heartbeat else { return };
+        if asked.ticket != ticket {
             return;
         }
         self.heartbeat = Heartbeat::Stopped;
         let success = result.is_ok();
         match result {
-            Ok(answer) => self.contact(now, asked_s, answer),
+            Ok(answer) => self.contact(now, asked, answer),
             Err(reason) => {
                 if let Some(failures) = self.communication.failed(now, &reason) {
                     let partner = self.partner_words();
@@ -536,6 +560,7 @@ impl Relationship {
     /// answer says nothing any more. What has changed since an earlier time is missing all the same.
     fn spoil_copy(&mut self) {
         self.copy_spoiled.get_or_insert(self.unsent);
+        self.lapses = self.lapses.wrapping_add(1);
         if matches!(self.state, State::PartnerDown) {
             self.reset = None;
         }
@@ -546,17 +571,17 @@ impl Relationship {
         (self.copy_spoiled, self.alone_from, self.has_former) = (None, None, false);
     }
 
-    fn contact(&mut self, now: Now, asked_s: u64, answer: HeartbeatAnswer) {
+    fn contact(&mut self, now: Now, asked: Asked, answer: HeartbeatAnswer) {
         let regained = matches!(self.communication.partner_state, None | Some(State::Unavailable));
         if self.is_interrupted(now) || self.communication.traffic != Traffic::default() {
             // What shards counted is void; they see it by the epoch.
             self.epoch = self.epoch.wrapping_add(1);
         }
-        if answer.state == State::Waiting {
-            // It copies from the beginning.
+        if answer.state == State::Waiting && asked.lapses == self.lapses {
+            // It copies from the beginning. An answer that was on its way for long may be of before a copy that it has made since.
             self.partner_copies();
         }
-        self.communication.contact(now, asked_s, answer);
+        self.communication.contact(now, asked.wall_s, answer);
         let failures = self.communication.answered();
         if failures > 0 {
             let partner = self.partner_words();
@@ -639,8 +664,13 @@ impl Relationship {
                 self.transition(State::Waiting);
                 self.run(now);
             }
-            // In `partner-down`: the partner copies again. One that does not know the command cannot be made to.
-            Ok(answer) if answer.is_success() || self.state == State::PartnerDown => self.partner_copies(),
+            // The partner copies again. One that does not know the command cannot be made to.
+            Ok(answer) if answer.is_success() || self.state != State::CommunicationRecovery => {
+                self.partner_copies();
+                if self.state != State::PartnerDown {
+                    self.undelivered = false;
+                }
+            }
             // Again at the next heartbeat: the synchronisation is still owed.
             Ok(answer) => self.log(Message::ResetFailed { reason: answer.text.clone() }),
             Err(error) => self.log(Message::ResetFailed { reason: error.to_string() }),

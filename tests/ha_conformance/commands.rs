@@ -363,6 +363,76 @@ fn copy_that_missed_changes_is_made_again() {
     assert_eq!(server.state(), "load-balancing");
 }
 
+/// A partner that was waiting when it was asked has copied since; then this server's hold on the service ended, and it gave a lease.
+#[test]
+fn answer_of_before_a_copy_says_nothing_of_what_changed_after_it() {
+    for is_late in [true, false] {
+        let mut server = Server::reach("hot-standby", "alpha", "partner-down", json!({}));
+        server.event(Event::Unsent(1));
+        if is_late {
+            server.await_heartbeat();
+        }
+        server.result("ha-sync-complete-notify", None);
+        assert!(!server.service);
+        server.result("ha-reset", None);
+        server.event(Event::Unsent(1));
+        server.partner("waiting");
+        assert_eq!((server.state(), server.service), ("partner-down", true));
+        server.partner("ready");
+        assert_eq!(server.reset_sent().is_some(), is_late);
+        assert_eq!(server.state(), if is_late { "partner-down" } else { "hot-standby" });
+    }
+}
+
+/// A server that serves alone counts what it does not send where the log is written, and may be in its normal state before the count is heard.
+#[test]
+fn what_is_counted_when_the_pair_is_normal_already_is_copied_once_more() {
+    for mode in ["load-balancing", "hot-standby"] {
+        let mut server = Server::reach(mode, "alpha", mode, json!({}));
+        server.event(Event::Unsent(0));
+        server.partner(mode);
+        assert_eq!(server.reset_sent(), None, "nothing is missing");
+        server.event(Event::Unsent(1));
+        let ticket = server.reset_sent().expect("a reset");
+        server.event(Event::ResetAnswered { ticket, answer: no_answer() });
+        assert_eq!(server.reset_sent(), Some(ticket), "not before the next heartbeat");
+        server.partner(mode);
+        let again = server.reset_sent().expect("another");
+        assert_ne!(again, ticket);
+        server.event(Event::ResetAnswered { ticket: again, answer: peer_answer(0, None) });
+        for state in ["waiting", "syncing", "ready", mode, mode] {
+            server.partner(state);
+        }
+        assert_eq!((server.state(), server.reset_sent()), (mode, Some(again)), "once is enough");
+        // One that does not know the command cannot be made to.
+        server.event(Event::Unsent(1));
+        let ticket = server.reset_sent().expect("a reset");
+        server.event(Event::ResetAnswered { ticket, answer: peer_answer(2, None) });
+        server.partner(mode);
+        assert_eq!(server.reset_sent(), Some(ticket));
+        // One that copies anyway need not be told to.
+        server.event(Event::Unsent(1));
+        let ticket = server.reset_sent().expect("a reset");
+        server.event(Event::ResetAnswered { ticket, answer: no_answer() });
+        server.result("ha-sync-complete-notify", None);
+        server.partner(mode);
+        assert_eq!(server.reset_sent(), Some(ticket));
+    }
+    // While the partner is silent, what is kept for it would not bring this to it.
+    let mut server =
+        Server::reach("load-balancing", "alpha", "load-balancing", json!({ "delayed-updates-limit": 10 }));
+    server.event(Event::Unsent(1));
+    let ticket = server.reset_sent().expect("a reset");
+    server.event(Event::ResetAnswered { ticket, answer: no_answer() });
+    server.silence();
+    assert_eq!(server.state(), "communication-recovery");
+    server.forget();
+    server.partner("load-balancing");
+    let ticket = server.reset_sent().expect("a reset");
+    server.event(Event::ResetAnswered { ticket, answer: peer_answer(0, None) });
+    assert_eq!(server.transitions().first(), Some(&"waiting"));
+}
+
 #[test]
 fn partner_that_dies_over_its_copy_does_not_keep_the_service_off() {
     let extra = json!({ "max-response-delay": 15_000 });

@@ -271,6 +271,7 @@ impl World {
         let arrival = *self.serving.arrival(interface).expect("every interface is served");
         let given = Given {
             now: self.now,
+            came_ns: 0,
             arrival,
             scope_classes: &self.scope,
             by_subnet: self.by_subnet.as_deref(),

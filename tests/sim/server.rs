@@ -176,7 +176,9 @@ impl Server {
     /// A frame arrives, at whichever shard: the one that it belongs to is found by the server.
     pub(crate) fn receive(&mut self, frame: &[u8], shard: usize) {
         let count = self.wires.len();
-        if self.wires[shard % count].inject(frame, RxFlags::default()) {
+        let wire = &mut self.wires[shard % count];
+        wire.set_wall_ns(self.desk.clock.wall_us().saturating_mul(1000));
+        if wire.inject(frame, RxFlags::default()) {
             self.injected += 1;
         }
     }

@@ -67,6 +67,7 @@ impl Relationship {
         // A reset that comes to the same state again has not made anything known.
         let missing = u64::from(self.undelivered);
         self.alone_from = (next == State::PartnerDown).then_some(self.unsent.wrapping_sub(missing));
+        self.lapses = self.lapses.wrapping_add(u32::from(next == State::PartnerDown));
         if old == State::Syncing
             && let Some(sync) = self.sync.take_if(|sync| sync.command.is_none())
         {
@@ -301,10 +302,16 @@ impl Relationship {
                 Some(CommunicationRecovery)
             }
 
+            // A change was counted too late: it is not in the copy after which the two went on.
+            (LoadBalancing, LoadBalancing) | (HotStandby, HotStandby) if self.undelivered => {
+                self.send_reset();
+                None
+            }
+
             (CommunicationRecovery, Unavailable) => None,
             (CommunicationRecovery, CommunicationRecovery | LoadBalancing) => self.flush(now),
             (CommunicationRecovery, Ready | Syncing | Waiting) => {
-                let lost = self.backlog.was_overflown() || self.resync_owed;
+                let lost = self.backlog.was_overflown() || self.resync_owed || self.undelivered;
                 (lost && !self.is_interrupted(now)).then_some(Waiting)
             }
             (CommunicationRecovery, _) => (!self.is_interrupted(now)).then_some(Waiting),
@@ -361,7 +368,7 @@ impl Relationship {
         if self.is_interrupted(now) || self.flush.is_some() || self.reset.is_some() {
             return None;
         }
-        if self.backlog.was_overflown() || self.resync_owed {
+        if self.backlog.was_overflown() || self.resync_owed || self.undelivered {
             self.resync_owed = true;
             self.send_reset();
             return None;

@@ -123,7 +123,9 @@ impl Member {
                     }
                 }
             }
-            state => self.links.forget_owed(state == State::PartnerDown),
+            state => {
+                self.links.forget_owed(state == State::PartnerDown && relationship.partner_copied_before())
+            }
         }
     }
 

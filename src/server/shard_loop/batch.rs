@@ -242,6 +242,7 @@ impl<P: Port> ShardLoop<P> {
         let late = self.pairs.late(serving);
         let given = Given {
             now,
+            came_ns: rx.wall_ns,
             arrival: *arrival,
             scope_classes: classes_of(serving, RelationshipIndex(0), decision),
             by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
@@ -257,7 +258,7 @@ impl<P: Port> ShardLoop<P> {
         }
         if let Outcome::HandOver(shard) = outcome {
             self.slab.put(out);
-            let handed = hand_over(&self.crossing, shard, bytes, rx.interface, rx.flags);
+            let handed = hand_over(&self.crossing, shard, bytes, &rx);
             return self.shard.counters.handed_over(handed);
         }
         self.act(outcome, out, rx.interface);

@@ -8,8 +8,8 @@ use crossbeam::queue::ArrayQueue;
 use super::{ShardLoop, room};
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, RelationshipIndex, SubnetScope};
-use crate::ids::{InterfaceId, ShardId};
-use crate::net::{BATCH_MAX, FRAME_BYTES, Port, RxFlags};
+use crate::ids::ShardId;
+use crate::net::{BATCH_MAX, FRAME_BYTES, Port, RxFrame};
 use crate::server::pairs::classes_of;
 use crate::time::Now;
 use crate::wire::dhcp4;
@@ -26,20 +26,15 @@ const HAND_OVER_PER_TURN: usize = 32;
 pub struct HandOver {
     bytes: [u8; FRAME_BYTES],
     len: usize,
-    interface: InterfaceId,
-    flags: RxFlags,
+    /// What its port knew of it. Where it lay there is void.
+    rx: RxFrame,
 }
 
 impl HandOver {
     /// Room for one query. Allocates.
     #[must_use]
     pub fn boxed() -> Box<Self> {
-        Box::new(Self {
-            bytes: [0; FRAME_BYTES],
-            len: 0,
-            interface: InterfaceId(0),
-            flags: RxFlags::default(),
-        })
+        Box::new(Self { bytes: [0; FRAME_BYTES], len: 0, rx: RxFrame::default() })
     }
 }
 
@@ -75,17 +70,19 @@ impl<P: Port> ShardLoop<P> {
             return self.shard.counters.dropped(DropReason::ServiceDisabled);
         }
         let bytes = &carrier.bytes[..carrier.len];
-        let arrival =
-            FrameArrival { tag_stripped: false, checksum_not_ready: !carrier.flags.checksum_is_unverified() };
+        let arrival = FrameArrival {
+            tag_stripped: false,
+            checksum_not_ready: !carrier.rx.flags.checksum_is_unverified(),
+        };
         let Ok(datagram) = frame::parse(bytes, arrival) else { return };
         let (slot, payload) = (BATCH_MAX, datagram.payload(bytes));
         let parsed = &mut self.parsed[slot];
         let strict = serving.plan.globals.strictness();
         let Ok(head) = dhcp4::parse_with(payload, &mut parsed.options, strict) else { return };
-        let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.interface) else {
+        let Ok(query) = Query::new(&datagram, payload, &parsed.options, head, carrier.rx.interface) else {
             return;
         };
-        let Some(arrival) = serving.arrival(carrier.interface) else { return };
+        let Some(arrival) = serving.arrival(carrier.rx.interface) else { return };
         if let Err(reason) = room(&self.park, self.pairs.gate(), head.message_type) {
             return self.shard.counters.dropped(reason);
         }
@@ -99,6 +96,7 @@ impl<P: Port> ShardLoop<P> {
         let late = self.pairs.late(serving);
         let given = Given {
             now,
+            came_ns: carrier.rx.wall_ns,
             arrival: *arrival,
             scope_classes: classes_of(serving, RelationshipIndex(0), decision),
             by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
@@ -112,10 +110,10 @@ impl<P: Port> ShardLoop<P> {
         if let Outcome::HandOver(shard) = outcome {
             // Once more, from the owner of the client to who has its lease.
             self.slab.put(out);
-            let handed = hand_over(&self.crossing, shard, bytes, carrier.interface, carrier.flags);
+            let handed = hand_over(&self.crossing, shard, bytes, &carrier.rx);
             return self.shard.counters.handed_over(handed);
         }
-        self.act(outcome, out, carrier.interface);
+        self.act(outcome, out, carrier.rx.interface);
     }
 }
 
@@ -124,8 +122,7 @@ pub(super) fn hand_over(
     crossing: &Crossing,
     shard: ShardId,
     bytes: &[u8],
-    interface: InterfaceId,
-    flags: RxFlags,
+    rx: &RxFrame,
 ) -> Result<(), DropReason> {
     let to = usize::from(shard.0);
     let Some(inbox) = crossing.inboxes.get(to) else { return Err(DropReason::HandOverFull) };
@@ -134,8 +131,7 @@ pub(super) fn hand_over(
     if fits {
         carrier.bytes[..bytes.len()].copy_from_slice(bytes);
         carrier.len = bytes.len();
-        carrier.interface = interface;
-        carrier.flags = flags;
+        carrier.rx = *rx;
         match inbox.push(carrier) {
             Ok(()) => {
                 if let Some(bell) = crossing.bells.get(to) {
