@@ -56,6 +56,10 @@ pub(super) struct Node {
     pub(super) is_empty: bool,
 }
 
+/// An answer that refuses the first change of a command.
+const REFUSES_ONE: &[u8] =
+    br#"[ { "result": 0, "text": "no", "arguments": { "failed": [ { "index": 0, "result": 4, "text": "no" } ] } } ]"#;
+
 /// What a seed has seen, to tell whether seeds see enough.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -542,7 +546,10 @@ impl World {
             defect.on_answer(&mut body);
         }
         if self.nodes[node].lies_until > self.now && self.random.percent(40) {
-            body = match self.random.below(6) {
+            let has = |part: &[u8]| body.windows(part.len()).any(|there| there == part);
+            let is_whole = has(b"\"result\": 0") && !has(b"failed");
+            body = match self.random.below(8) {
+                6 | 7 if is_whole => REFUSES_ONE.to_vec(),
                 0 => b"[ { \"result\": 1, \"text\": \"no\" } ]".to_vec(),
                 1 => b"[ { \"result\": 4, \"text\": \"no\" } ]".to_vec(),
                 2 => body.get(2..body.len().saturating_sub(2)).unwrap_or_default().to_vec(),
