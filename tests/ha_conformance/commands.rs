@@ -392,8 +392,10 @@ fn what_is_counted_when_the_pair_is_normal_already_is_copied_once_more() {
         server.event(Event::Unsent(0));
         server.partner(mode);
         assert_eq!(server.reset_sent(), None, "nothing is missing");
+        server.forget();
         server.event(Event::Unsent(1));
         let ticket = server.reset_sent().expect("a reset");
+        assert_eq!(server.logged(), ["HA_PARTNER_LACKS_CHANGES"]);
         server.event(Event::ResetAnswered { ticket, answer: no_answer() });
         assert_eq!(server.reset_sent(), Some(ticket), "not before the next heartbeat");
         server.partner(mode);

@@ -85,8 +85,8 @@ fn answered_behind_a_flood(
     is_fresh.then_some(given)
 }
 
-/// A server with one shard, which the flood fills, heard on two links by sockets of this kind; relays of the client's end that are not in the lane of
-/// the one that floods; a socket for all of them.
+/// A server with one shard, which the flood fills, heard on two links by sockets of this kind; relays of the client's end, in the lane of the one that
+/// floods or in the others; a socket for all of them.
 struct Scene {
     _cable: Cable,
     _place: Place,
@@ -96,12 +96,23 @@ struct Scene {
 }
 
 impl Scene {
-    /// With `classes` that every query is tested for, which is what it costs.
+    /// With `classes` that every query is tested for, which is what it costs, and relays in other lanes than the one that floods.
     fn new(test: &str, name: char, socket_type: &str, classes: u16) -> Option<Self> {
+        Self::among(test, name, socket_type, classes, |relay| lane(relay) != lane(FLOODED))
+    }
+
+    /// As [`Self::new`], with relays of which `is_wanted` holds.
+    fn among(
+        test: &str,
+        name: char,
+        socket_type: &str,
+        classes: u16,
+        is_wanted: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<Self> {
         let cable = Cable::new(test, name)?;
         cable.second(name);
         let others = (2..=255).map(|host| Ipv4Addr::new(10, 0, 254, host));
-        let relays: Vec<_> = others.filter(|relay| lane(*relay) != lane(FLOODED)).take(6).collect();
+        let relays: Vec<_> = others.filter(|relay| is_wanted(*relay)).take(6).collect();
         relays.iter().for_each(|relay| cable.client_address(*relay));
         let place = Place::new();
         let mut dhcp4 = place.base();
@@ -251,6 +262,16 @@ fn a_flood_that_goes_on_leaves_another_interface_its_service() {
     let relays = &scene.relays;
     assert!(relays.iter().any(|relay| lane(*relay) == lane(flood.relay)), "each interface has its own lanes");
     scene.leases_during(&flood);
+}
+
+/// The ring that the flood fills has no room for all that others send. What is chosen from it goes round among relays, and it is emptied faster
+/// than it fills.
+#[test]
+fn a_flood_that_goes_on_leaves_relays_of_its_own_lane_their_service() {
+    const TEST: &str = "a_flood_that_goes_on_leaves_relays_of_its_own_lane_their_service";
+    let in_its_lane = |relay| lane(relay) == lane(FLOODED);
+    let Some(scene) = Scene::among(TEST, 'o', "raw", 400, in_its_lane) else { return };
+    scene.leases_during(&Flood { server: SERVER, relay: FLOODED, interface: "veth-s" });
 }
 
 /// The address in the answer of a type to a query; nothing when the answer does not come.

@@ -103,6 +103,8 @@ pub enum Message {
         /// `delayed-updates-limit`.
         limit: u32,
     },
+    /// The partner is reset, so that it copies.
+    PartnerLacksChanges,
     /// The partner did not take `ha-reset`.
     ResetFailed {
         /// Why.
@@ -137,6 +139,7 @@ impl Message {
             Self::BacklogFlush { .. } => "HA_LEASES_BACKLOG_START",
             Self::BacklogFlushFailed => "HA_LEASES_BACKLOG_FAILED",
             Self::BacklogFull { .. } => "HA_LEASES_BACKLOG_FULL",
+            Self::PartnerLacksChanges => "HA_PARTNER_LACKS_CHANGES",
             Self::ResetFailed { .. } => "HA_RESET_FAILED",
         }
     }
@@ -159,7 +162,8 @@ impl Message {
             | Self::HeartbeatsAnswered { .. }
             | Self::SyncStart { .. }
             | Self::SyncComplete
-            | Self::BacklogFlush { .. } => Level::Info,
+            | Self::BacklogFlush { .. }
+            | Self::PartnerLacksChanges => Level::Info,
             _ => Level::Warn,
         }
     }
@@ -221,6 +225,9 @@ impl fmt::Display for Message {
                     "more than {limit} update(s) to keep; the servers will synchronise when they talk again"
                 )
             }
+            Self::PartnerLacksChanges => out.write_str(
+                "changes that were made here are unknown to the partner; it is told to copy all leases",
+            ),
             Self::ResetFailed { reason } => write!(out, "the partner was not reset, again later: {reason}"),
         }
     }

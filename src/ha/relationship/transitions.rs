@@ -359,6 +359,7 @@ impl Relationship {
         if self.reset.is_none() {
             let ticket = self.ticket();
             self.reset = Some(ticket);
+            self.log(Message::PartnerLacksChanges);
             self.actions.push_back(Action::SendReset(ticket));
         }
     }
