@@ -630,32 +630,46 @@ fn that_one_client_has_no_lease_ends_no_other_ones() {
     assert_eq!((bring(2), bring(1)), (Some(1), None));
 }
 
+/// A server whose partner is about to be shut down.
+fn in_place_of_the_partner() -> (Hand, Played) {
+    let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
+    hand.ask("ha-maintenance-start", &Value::Null, &mut |sent| played.hear(sent));
+    played.state = Some("in-maintenance");
+    hand.run_to("partner-in-maintenance", &mut |sent| played.hear(sent));
+    (hand, played)
+}
+
 #[test]
 fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
-    let (mut hand, mut played) = alone();
-    let address = hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
-    let (_, cltt) = hand.holders()[&address];
-    let mut hears = |client: u8, kind: &str, cltt: u64| {
-        let mut post = change(client, address, kind == "released", cltt, (77, 1));
-        if kind == "deleted" {
-            post["leases"][0]["delete"] = json!(true);
-        }
-        let answer = hand.ask("aplomado-bulk-apply", &post, &mut |sent| played.hear(sent));
-        let refused = answer["arguments"]["failed"].as_array().map_or(0, Vec::len);
-        (refused, held(&mut hand, address))
-    };
-    assert_eq!(hears(1, "released", cltt), (0, Some(1)), "given again in the second of its release");
-    assert_eq!(hears(1, "released", cltt - 20), (0, Some(1)), "released before");
-    assert_eq!(hears(1, "deleted", cltt - 20), (0, Some(1)), "given up for another one before");
-    assert_eq!(hears(2, "held", cltt - 20), (1, Some(1)), "its client does not hear that it has the address");
-    assert_eq!(
-        hears(2, "released", cltt + 20),
-        (1, Some(1)),
-        "that another client has it no more says nothing of this one"
-    );
-    assert_eq!(hears(1, "released", cltt + 20), (0, None), "released since");
-    assert_eq!(hears(1, "held", cltt + 21), (0, Some(1)), "given since");
-    assert_eq!(hears(1, "deleted", cltt + 21), (0, None), "given up since");
+    for (mut hand, mut played) in [alone(), in_place_of_the_partner()] {
+        let address = hand.serve(1, &mut |sent| played.hear(sent)).expect("it serves alone");
+        let (_, cltt) = hand.holders()[&address];
+        let mut hears = |client: u8, kind: &str, cltt: u64| {
+            let mut post = change(client, address, kind == "released", cltt, (77, 1));
+            if kind == "deleted" {
+                post["leases"][0]["delete"] = json!(true);
+            }
+            let answer = hand.ask("aplomado-bulk-apply", &post, &mut |sent| played.hear(sent));
+            let refused = answer["arguments"]["failed"].as_array().map_or(0, Vec::len);
+            (refused, held(&mut hand, address))
+        };
+        assert_eq!(hears(1, "released", cltt), (0, Some(1)), "given again in the second of its release");
+        assert_eq!(hears(1, "released", cltt - 20), (0, Some(1)), "released before");
+        assert_eq!(hears(1, "deleted", cltt - 20), (0, Some(1)), "given up for another one before");
+        assert_eq!(
+            hears(2, "held", cltt - 20),
+            (1, Some(1)),
+            "its client does not hear that it has the address"
+        );
+        assert_eq!(
+            hears(2, "released", cltt + 20),
+            (1, Some(1)),
+            "that another client has it no more says nothing of this one"
+        );
+        assert_eq!(hears(1, "released", cltt + 20), (0, None), "released since");
+        assert_eq!(hears(1, "held", cltt + 21), (0, Some(1)), "given since");
+        assert_eq!(hears(1, "deleted", cltt + 21), (0, None), "given up since");
+    }
     // Not of a server that waits for its partner.
     let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
     let address = hand.serve(1, &mut |sent| played.hear(sent)).expect("an address");

@@ -195,3 +195,61 @@ fn other_replies_leave_although_leases_ended_while_they_waited() {
         assert_eq!(two.map(|xid| slow.answered_with(xid)), [ack(SECOND), ack(SECOND)], "{shards}");
     }
 }
+
+/// Nobody is served here any more; whoever serves these clients now may give the address away unless it is told of the lease.
+#[test]
+fn what_waits_for_the_partner_waits_on_when_this_server_stops_serving() {
+    let notify = json!({ "server-name": "one", "cancel": false, "state": "hot-standby" });
+    for shards in [1, 2] {
+        for (command, arguments) in [("ha-maintenance-notify", &notify), ("ha-reset", &Value::Null)] {
+            for takes in [Some(true), Some(false), None] {
+                let mut slow = Slow::start(shards);
+                let first = slow.request(1, FIRST);
+                assert_eq!(slow.hand.parked(), 1);
+                let Slow { hand, played, open } = &mut slow;
+                let before = hand.state();
+                let answer = hand.ask(command, arguments, &mut |sent| played.hear(sent));
+                assert_eq!(answer["result"], 0, "{answer}");
+                for _ in 0..20 {
+                    hand.turn(&mut |sent| if is_update(sent) { Reply::Later } else { played.hear(sent) });
+                }
+                assert_ne!(hand.state(), before);
+                assert_eq!((hand.parked(), open.len()), (1, 1), "{command}");
+                let reply = || match takes {
+                    Some(true) => ok(Value::Null),
+                    Some(false) => hand::result(4, Value::Null),
+                    None => Reply::Silent,
+                };
+                hand.answered(open[0], reply());
+                for _ in 0..20 {
+                    hand.turn(&mut |sent| played.hear(sent));
+                }
+                assert_eq!(hand.parked(), 0);
+                let expected = takes.filter(|takes| *takes).and_then(|_| ack(FIRST));
+                assert_eq!(slow.answered_with(first), expected, "{command}, {takes:?}");
+            }
+        }
+    }
+}
+
+/// Decided when the server still served, and logged when it does not any more: the partner is told all the same.
+#[test]
+fn what_is_logged_after_the_service_has_ended_is_told_before_it_is_acknowledged() {
+    let mut slow = Slow::start(1);
+    let server = slow.hand.setting.address;
+    let line = format!("request mac={} want={FIRST} sid={server}", client_mac(1));
+    let first = slow.hand.query(&line);
+    slow.hand.server().turn_shard(0);
+    assert_eq!(slow.hand.parked(), 1);
+    let notify = json!({ "command": "ha-maintenance-notify", "service": ["dhcp4"],
+        "arguments": { "server-name": "one", "cancel": false, "state": "hot-standby" } });
+    slow.hand.command(&notify);
+    while slow.hand.server().word().sent & 2 != 0 {
+        slow.hand.server().turn_control();
+    }
+    slow.turn();
+    assert_eq!((slow.hand.parked(), slow.open.len()), (1, 1));
+    assert_eq!(slow.answered_with(first), None);
+    slow.answer();
+    assert_eq!(slow.answered_with(first), ack(FIRST));
+}

@@ -470,7 +470,8 @@ fn an_error_for_the_deletion_too_is_an_error_and_not_tried_for_ever() {
 
 #[test]
 fn changes_that_are_not_sent_count_once_per_transaction_of_a_client() {
-    let mut sender = Sender::new(ScopeParts { count_unsent: true, ..ScopeParts::default() });
+    let alone = ScopeParts { count_unsent: true, serves_primary: true, ..ScopeParts::default() };
+    let mut sender = Sender::new(alone);
     let unsent = |sender: &Sender| sender.links.unsent.load(Ordering::Relaxed);
     sender.log(0, &Change::Put(lease(2, 1)));
     assert_eq!(unsent(&sender), 1);

@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 30] = [
+const FOUND: [(u64, &str); 31] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -167,6 +167,10 @@ const FOUND: [(u64, &str); 30] = [
     ),
     (604302, "a partner that had been waiting before its copy was taken for one that would copy again"),
     (604418, "a release that was read late ended the lease that another client got of the address since"),
+    (
+        1046434,
+        "a server whose maintenance began acknowledged a lease that its partner did not know yet and gave to another client",
+    ),
 ];
 
 #[test]

@@ -148,6 +148,13 @@ impl ScopeWord {
         field(self.0, AWAITED_SHIFT)
     }
 
+    /// Whether answers that wait for the partner from before go on waiting for it: nobody is served here any more, and whoever serves these
+    /// clients now must know of their leases before they do.
+    #[must_use]
+    pub const fn holds(self) -> bool {
+        self.0 & COUNT_UNSENT != 0 && self.0 & (SERVES_PRIMARY | SERVES_SECONDARY) == 0
+    }
+
     /// Whether a new stretch begins with `next`: from then on answers wait for the peer of this bit, or more clients are served while they
     /// wait for it.
     #[must_use]

@@ -80,11 +80,14 @@ impl Ha {
         member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
-    /// Whether this server goes on without the one of this name.
+    /// Whether this server goes on without the one of this name: what that one tells of is from before.
     #[must_use]
     pub fn serves_alone(&self, server_name: Option<&str>) -> bool {
         let index = self.relationships.find(server_name);
-        index.is_some_and(|index| self.relationships.list()[index].state() == State::PartnerDown)
+        index.is_some_and(|index| {
+            let state = self.relationships.list()[index].state();
+            matches!(state, State::PartnerDown | State::PartnerInMaintenance)
+        })
     }
 
     /// The number of the other server of this name, if it is a peer.

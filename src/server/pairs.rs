@@ -41,6 +41,8 @@ pub struct Pairs {
     gates: Vec<Gate>,
     /// All of them together.
     gate: Gate,
+    /// What new replies wait for: not that for which older ones still do.
+    open: Gate,
     /// Whether replies of a relationship with a partner do not wait for it.
     alone: bool,
 }
@@ -54,6 +56,7 @@ impl Pairs {
             released: words.clone(),
             gates: vec![Gate::DISK; parts.len()],
             gate: Gate::DISK,
+            open: Gate::DISK,
             alone: false,
             words,
             parts,
@@ -73,8 +76,15 @@ impl Pairs {
             }
             begins |= word.stretch() != self.words[index].stretch();
             self.words[index] = word;
-            self.gates[index] = part.links.peers_of(word.awaited()).fold(Gate::DISK, Gate::and_peer);
+            let held = part.links.partner.filter(|_| word.holds()).map_or(0, |partner| 1 << partner);
+            self.gates[index] = part.links.peers_of(word.awaited() | held).fold(Gate::DISK, Gate::and_peer);
             self.gate = self.gates.iter().fold(Gate::DISK, |all, gate| all.and(*gate));
+            let peers = self
+                .parts
+                .iter()
+                .zip(&self.words)
+                .flat_map(|(part, word)| part.links.peers_of(word.awaited()));
+            self.open = peers.fold(Gate::DISK, Gate::and_peer);
             if let Some(reclaims) = reclaims.get_mut(index) {
                 let [even, odd, nobody] = [Some(0), Some(1), None].map(|bucket| word.reclaims(bucket));
                 *reclaims = Reclaims { even, odd, nobody };
@@ -100,6 +110,12 @@ impl Pairs {
     #[must_use]
     pub const fn gate(&self) -> Gate {
         self.gate
+    }
+
+    /// Everything that new replies wait for.
+    #[must_use]
+    pub const fn open_gate(&self) -> Gate {
+        self.open
     }
 
     /// What a reply about a lease of this subnet waits for.

@@ -597,7 +597,10 @@ impl UpdateTap {
 
 impl Tap for UpdateTap {
     fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
-        let word = self.links.scope.read().parts();
+        let word = self.links.scope.read();
+        // Its reply waits for the partner: it was decided when this server still served.
+        let held = self.links.partner.filter(|_| word.holds()).map_or(0, |partner| 1 << partner);
+        let word = word.parts();
         let (operation, lease) = match change {
             Change::Put(lease) => (Operation::Update, lease),
             Change::Delete(lease) => (Operation::Delete, lease),
@@ -610,7 +613,7 @@ impl Tap for UpdateTap {
             self.links.owed.lock().forget(lease.address);
         }
         for (peer, group) in self.links.peers.iter().zip(&mut self.groups) {
-            let is_sent = by_client && word.sent & peer.bit() != 0;
+            let is_sent = by_client && (word.sent | held) & peer.bit() != 0;
             group.passed[usize::from(shard.0)].push((lsn, is_sent));
             if is_sent {
                 group.updates.push(Update { shard, lsn, operation, lease: lease.to_owned(), copies: 0 });

@@ -133,9 +133,9 @@ impl<P: Port> ShardLoop<P> {
         }
     }
 
-    /// The position up to which every peer that replies wait for has answered.
+    /// The position up to which every peer that new replies wait for has answered.
     fn answered(&self) -> Lsn {
-        let awaited = self.bell.acked().filter(|(peer, _)| self.pairs.gate().awaits(*peer));
+        let awaited = self.bell.acked().filter(|(peer, _)| self.pairs.open_gate().awaits(*peer));
         awaited.map(|(_, lsn)| lsn).min().unwrap_or(Lsn(u64::MAX))
     }
 
