@@ -152,7 +152,7 @@ impl ScopeWord {
     /// clients now must know of their leases before they do.
     #[must_use]
     pub const fn holds(self) -> bool {
-        self.0 & COUNT_UNSENT != 0 && self.0 & (SERVES_PRIMARY | SERVES_SECONDARY) == 0
+        self.0 & COUNT_UNSENT != 0 && self.0 & (SERVICE | SERVES_PRIMARY | SERVES_SECONDARY) == 0
     }
 
     /// Whether a new stretch begins with `next`: from then on answers wait for the peer of this bit, or more clients are served while they
@@ -286,6 +286,21 @@ mod tests {
         };
         assert_eq!(ScopeWord::new(parts).parts(), parts);
         assert_eq!(ScopeWord::new(ScopeParts::default()).parts(), ScopeParts::default());
+    }
+
+    #[test]
+    fn only_a_server_with_a_partner_that_serves_nobody_keeps_answers_back() {
+        let stopped = ScopeParts { count_unsent: true, ..ScopeParts::default() };
+        assert!(ScopeWord::new(stopped).holds());
+        for other in [
+            ScopeParts { count_unsent: false, ..stopped },
+            ScopeParts { service: true, ..stopped },
+            ScopeParts { serves_primary: true, ..stopped },
+            ScopeParts { serves_secondary: true, ..stopped },
+        ] {
+            assert!(!ScopeWord::new(other).holds(), "{other:?}");
+        }
+        assert!(!ScopeWord::ALONE.holds());
     }
 
     #[test]
