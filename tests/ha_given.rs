@@ -670,6 +670,16 @@ fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
         assert_eq!(hears(1, "held", cltt + 21), (0, Some(1)), "given since");
         assert_eq!(hears(1, "deleted", cltt + 21), (0, None), "given up since");
     }
+    // Nor what it did alone in the life before.
+    let (mut hand, _) = alone();
+    let address = hand.serve(1, &mut |_| Reply::Silent).expect("it serves alone");
+    let (_, cltt) = hand.holders()[&address];
+    hand.kill();
+    hand.restart();
+    assert_eq!(hand.state(), "waiting");
+    let late = change(1, address, true, cltt - 2, (77, 1));
+    hand.ask("aplomado-bulk-apply", &late, &mut |_| Reply::Later);
+    assert_eq!(held(&mut hand, address), Some(1));
     // Not of a server that waits for its partner.
     let (mut hand, mut played) = normal("hot-standby", &json!({}), 1);
     let address = hand.serve(1, &mut |sent| played.hear(sent)).expect("an address");

@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 31] = [
+const FOUND: [(u64, &str); 32] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -170,6 +170,10 @@ const FOUND: [(u64, &str); 31] = [
     (
         1046434,
         "a server whose maintenance began acknowledged a lease that its partner did not know yet and gave to another client",
+    ),
+    (
+        1101357,
+        "a server that was restarted after it had served alone took an older change of a partner that had not noticed",
     ),
 ];
 

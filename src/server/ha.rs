@@ -80,13 +80,15 @@ impl Ha {
         member.is_some_and(|member| member.config.own().role != PeerRole::Primary)
     }
 
-    /// Whether this server goes on without the one of this name: what that one tells of is from before.
+    /// Whether this server may know more than the one of this name does: it goes on without it, or has not copied from it since it last did,
+    /// in this life or the one before.
     #[must_use]
-    pub fn serves_alone(&self, server_name: Option<&str>) -> bool {
+    pub fn may_know_more(&self, server_name: Option<&str>) -> bool {
+        use State::{PartnerDown, PartnerInMaintenance, Syncing, Waiting};
         let index = self.relationships.find(server_name);
         index.is_some_and(|index| {
             let state = self.relationships.list()[index].state();
-            matches!(state, State::PartnerDown | State::PartnerInMaintenance)
+            matches!(state, PartnerDown | PartnerInMaintenance | Waiting | Syncing)
         })
     }
 

@@ -284,6 +284,12 @@ impl Server {
         self.links.scope.read().parts()
     }
 
+    /// Whether answers wait for one of these peers, by position: new ones, or those from before of a server that has stopped serving.
+    pub(crate) fn awaits(&self, peers: u16) -> bool {
+        let word = self.links.scope.read();
+        word.awaited() & peers != 0 || word.holds()
+    }
+
     /// All leases in the tables, by address.
     pub(crate) fn leases(&mut self) -> BTreeMap<Ipv4Addr, Lease4Buf> {
         let (now, serving) = (self.desk.clock.now(), self.desk.engine.serving());

@@ -452,7 +452,7 @@ impl World {
         let Some(server) = &mut one.server else { return false };
         match part.checked_sub(shards) {
             None => {
-                if server.word().awaited & (2 >> node) == 0 {
+                if !server.awaits(2 >> node) {
                     one.alone_turn = one.turns;
                 }
                 if let Some(defect) = self.defect {

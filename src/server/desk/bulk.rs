@@ -47,7 +47,7 @@ impl Desk {
         let name = sender.name.as_deref();
         let mode = if is_copying {
             PutMode::Newer
-        } else if is_copied || self.ha.as_ref().is_some_and(|ha| ha.serves_alone(name)) {
+        } else if is_copied || self.ha.as_ref().is_some_and(|ha| ha.may_know_more(name)) {
             PutMode::Uninformed
         } else {
             PutMode::Upsert
