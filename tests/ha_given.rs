@@ -661,12 +661,18 @@ fn a_partner_that_has_not_noticed_does_not_undo_what_this_server_did_alone() {
             (1, Some(1)),
             "its client does not hear that it has the address"
         );
+        assert_eq!(hears(2, "deleted", cltt + 20), (0, Some(1)), "another client has given it up");
         assert_eq!(
             hears(2, "released", cltt + 20),
             (1, Some(1)),
             "that another client has it no more says nothing of this one"
         );
         assert_eq!(hears(1, "released", cltt + 20), (0, None), "released since");
+        assert_eq!(
+            hears(1, "held", cltt + 10),
+            (1, None),
+            "its client does not hear so: it has nothing here"
+        );
         assert_eq!(hears(1, "held", cltt + 21), (0, Some(1)), "given since");
         assert_eq!(hears(1, "deleted", cltt + 21), (0, None), "given up since");
     }

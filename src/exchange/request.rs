@@ -200,10 +200,10 @@ impl Shard {
                 LeaseChange::Put(lease) => self.put(serving, now, &lease.view(), mode, origin),
                 LeaseChange::Delete { address, told } => {
                     let key = LeaseKey::Address(*address);
-                    let is_newer = told.is_some_and(|told| {
-                        self.lookup(&key).is_some_and(|lease| self.leases.table.record(lease).cltt() > told)
+                    let stays = told.as_ref().is_some_and(|told| {
+                        self.lookup(&key).is_some_and(|lease| self.is_beside(lease, &told.view()))
                     });
-                    if is_newer && matches!(mode, PutMode::Newer | PutMode::Uninformed) {
+                    if stays && matches!(mode, PutMode::Newer | PutMode::Uninformed) {
                         (LeaseReply::Kept, Lsn(0))
                     } else {
                         self.remove(serving, &key, origin)
@@ -255,9 +255,13 @@ impl Shard {
                 return (LeaseReply::Kept, Lsn(0));
             }
             (PutMode::Uninformed, Some(old)) if self.is_as_new(old, lease, mode, origin, now) => {
-                // The client of another lease must not hear that it is its own.
+                // No client must hear that it has a lease which is another one's here, or nobody's.
+                let record = self.leases.table.record(old);
+                let is_held = |state, has_ended| place_in_second(state, has_ended) > 0;
+                let is_whole = is_held(record.state(), record.is_expired(now.wall_s))
+                    || !is_held(lease.state, lease.is_expired(now.wall_s));
                 let is_same = self.leases.table.belongs(old, &lease.hw_addr, lease.client_id);
-                return (if is_same { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
+                return (if is_same && is_whole { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }
             (PutMode::Later, Some(old)) if self.leases.table.view(old) == *lease => {
                 return (LeaseReply::Kept, Lsn(0));
@@ -318,6 +322,13 @@ impl Shard {
             Ordering::Equal => !partner_wins || self.leases.table.view(old) == *lease,
             Ordering::Greater => true,
         }
+    }
+
+    /// Whether the end of the lease `told` says nothing of the lease that is here: this one is newer, or another client's.
+    fn is_beside(&self, here: LeaseRef, told: &Lease4<'_>) -> bool {
+        let table = &self.leases.table;
+        table.record(here).cltt() > told.cltt
+            || !told.is_of_nobody() && !table.belongs(here, &told.hw_addr, told.client_id)
     }
 
     /// Whether a peer has still to answer the last change of a lease.

@@ -95,8 +95,8 @@ pub enum LeaseChange {
     Delete {
         /// The address.
         address: Ipv4Addr,
-        /// The `cltt` of the lease that was removed elsewhere. With [`PutMode::Newer`] and [`PutMode::Uninformed`] a newer one stays.
-        told: Option<u64>,
+        /// The lease that was removed elsewhere. With [`PutMode::Newer`] and [`PutMode::Uninformed`] a newer one stays, and another client's.
+        told: Option<Lease4Buf>,
     },
 }
 

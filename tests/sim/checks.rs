@@ -131,8 +131,10 @@ impl World {
     /// What a server promises now, and has promised, would be in its file if the power failed now.
     fn check_durable(&mut self, node: usize) {
         let leases = self.nodes[node].server.as_mut().expect("it has just sent").leases();
-        let promised = std::mem::take(&mut self.nodes[node].promised);
+        let mut promised = std::mem::take(&mut self.nodes[node].promised);
         self.check_promises(node, &leases, &promised, Survivors::Durable);
+        // What has ended since is not promised any more, also when its client asks for it again.
+        promised.retain(|address, (client, _)| leases.get(address).and_then(holder) == Some(*client));
         self.nodes[node].promised = promised;
     }
 

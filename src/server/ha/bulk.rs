@@ -146,9 +146,9 @@ impl Bulk {
                     continue;
                 }
             };
-            let (address, hw_addr, cltt) = (lease.view().address, lease.view().hw_addr, lease.view().cltt);
+            let (address, hw_addr) = (lease.view().address, lease.view().hw_addr);
             let change = match operation {
-                Operation::Delete => LeaseChange::Delete { address, told: Some(cltt) },
+                Operation::Delete => LeaseChange::Delete { address, told: Some(lease) },
                 Operation::Update => {
                     if let Err(error) = engine.space.ensure(address, address) {
                         let text = error.to_string();
