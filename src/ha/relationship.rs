@@ -666,6 +666,9 @@ impl Relationship {
             }
             // The partner copies again. One that does not know the command cannot be made to.
             Ok(answer) if answer.is_success() || self.state != State::CommunicationRecovery => {
+                if !answer.is_success() {
+                    self.log(Message::ResetRefused { reason: answer.text.clone() });
+                }
                 self.partner_copies();
                 if self.state != State::PartnerDown {
                     self.undelivered = false;

@@ -105,6 +105,11 @@ pub enum Message {
     },
     /// The partner is reset, so that it copies.
     PartnerLacksChanges,
+    /// The partner refuses `ha-reset`, or does not know it: it is not asked again.
+    ResetRefused {
+        /// Why.
+        reason: String,
+    },
     /// The partner did not take `ha-reset`.
     ResetFailed {
         /// Why.
@@ -140,7 +145,7 @@ impl Message {
             Self::BacklogFlushFailed => "HA_LEASES_BACKLOG_FAILED",
             Self::BacklogFull { .. } => "HA_LEASES_BACKLOG_FULL",
             Self::PartnerLacksChanges => "HA_PARTNER_LACKS_CHANGES",
-            Self::ResetFailed { .. } => "HA_RESET_FAILED",
+            Self::ResetRefused { .. } | Self::ResetFailed { .. } => "HA_RESET_FAILED",
         }
     }
 
@@ -228,6 +233,12 @@ impl fmt::Display for Message {
             Self::PartnerLacksChanges => out.write_str(
                 "changes that were made here are unknown to the partner; it is told to copy all leases",
             ),
+            Self::ResetRefused { reason } => {
+                write!(
+                    out,
+                    "the partner does not copy although it lacks changes, give it an ha-sync: {reason}"
+                )
+            }
             Self::ResetFailed { reason } => write!(out, "the partner was not reset, again later: {reason}"),
         }
     }
