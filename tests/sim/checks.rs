@@ -400,7 +400,8 @@ impl World {
                         && lease.is_some_and(|lease| {
                             let another = holder(lease)
                                 .is_some_and(|client| holders.iter().all(|holding| holding.client != client));
-                            another && lease.view().expire() <= holding.expire_s + 2
+                            let of_one_second = holding.expire_s..=holding.expire_s + 2;
+                            another && of_one_second.contains(&lease.view().expire())
                         });
                     if !is_known && !is_untold {
                         let _ = writeln!(
