@@ -257,9 +257,8 @@ impl Shard {
             (PutMode::Uninformed, Some(old)) if self.is_as_new(old, lease, mode, origin, now) => {
                 // No client must hear that it has a lease which is another one's here, or nobody's.
                 let record = self.leases.table.record(old);
-                let is_held = |state, has_ended| place_in_second(state, has_ended) > 0;
-                let is_whole = is_held(record.state(), record.is_expired(now.wall_s))
-                    || !is_held(lease.state, lease.is_expired(now.wall_s));
+                let is_whole = place_in_second(record.state(), record.is_expired(now.wall_s)) > 0
+                    || place_in_second(lease.state, lease.is_expired(now.wall_s)) == 0;
                 let is_same = self.leases.table.belongs(old, &lease.hw_addr, lease.client_id);
                 return (if is_same && is_whole { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
             }

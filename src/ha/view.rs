@@ -148,11 +148,19 @@ impl ScopeWord {
         field(self.0, AWAITED_SHIFT)
     }
 
-    /// Whether answers that wait for the partner from before go on waiting for it: nobody is served here any more, and whoever serves these
-    /// clients now must know of their leases before they do.
+    /// The partner, when answers from before go on waiting for it: nobody is served here any more, and whoever serves these clients now must
+    /// know of their leases before they do.
     #[must_use]
-    pub const fn holds(self) -> bool {
-        self.0 & COUNT_UNSENT != 0 && self.0 & (SERVICE | SERVES_PRIMARY | SERVES_SECONDARY) == 0
+    pub const fn held(self, partner: Option<usize>) -> u16 {
+        match partner {
+            Some(partner)
+                if self.0 & COUNT_UNSENT != 0
+                    && self.0 & (SERVICE | SERVES_PRIMARY | SERVES_SECONDARY) == 0 =>
+            {
+                1 << partner
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a new stretch begins with `next`: from then on answers wait for the peer of this bit, or more clients are served while they
@@ -291,16 +299,16 @@ mod tests {
     #[test]
     fn only_a_server_with_a_partner_that_serves_nobody_keeps_answers_back() {
         let stopped = ScopeParts { count_unsent: true, ..ScopeParts::default() };
-        assert!(ScopeWord::new(stopped).holds());
+        assert_eq!([Some(1), None].map(|partner| ScopeWord::new(stopped).held(partner)), [2, 0]);
         for other in [
             ScopeParts { count_unsent: false, ..stopped },
             ScopeParts { service: true, ..stopped },
             ScopeParts { serves_primary: true, ..stopped },
             ScopeParts { serves_secondary: true, ..stopped },
         ] {
-            assert!(!ScopeWord::new(other).holds(), "{other:?}");
+            assert_eq!(ScopeWord::new(other).held(Some(1)), 0, "{other:?}");
         }
-        assert!(!ScopeWord::ALONE.holds());
+        assert_eq!(ScopeWord::ALONE.held(Some(1)), 0);
     }
 
     #[test]

@@ -76,8 +76,8 @@ impl Pairs {
             }
             begins |= word.stretch() != self.words[index].stretch();
             self.words[index] = word;
-            let held = part.links.partner.filter(|_| word.holds()).map_or(0, |partner| 1 << partner);
-            self.gates[index] = part.links.peers_of(word.awaited() | held).fold(Gate::DISK, Gate::and_peer);
+            let awaited = word.awaited() | word.held(part.links.partner);
+            self.gates[index] = part.links.peers_of(awaited).fold(Gate::DISK, Gate::and_peer);
             self.gate = self.gates.iter().fold(Gate::DISK, |all, gate| all.and(*gate));
             let peers = self
                 .parts

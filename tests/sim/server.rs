@@ -287,7 +287,7 @@ impl Server {
     /// Whether answers wait for one of these peers, by position: new ones, or those from before of a server that has stopped serving.
     pub(crate) fn awaits(&self, peers: u16) -> bool {
         let word = self.links.scope.read();
-        word.awaited() & peers != 0 || word.holds()
+        (word.awaited() | word.held(self.links.partner)) & peers != 0
     }
 
     /// All leases in the tables, by address.

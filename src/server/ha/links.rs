@@ -423,14 +423,14 @@ impl Links {
         }
     }
 
-    /// Forgets what the partner did not answer: it will copy all leases, or, when this server serves alone, must be made to if it says that it is
-    /// ready, having copied before.
-    pub fn forget_owed(&self, is_alone: bool) {
+    /// Forgets what the partner did not answer: it will copy all leases, or, when it may have copied before (`is_counted`), must be made to if it
+    /// says that it is ready.
+    pub fn forget_owed(&self, is_counted: bool) {
         let mut owed = self.owed.lock();
-        if is_alone {
+        if is_counted {
             self.unsent.fetch_add(owed.changes.len() as u64, Ordering::Relaxed);
         }
-        *owed = Owed { copies: owed.copies + 1, is_counted: is_alone, ..Owed::default() };
+        *owed = Owed { copies: owed.copies + 1, is_counted, ..Owed::default() };
     }
 
     /// So many updates to a peer are not under way any more, whatever has become of them.
@@ -598,8 +598,8 @@ impl UpdateTap {
 impl Tap for UpdateTap {
     fn offer(&mut self, shard: ShardId, lsn: Lsn, origin: ChangeOrigin, change: &Change<'_>) {
         let word = self.links.scope.read();
-        // Its reply waits for the partner: it was decided when this server still served.
-        let held = self.links.partner.filter(|_| word.holds()).map_or(0, |partner| 1 << partner);
+        // What was decided when this server still served is told to the partner: its reply waits for that.
+        let held = word.held(self.links.partner);
         let word = word.parts();
         let (operation, lease) = match change {
             Change::Put(lease) => (Operation::Update, lease),
