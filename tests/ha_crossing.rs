@@ -6,7 +6,7 @@ mod scenario;
 
 use std::net::Ipv4Addr;
 
-use aplomado::ids::{Lsn, ShardId};
+use aplomado::ids::{HwAddr, Lsn, ShardId};
 use aplomado::lease::request::{LeaseChange, LeaseKey, LeaseReply, LeaseRequest, Origin, PutMode};
 use aplomado::lease::{Lease4, Lease4Buf, LeaseState};
 use scenario::packet;
@@ -18,6 +18,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
 const ANA: &str = "mac=02:00:00:00:0a:01";
 const BEN: &str = "mac=02:00:00:00:0b:01";
 const OF_THE_PARTNER: Origin = Origin::Partner { partner_wins: false };
+const TOLD: PutMode = PutMode::Delayed { told: true };
 const OF_THE_PRIMARY: Origin = Origin::Partner { partner_wins: true };
 
 /// One server, and up to which change its partner has answered.
@@ -236,6 +237,93 @@ fn in_the_same_second_the_lease_of_the_server_that_served_last_stays() {
     ours.world.replies_leave();
     assert_eq!(ours.command(&page(&of_ben, OF_THE_PRIMARY)), LeaseReply::Kept);
     assert_eq!(ours.held(), Some(newer));
+}
+
+fn delayed(lease: &Lease4Buf, origin: Origin) -> LeaseRequest {
+    LeaseRequest::Put { lease: lease.clone(), mode: TOLD, origin }
+}
+
+/// Two servers that could not talk gave one address to two clients, and told them.
+#[test]
+fn of_two_backlogs_that_cross_both_servers_take_the_same_lease() {
+    for (primary_s, secondary_s, ana_stays) in [(0, 0, true), (1, 0, true), (0, 1, false)] {
+        for primary_first in [true, false] {
+            let case = format!("{primary_s} s and {secondary_s} s, primary first {primary_first}");
+            let (mut primary, mut secondary) = (Server::new(1), Server::new(1));
+            primary.world.advance(primary_s * 1_000_000);
+            secondary.world.advance(secondary_s * 1_000_000);
+            let (of_ana, of_ben) = (primary.lease_to(ANA), secondary.lease_to(BEN));
+            for server in [&mut primary, &mut secondary] {
+                server.partner_has_answered();
+                server.world.replies_leave();
+            }
+            let at_secondary = delayed(&of_ana, OF_THE_PRIMARY);
+            let at_primary = delayed(&of_ben, OF_THE_PARTNER);
+            let (first, second);
+            if primary_first {
+                first = secondary.command(&at_secondary);
+                second = primary.command(&at_primary);
+            } else {
+                second = primary.command(&at_primary);
+                first = secondary.command(&at_secondary);
+            }
+            let expected = if ana_stays { &of_ana } else { &of_ben };
+            for server in [&mut primary, &mut secondary] {
+                let held = server.held().expect("a lease");
+                assert_eq!(held.view().hw_addr, expected.view().hw_addr, "{case}");
+            }
+            let [stored, left] = [LeaseReply::Updated, LeaseReply::Kept];
+            let answers = if ana_stays { (stored, left) } else { (left, stored) };
+            assert_eq!((first, second), answers, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_change_of_a_backlog_goes_over_a_lease_that_nobody_was_told_of_and_not_over_one_on_its_way() {
+    let of_ana = Server::new(1).lease_to(ANA);
+    let mut ours = Server::new(1);
+    ours.world.advance(1_000_000);
+    let of_ben = ours.lease_to(BEN);
+    for origin in [OF_THE_PARTNER, OF_THE_PRIMARY] {
+        assert_eq!(ours.command(&delayed(&of_ana, origin)), LeaseReply::Busy, "the partner may have made it");
+    }
+    assert_eq!(ours.held(), Some(of_ben.clone()));
+    ours.partner_has_answered();
+    assert_eq!(ours.command(&delayed(&of_ana, OF_THE_PARTNER)), LeaseReply::Updated, "Ben has heard nothing");
+    assert!(ours.has_taken_back());
+    // What she was not told replaces nothing that was told.
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    ours.partner_has_answered();
+    let mut later = of_ana.view();
+    later.cltt += 5;
+    let untold = PutMode::Delayed { told: false };
+    let change = LeaseRequest::Put { lease: later.to_owned(), mode: untold, origin: OF_THE_PRIMARY };
+    let mut neither = Server::new(1);
+    neither.lease_to(BEN);
+    neither.partner_has_answered();
+    assert_eq!(neither.command(&change), LeaseReply::Updated, "nor was Ben");
+    ours.world.replies_leave();
+    assert_eq!(ours.command(&change), LeaseReply::Kept);
+    assert_eq!(ours.held(), Some(of_ben));
+    // Nobody is told of a declined address.
+    later.hw_addr = HwAddr::new(1, &[]).expect("fits");
+    later.state = LeaseState::Declined;
+    let change = LeaseRequest::Put { lease: later.to_owned(), mode: untold, origin: OF_THE_PARTNER };
+    assert_eq!(ours.command(&change), LeaseReply::Updated);
+    // That Ana has no lease any more says nothing of Ben's.
+    let mut ours = Server::new(1);
+    let of_ben = ours.lease_to(BEN);
+    ours.partner_has_answered();
+    ours.world.replies_leave();
+    let mut ended = of_ana.view();
+    (ended.state, ended.cltt) = (LeaseState::Released, ended.cltt + 1);
+    assert_eq!(ours.command(&delayed(&ended.to_owned(), OF_THE_PRIMARY)), LeaseReply::Kept);
+    let change = LeaseChange::Delete { address: ADDRESS, told: Some(of_ana) };
+    let request = LeaseRequest::Apply { changes: vec![change], mode: TOLD, origin: OF_THE_PRIMARY };
+    assert_eq!(ours.command(&request), LeaseReply::Applied(vec![LeaseReply::Kept]));
+    assert_eq!(ours.held(), Some(of_ben));
 }
 
 /// A client has a lease of a server that died before it could say so, and the one that the other server gave it.

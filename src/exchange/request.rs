@@ -203,7 +203,8 @@ impl Shard {
                     let stays = told.as_ref().is_some_and(|told| {
                         self.lookup(&key).is_some_and(|lease| self.is_beside(lease, &told.view()))
                     });
-                    if stays && matches!(mode, PutMode::Newer | PutMode::Uninformed) {
+                    if stays && matches!(mode, PutMode::Newer | PutMode::Uninformed | PutMode::Delayed { .. })
+                    {
                         (LeaseReply::Kept, Lsn(0))
                     } else {
                         self.remove(serving, &key, origin)
@@ -261,6 +262,11 @@ impl Shard {
                     || place_in_second(lease.state, lease.is_expired(now.wall_s)) == 0;
                 let is_same = self.leases.table.belongs(old, &lease.hw_addr, lease.client_id);
                 return (if is_same && is_whole { LeaseReply::Kept } else { LeaseReply::Busy }, Lsn(0));
+            }
+            (PutMode::Delayed { told }, Some(old)) => {
+                if let Some(reply) = self.weigh_delayed(old, lease, told, origin, now) {
+                    return (reply, Lsn(0));
+                }
             }
             (PutMode::Later, Some(old)) if self.leases.table.view(old) == *lease => {
                 return (LeaseReply::Kept, Lsn(0));
@@ -321,6 +327,36 @@ impl Shard {
             Ordering::Equal => !partner_wins || self.leases.table.view(old) == *lease,
             Ordering::Greater => true,
         }
+    }
+
+    /// What a delayed change gets that is not to be made. Each of two servers that could not talk may have given the address away, and each sends
+    /// the other one its change: both must come to the same end, whichever of the two arrives first.
+    fn weigh_delayed(
+        &self,
+        old: LeaseRef,
+        lease: &Lease4<'_>,
+        told: bool,
+        origin: Origin,
+        now: Now,
+    ) -> Option<LeaseReply> {
+        let record = self.leases.table.record(old);
+        let here = (record.cltt(), place_in_second(record.state(), record.is_expired(now.wall_s)));
+        let there = (lease.cltt, place_in_second(lease.state, lease.is_expired(now.wall_s)));
+        if here.1 == 0 || self.leases.table.belongs(old, &lease.hw_addr, lease.client_id) {
+            return None;
+        }
+        if there.1 == 0 {
+            return Some(LeaseReply::Kept);
+        }
+        // The partner may have made it already: a copy will tell.
+        if self.is_unanswered(old) {
+            return Some(LeaseReply::Busy);
+        }
+        let partner_wins = origin == (Origin::Partner { partner_wins: true });
+        // A declined address is nobody's, and nobody is told of it.
+        let is_owed = told || lease.state == LeaseState::Declined;
+        let stays = !is_owed || here > there || here == there && !partner_wins;
+        (stays && !record.is_unpromised()).then_some(LeaseReply::Kept)
     }
 
     /// Whether the end of the lease `told` says nothing of the lease that is here: this one is newer, or another client's.

@@ -13,6 +13,15 @@ pub enum Operation {
     Update,
 }
 
+/// What a client has heard of a change that was not sent, or not answered, when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delay {
+    /// Its client was told, as no answer was waited for then.
+    Told,
+    /// Its client was not told: the answer was waited for, in vain.
+    Untold,
+}
+
 /// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delayed {

@@ -22,6 +22,12 @@ pub enum PutMode {
     /// A bulk update of a server that does not know what was done here since this one serves alone, or from before what was copied from it: as
     /// [`PutMode::Upsert`], but what is newer here stays, as it will when they meet.
     Uninformed,
+    /// A change of a partner that could not be reached when its client was told: as [`PutMode::Upsert`], but of two clients that were told at the
+    /// same time, each by one server, both servers must come to name the same one.
+    Delayed {
+        /// The client was told. One that was not has nothing to lose against one that was.
+        told: bool,
+    },
     /// A page of a synchronisation: absent, or with an older `cltt`. With an equal one what is there stays, unless the partner wins.
     Newer,
     /// A change that was made elsewhere after everything that is here, whatever the clocks say: stored, unless it is here already.
@@ -95,7 +101,8 @@ pub enum LeaseChange {
     Delete {
         /// The address.
         address: Ipv4Addr,
-        /// The lease that was removed elsewhere. With [`PutMode::Newer`] and [`PutMode::Uninformed`] a newer one stays, and another client's.
+        /// The lease that was removed elsewhere. With [`PutMode::Newer`], [`PutMode::Uninformed`] and [`PutMode::Delayed`] a newer one stays, and another
+        /// client's.
         told: Option<Lease4Buf>,
     },
 }
@@ -159,7 +166,7 @@ pub enum LeaseReply {
     Added,
     /// Stored over an existing lease.
     Updated,
-    /// Not stored: what is there is as new or newer ([`PutMode::Newer`]), or the same ([`PutMode::Later`]).
+    /// Not stored: what is there is as new or newer ([`PutMode::Newer`], [`PutMode::Delayed`]), or the same ([`PutMode::Later`]).
     Kept,
     /// Not stored: there is one already ([`PutMode::Add`]).
     Exists,

@@ -1,6 +1,6 @@
 //! Behaviours 62 to 77, as far as the machine and the commands show them.
 
-use aplomado::ha::backlog::Operation;
+use aplomado::ha::backlog::{Delay, Operation};
 use aplomado::ha::command::bulk::{
     BulkFailure, BulkSender, BulkWriter, bulk_answer, bulk_verdicts, read_bulk,
 };
@@ -344,6 +344,17 @@ fn bulk_command_carries_changes_in_order_with_a_verdict_each() {
     );
     assert_eq!(bulk_verdicts(2, &Err(PeerError::Io("timeout".to_owned()))), [Verdict::Error; 2]);
     assert_eq!(bulk_verdicts(2, &read), [Verdict::Error; 2], "an index that was never sent");
+}
+
+#[test]
+fn a_change_that_is_late_says_so() {
+    let mut writer = BulkWriter::new("a");
+    for delay in [Some(Delay::Told), None, Some(Delay::Untold)] {
+        writer.mark(delay);
+        writer.push(Operation::Update, &lease());
+        let sender = read_bulk(writer.finish(None), |item| assert!(item.is_ok())).expect("a command");
+        assert_eq!((sender.delay, sender.name.as_deref()), (delay, Some("a")));
+    }
 }
 
 #[test]

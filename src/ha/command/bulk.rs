@@ -11,7 +11,7 @@
 //! ```text
 //! [ { "arguments": { "failed": [ { "index": 3, "result": 4, "text": "..." } ] }, "result": 0, "text": "..." } ]
 //! ```
-//! The three numbers are those of [`PostNumber`]; without them a command is never late. `aplomado-sync-leases` has the same form: what
+//! `"delayed"` beside them (`"told"`, `"untold"`) says that the changes are late, and whether their clients have heard of them. The three numbers are those of [`PostNumber`]; without them a command is never late. `aplomado-sync-leases` has the same form: what
 //! a server that copies leases has and the source lacks. Here an item that is not newer than what the source has is done by leaving
 //! that as it is.
 //!
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::json::{Kind, Malformed, Scanner, push_number};
 use super::lease::{BadLease, LeaseReader, Update4, write_bulk_element};
 use super::{Answer, PeerAnswer, PeerError, RESULT_CONFLICT, Verdict, verdict};
-use crate::ha::backlog::Operation;
+use crate::ha::backlog::{Delay, Operation};
 use crate::ha::partner::BULK_COMMAND;
 use crate::ha::posts::PostNumber;
 use crate::lease::Lease4;
@@ -39,6 +39,7 @@ pub struct BulkWriter {
     body: Vec<u8>,
     count: usize,
     tail: Vec<u8>,
+    delay: Option<Delay>,
 }
 
 impl BulkWriter {
@@ -56,7 +57,7 @@ impl BulkWriter {
         tail.extend_from_slice(b" }, \"command\": ");
         super::json::write_string(&mut tail, command.as_bytes());
         tail.extend_from_slice(b", \"service\": [ \"dhcp4\" ] }");
-        Self { body: Vec::new(), count: 0, tail }
+        Self { body: Vec::new(), count: 0, tail, delay: None }
     }
 
     /// Appends a change.
@@ -69,6 +70,11 @@ impl BulkWriter {
         }
         write_bulk_element(&mut self.body, operation, lease);
         self.count += 1;
+    }
+
+    /// The changes of this command are late, or not.
+    pub const fn mark(&mut self, delay: Option<Delay>) {
+        self.delay = delay;
     }
 
     /// Changes in the command so far.
@@ -100,9 +106,20 @@ impl BulkWriter {
                 push_number(&mut self.body, value);
             }
         }
+        if let Some(delay) = self.delay.take() {
+            self.body.extend_from_slice(b", \"delayed\": ");
+            super::json::write_string(&mut self.body, word(delay));
+        }
         self.body.extend_from_slice(&self.tail);
         self.count = 0;
         &self.body
+    }
+}
+
+const fn word(delay: Delay) -> &'static [u8] {
+    match delay {
+        Delay::Told => b"told",
+        Delay::Untold => b"untold",
     }
 }
 
@@ -113,6 +130,8 @@ pub struct BulkSender {
     pub name: Option<String>,
     /// Where the command stands among those of the sender.
     pub post: Option<PostNumber>,
+    /// Its changes are late.
+    pub delay: Option<Delay>,
 }
 
 /// Reads a command that reached us, in one pass: each item goes to `take`, in order. Gives its sender.
@@ -140,7 +159,7 @@ fn read_command(
     body: &[u8],
     mut take: impl FnMut(Result<(Operation, Update4<'_>), BadLease>),
 ) -> Result<(BulkSender, Option<usize>), Malformed> {
-    let (mut name, mut count) = (None, None);
+    let (mut name, mut count, mut delay) = (None, None, None);
     let mut numbers = [None; 3];
     let mut scanner = Scanner::new(body);
     scanner.expect(b'{')?;
@@ -164,6 +183,10 @@ fn read_command(
                     scanner.string(&mut text)?;
                     name = String::from_utf8(text).ok();
                 }
+                (b"delayed", Kind::Text) => {
+                    let text = scanner.raw_string()?;
+                    delay = [Delay::Told, Delay::Untold].into_iter().find(|delay| word(*delay) == text);
+                }
                 (b"post", Kind::Number) => numbers[0] = u64::try_from(scanner.integer()?).ok(),
                 (b"post-session", Kind::Number) => numbers[1] = u64::try_from(scanner.integer()?).ok(),
                 (b"post-since", Kind::Number) => numbers[2] = u64::try_from(scanner.integer()?).ok(),
@@ -177,7 +200,7 @@ fn read_command(
         [Some(number), Some(session), Some(since)] => Some(PostNumber { session, number, since }),
         _ => None,
     };
-    Ok((BulkSender { name, post }, count))
+    Ok((BulkSender { name, post, delay }, count))
 }
 
 fn read_items(

@@ -4,7 +4,7 @@ use super::Desk;
 use crate::config::plan::Plan;
 use crate::control::backend::{Completion, Ticket};
 use crate::control::command::Answer;
-use crate::ha::backlog::Operation;
+use crate::ha::backlog::{Delay, Operation};
 use crate::ha::command::bulk::{BulkFailure, read_bulk};
 use crate::ha::command::lease::{BadLease, Update4};
 use crate::ha::partner::SYNC_LEASES_COMMAND;
@@ -49,6 +49,8 @@ impl Desk {
             PutMode::Newer
         } else if is_copied || self.ha.as_ref().is_some_and(|ha| ha.may_know_more(name)) {
             PutMode::Uninformed
+        } else if let Some(delay) = sender.delay {
+            PutMode::Delayed { told: delay == Delay::Told }
         } else {
             PutMode::Upsert
         };
@@ -56,7 +58,7 @@ impl Desk {
         let copier = name.filter(|_| is_copying).and_then(|name| self.ha.as_ref()?.peer_id(name));
         let origin = match copier {
             Some(peer) => Origin::Copier { peer, wins: partner_wins },
-            None => Origin::Partner { partner_wins: partner_wins && mode == PutMode::Upsert },
+            None => Origin::Partner { partner_wins: partner_wins && mode != PutMode::Uninformed },
         };
         self.bulk.begin(ticket, items, &self.engine, mode, origin);
     }

@@ -24,7 +24,7 @@ use super::queue::{Progress, QueueEntrance, Update, UpdateQueue, queue};
 use crate::classify::bucket::bucket;
 use crate::exchange::RelationshipIndex;
 use crate::exchange::serving::Serving;
-use crate::ha::backlog::{Delayed, Operation};
+use crate::ha::backlog::{Delay, Delayed, Operation};
 use crate::ha::config::RelationshipConfig;
 use crate::ha::posts::PostNumbers;
 use crate::ha::relationship::Ticket;
@@ -130,8 +130,8 @@ struct ShardLink {
 /// What the partner did not answer, and what may not be sent again over something newer.
 #[derive(Default)]
 struct Owed {
-    /// The last change of each address.
-    changes: BTreeMap<Ipv4Addr, Delayed>,
+    /// The last change of each address, and whether its client was told.
+    changes: BTreeMap<Ipv4Addr, (Delayed, Delay)>,
     /// The last change of each address that went into the backlog, until a newer one is sent: an older one may still be under way, be given
     /// up, and must not be sent again over it, nor may what comes too late for the backlog be sent over a newer one.
     kept: BTreeMap<Ipv4Addr, Delayed>,
@@ -155,7 +155,7 @@ impl Owed {
 }
 
 /// Whether there is room for one more change of this address among so many.
-fn has_room(changes: &BTreeMap<Ipv4Addr, Delayed>, address: Ipv4Addr, max: usize) -> bool {
+fn has_room<T>(changes: &BTreeMap<Ipv4Addr, T>, address: Ipv4Addr, max: usize) -> bool {
     changes.len() < max || changes.contains_key(&address)
 }
 
@@ -354,6 +354,8 @@ impl Links {
         // Under the lock: a change that comes now is queued after this, and is newer than what is owed.
         queue.take(usize::MAX, batch);
         let copies = owed.copies;
+        // Replies that waited for these changes have left when nothing waits for the partner any more.
+        let delay = if self.scope.read().parts().queue { Delay::Told } else { Delay::Untold };
         if owed.is_counted {
             let forgotten = batch.iter().filter(|update| update.copies != copies).count();
             self.unsent.fetch_add(forgotten as u64, Ordering::Relaxed);
@@ -365,7 +367,8 @@ impl Links {
                 continue;
             }
             let newer = owed.kept.get(&address).cloned();
-            let change = newer.unwrap_or_else(|| Delayed { operation: *operation, lease: lease.clone() });
+            let given_up = || (Delayed { operation: *operation, lease: lease.clone() }, delay);
+            let change = newer.map_or_else(given_up, |newer| (newer, Delay::Told));
             owed.changes.insert(address, change);
         }
     }
@@ -386,7 +389,7 @@ impl Links {
         let address = delayed.lease.view().address;
         let mut owed = self.owed.lock();
         if let Some(older) = owed.changes.get_mut(&address) {
-            older.clone_from(&delayed);
+            *older = (delayed.clone(), Delay::Told);
         }
         if has_room(&owed.kept, address, self.kept_max) {
             owed.kept.insert(address, delayed.clone());
@@ -395,7 +398,7 @@ impl Links {
         if let Err(TrySendError::Full(delayed)) = self.delayed_tx.try_send(delayed)
             && has_room(&owed.changes, address, OWED_MAX)
         {
-            owed.changes.insert(address, delayed);
+            owed.changes.insert(address, (delayed, Delay::Told));
         }
     }
 
@@ -406,7 +409,7 @@ impl Links {
             && let Some(peer) = self.peer(position)
         {
             // Under the lock: a change that comes now is queued after this.
-            Self::send_unawaited(peer, owed.copies, std::iter::once(delayed));
+            Self::send_unawaited(peer, owed.copies, std::iter::once((delayed, Delay::Told)));
         }
     }
 
@@ -471,13 +474,14 @@ impl Links {
     }
 
     /// Sends changes of which nobody waits for the answer; those that find no room are lost.
-    fn send_unawaited(peer: &PeerLink, copies: u64, changes: impl Iterator<Item = Delayed>) {
-        let update = |Delayed { operation, lease }| Update {
+    fn send_unawaited(peer: &PeerLink, copies: u64, changes: impl Iterator<Item = (Delayed, Delay)>) {
+        let update = |(Delayed { operation, lease }, delay)| Update {
             shard: ShardId(0),
             lsn: Lsn(0),
             operation,
             lease,
             copies,
+            delay: Some(delay),
         };
         let updates = changes.map(update).collect();
         let lost = peer.enqueue(updates).len();
@@ -616,7 +620,14 @@ impl Tap for UpdateTap {
             let is_sent = by_client && (word.sent | held) & peer.bit() != 0;
             group.passed[usize::from(shard.0)].push((lsn, is_sent));
             if is_sent {
-                group.updates.push(Update { shard, lsn, operation, lease: lease.to_owned(), copies: 0 });
+                group.updates.push(Update {
+                    shard,
+                    lsn,
+                    operation,
+                    lease: lease.to_owned(),
+                    copies: 0,
+                    delay: None,
+                });
             }
         }
         if by_client && word.queue {

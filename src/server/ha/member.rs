@@ -13,7 +13,7 @@ use super::{Done, HA, api_answer};
 use crate::config::plan::Subnet;
 use crate::control::backend::Ticket as ApiTicket;
 use crate::control::log::Severity;
-use crate::ha::backlog::Delayed;
+use crate::ha::backlog::{Delay, Delayed};
 use crate::ha::command::bulk::{BulkWriter, bulk_verdicts};
 use crate::ha::command::lease::{UpdateForm, write_update4};
 use crate::ha::command::outgoing::{self, Family};
@@ -522,6 +522,7 @@ impl Member {
                     self.flush_number = Some(post.number);
                     let mut writer = BulkWriter::new(&self.config.own().name);
                     writer.push(operation, &lease.view());
+                    writer.mark(Some(Delay::Told));
                     body.extend_from_slice(writer.finish(Some(post)));
                 }
                 None => {

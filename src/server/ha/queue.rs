@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
-use crate::ha::backlog::Operation;
+use crate::ha::backlog::{Delay, Operation};
 use crate::ids::{Lsn, ShardId};
 use crate::lease::Lease4Buf;
 
@@ -27,6 +27,8 @@ pub struct Update {
     pub lease: Lease4Buf,
     /// How many copies of all leases the partner had begun when it was queued.
     pub copies: u64,
+    /// It is late.
+    pub delay: Option<Delay>,
 }
 
 /// What a peer has answered of one shard's changes.
@@ -96,6 +98,22 @@ pub struct UpdateQueue {
 }
 
 impl UpdateQueue {
+    /// Takes what one command carries, `limit` at most: what is late goes by itself.
+    pub fn take_alike(&mut self, limit: usize, into: &mut Vec<Update>) {
+        self.take(1, into);
+        let Some(delay) = into.last().map(|update| update.delay) else { return };
+        while into.len() < limit && self.peek().is_some_and(|next| next.delay == delay) {
+            self.take(1, into);
+        }
+    }
+
+    fn peek(&mut self) -> Option<&Update> {
+        while self.group.as_slice().is_empty() {
+            self.group = self.groups.try_recv().ok()?.into_iter();
+        }
+        self.group.as_slice().first()
+    }
+
     /// Takes what is there, `limit` at most.
     pub fn take(&mut self, limit: usize, into: &mut Vec<Update>) {
         let before = into.len();
@@ -144,6 +162,7 @@ mod tests {
             operation: Operation::Update,
             lease: lease.to_owned(),
             copies: 0,
+            delay: None,
         }
     }
 

@@ -265,13 +265,14 @@ impl Updates {
         let peer = &links.peers[self.peer];
         self.is_bulk = peer.bulk.load(Ordering::Relaxed);
         self.batch.clear();
-        self.queue.take(if self.is_bulk { BULK_ITEMS_MAX } else { 1 }, &mut self.batch);
+        self.queue.take_alike(if self.is_bulk { BULK_ITEMS_MAX } else { 1 }, &mut self.batch);
         if self.batch.is_empty() {
             return None;
         }
         if !self.is_bulk {
             return Some(self.post_one(links));
         }
+        self.bulk.mark(self.batch[0].delay);
         for update in &self.batch {
             self.bulk.push(update.operation, &update.lease.view());
         }
