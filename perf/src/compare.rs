@@ -270,7 +270,7 @@ impl Run<'_> {
     }
 
     fn round(&mut self) {
-        use Kind::{Answerer, Aplomado, Dhcpd, Dnsmasq, Kea, KeaThreads, Reflector};
+        use Kind::{Answerer, Aplomado, AplomadoUnsynced, Dhcpd, Dnsmasq, Kea, KeaThreads, Reflector};
         let all = [Aplomado, Kea, KeaThreads, Dhcpd, Dnsmasq].map(Team::single);
         let pairs = [
             Team::pair(Aplomado, Aplomado, "hot-standby"),
@@ -308,6 +308,7 @@ impl Run<'_> {
             for team in &all[..3] {
                 self.at(HALF, team, single.round());
             }
+            self.at(HALF, &Team::single(AplomadoUnsynced), single.round());
             for team in &pairs[..3] {
                 self.at(HALF_PAIR, team, pair.round());
             }

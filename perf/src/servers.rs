@@ -15,6 +15,8 @@ use crate::lab::{Lab, Running, find_program, until};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Aplomado,
+    /// The same with rows that are written and not synced, as Kea's are: what being durable costs. Nothing is compared with it.
+    AplomadoUnsynced,
     /// Swaps addresses: no DHCP at all.
     Reflector,
     /// The reflector that answers DISCOVER and REQUEST, without state, rules or a disk: what machine, kernel and generator carry of
@@ -32,6 +34,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Aplomado => "aplomado",
+            Self::AplomadoUnsynced => "aplomado, not synced",
             Self::Reflector => "reflector",
             Self::Answerer => "reflector that answers",
             Self::Kea => "kea",
@@ -46,7 +49,7 @@ impl Kind {
         let own = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
         let found = match self {
             Self::Reflector | Self::Answerer => Some(own),
-            Self::Aplomado => std::env::var_os("APLOMADO").map_or_else(
+            Self::Aplomado | Self::AplomadoUnsynced => std::env::var_os("APLOMADO").map_or_else(
                 || own.parent().map(|folder| folder.join("aplomado")).filter(|path| path.is_file()),
                 |path| Some(path.into()),
             ),
@@ -58,20 +61,25 @@ impl Kind {
         Ok(found.to_string_lossy().into_owned())
     }
 
+    /// This server, in whatever setting.
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::Aplomado | Self::AplomadoUnsynced)
+    }
+
     /// Sends to the client's hardware address, which no interface of the generator has; to all when it is asked to.
     pub(crate) const fn needs_broadcast(self) -> bool {
         matches!(self, Self::Dhcpd | Self::Dnsmasq)
     }
 
     const fn takes_kea_configuration(self) -> bool {
-        matches!(self, Self::Aplomado | Self::Kea | Self::KeaThreads)
+        matches!(self, Self::Kea | Self::KeaThreads) || self.is_ours()
     }
 
     /// How fast it may be at most: where a search for its highest rate begins.
     pub(crate) const fn guess(self, is_pair: bool) -> f64 {
         match (self, is_pair) {
-            (Self::Aplomado, false) => 60_000.0,
-            (Self::Aplomado, true) => 30_000.0,
+            (Self::Aplomado | Self::AplomadoUnsynced, false) => 60_000.0,
+            (Self::Aplomado | Self::AplomadoUnsynced, true) => 30_000.0,
             (Self::Reflector, _) => 200_000.0,
             (Self::Answerer, _) => 90_000.0,
             (Self::Kea | Self::KeaThreads, false) => 7_500.0,
@@ -158,7 +166,9 @@ impl Team {
             Kind::Answerer => words.extend(
                 ["reflect", "-i", "eth0", "-d", "3600", "--answer", "--shards", "2"].map(str::to_owned),
             ),
-            Kind::Aplomado => words.extend(["run".to_owned(), "-c".to_owned(), configuration.clone()]),
+            Kind::Aplomado | Kind::AplomadoUnsynced => {
+                words.extend(["run".to_owned(), "-c".to_owned(), configuration.clone()])
+            }
             Kind::Kea | Kind::KeaThreads => words.extend(["-c".to_owned(), configuration.clone()]),
             Kind::Dhcpd => {
                 let leases = path("leases");
@@ -252,7 +262,10 @@ impl Team {
         });
         // Kea's best: one thread for new leases on disk, two for renewals and wherever there is a partner.
         let is_threaded = self.is_pair() || self.kinds[number] == Kind::KeaThreads;
-        if self.kinds[number] != Kind::Aplomado {
+        if self.kinds[number] == Kind::AplomadoUnsynced {
+            dhcp4["user-context"] = json!({ "aplomado": { "sync": "never" } });
+        }
+        if !self.kinds[number].is_ours() {
             dhcp4["multi-threading"] = json!({ "enable-multi-threading": is_threaded, "thread-pool-size": 2,
                                                "packet-queue-size": 64 });
         }
