@@ -253,37 +253,34 @@ fn pseudo_header(src: [u8; 4], dst: [u8; 4], udp_len: u16) -> u64 {
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     const UNROLLED: usize = 8;
-    let add = |total: u64, word: [u8; 8]| {
-        let (total, carried) = total.overflowing_add(u64::from_le_bytes(word));
-        // Cannot overflow again: a sum that carried is at most 2^64 - 2.
-        total + u64::from(carried)
-    };
-    let mut total = 0;
+    let (mut total, mut carry) = (0_u64, false);
     let (blocks, rest) = bytes.as_chunks::<{ UNROLLED * 8 }>();
     for block in blocks {
         for word in block.as_chunks::<8>().0 {
-            total = add(total, *word);
+            (total, carry) = total.carrying_add(u64::from_le_bytes(*word), carry);
         }
     }
     let (words, rest) = rest.as_chunks::<8>();
     for word in words {
-        total = add(total, *word);
+        (total, carry) = total.carrying_add(u64::from_le_bytes(*word), carry);
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let total = add(total, last);
+    let last = match (rest.len(), bytes.last_chunk::<8>()) {
+        (0, _) => 0,
+        // The last eight octets again, without what has been added already.
+        (count, Some(last)) => u64::from_le_bytes(*last) >> (64 - 8 * count),
+        (_, None) => rest.iter().rev().fold(0, |last, octet| last << 8 | u64::from(*octet)),
+    };
+    (total, carry) = total.carrying_add(last, carry);
+    // What carries out of the top comes in at the bottom; when that carries again, nothing is left there.
+    (total, carry) = total.carrying_add(0, carry);
+    total += u64::from(carry);
     (total & 0xffff_ffff) + (total >> 32)
 }
 
-/// Folds a sum to 16 bits, carries added back in.
+/// Folds a sum to 16 bits, carries added back in: the rest by 0xffff, which itself is written for all its multiples but nothing.
 fn fold(total: u64) -> u16 {
-    let total = (total & 0xffff_ffff) + (total >> 32);
-    let total = (total & 0xffff) + (total >> 16 & 0xffff) + (total >> 32);
-    let total = (total & 0xffff) + (total >> 16);
-    let total = (total & 0xffff) + (total >> 16);
-    let [low, high, ..] = total.to_le_bytes();
+    let rest = total.checked_sub(1).map(|below| below % 0xffff + 1);
+    let [low, high, ..] = rest.unwrap_or(0).to_le_bytes();
     u16::from_le_bytes([low, high])
 }
 
