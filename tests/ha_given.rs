@@ -30,6 +30,18 @@ fn split(mode: &str, shards: usize, first: std::ops::Range<u8>, second: std::ops
     two
 }
 
+/// Each hears of the other one that it serves alone, and both begin to copy; each reads a page before the other one's is taken in.
+fn copy_from_each_other(two: &mut Two) {
+    for command in ["ha-heartbeat", "lease4-get-page"] {
+        let count = |two: &Two| [0, 1].map(|server| two.sent(server, command).len());
+        let before = count(two);
+        two.held = vec![command];
+        two.run_until(command, |two| count(two).iter().zip(before).all(|(now, before)| *now > before));
+        (0..6).for_each(|_| two.turn());
+    }
+    two.held.clear();
+}
+
 #[test]
 fn what_a_server_gave_alone_is_known_to_both_when_it_is_back_after_a_restart() {
     for shards in [1, 2] {
@@ -369,47 +381,60 @@ fn a_state_that_a_reset_led_to_does_not_serve_before_the_pair_has_settled() {
     assert_eq!((hand.state(), resets(&hand)), ("hot-standby", 0));
 }
 
+/// The first server has given an address and told nobody, as its partner did not answer; then the second one gave it to client 100, an earlier time
+/// by its clock. Both serve alone.
+fn untold_and_told(shards: usize) -> (Two, Ipv4Addr) {
+    let mut two = Two::start("load-balancing", &json!({ "sync-page-limit": 3 }), shards);
+    two.run_to(["load-balancing", "load-balancing"]);
+    two.cut = true;
+    // Nobody hears that the first one has given the address: its answer waits for the second one, until that is gone.
+    let (mut address, mut asked) = (None, 0);
+    for client in 1..20 {
+        let offer = two.hands[0].query(&format!("discover mac={}", client_mac(client)));
+        (0..12).for_each(|_| two.turn());
+        let Some(offer) = two.hands[0].take_reply(offer) else { continue };
+        let line = format!(
+            "request mac={} want={} sid={}",
+            client_mac(client),
+            offer.yiaddr(),
+            two.hands[0].setting.address
+        );
+        asked = two.hands[0].query(&line);
+        address = Some(offer.yiaddr());
+        break;
+    }
+    let address = address.expect("a client of the first server");
+    (0..12).for_each(|_| two.turn());
+    assert_eq!(two.hands[0].holders().len(), 1, "it has a row");
+    two.run_to(["partner-down", "partner-down"]);
+    assert!(two.hands[0].take_reply(asked).is_none(), "its client was not answered");
+    // The second one gives it away before that, as clocks have it.
+    two.hands[1].skew_s = -30;
+    two.pass(50);
+    let offer = two.hands[1].query(&format!("discover mac={} want={address}", client_mac(100)));
+    (0..12).for_each(|_| two.turn());
+    assert_eq!(two.hands[1].take_reply(offer).expect("an offer").yiaddr(), address);
+    let own = two.hands[1].setting.address;
+    let ack = two.hands[1].query(&format!("request mac={} want={address} sid={own}", client_mac(100)));
+    (0..24).for_each(|_| two.turn());
+    assert_eq!(two.hands[1].take_reply(ack).expect("an answer").kind(), "ack");
+    (two, address)
+}
+
 #[test]
 fn a_lease_that_its_client_was_not_told_of_does_not_replace_one_that_was_told() {
     for shards in [1, 2] {
-        let mut two = Two::start("load-balancing", &json!({ "sync-page-limit": 3 }), shards);
-        two.run_to(["load-balancing", "load-balancing"]);
-        two.cut = true;
-        // Nobody hears that the first one has given the address: its answer waits for the second one, until that is gone.
-        let (mut address, mut asked) = (None, 0);
-        for client in 1..20 {
-            let offer = two.hands[0].query(&format!("discover mac={}", client_mac(client)));
-            (0..12).for_each(|_| two.turn());
-            let Some(offer) = two.hands[0].take_reply(offer) else { continue };
-            let line = format!(
-                "request mac={} want={} sid={}",
-                client_mac(client),
-                offer.yiaddr(),
-                two.hands[0].setting.address
-            );
-            asked = two.hands[0].query(&line);
-            address = Some(offer.yiaddr());
-            break;
-        }
-        let address = address.expect("a client of the first server");
-        (0..12).for_each(|_| two.turn());
-        assert_eq!(two.hands[0].holders().len(), 1, "it has a row");
-        two.run_to(["partner-down", "partner-down"]);
-        assert!(two.hands[0].take_reply(asked).is_none(), "its client was not answered");
-        // The second one gives it away before that, as clocks have it.
-        two.hands[1].skew_s = -30;
-        two.pass(50);
-        let offer = two.hands[1].query(&format!("discover mac={} want={address}", client_mac(100)));
-        (0..12).for_each(|_| two.turn());
-        assert_eq!(two.hands[1].take_reply(offer).expect("an offer").yiaddr(), address);
-        let own = two.hands[1].setting.address;
-        let ack = two.hands[1].query(&format!("request mac={} want={address} sid={own}", client_mac(100)));
-        (0..24).for_each(|_| two.turn());
-        assert_eq!(two.hands[1].take_reply(ack).expect("an answer").kind(), "ack");
-        two.cut = false;
-        two.run_to(["load-balancing", "load-balancing"]);
-        for server in 0..2 {
-            assert_eq!(two.hands[server].holders()[&address].0, 100, "server {server}, {shards} shard(s)");
+        for at_once in [false, true] {
+            let (mut two, address) = untold_and_told(shards);
+            two.cut = false;
+            if at_once {
+                copy_from_each_other(&mut two);
+            }
+            two.run_to(["load-balancing", "load-balancing"]);
+            for server in 0..2 {
+                let holder = two.hands[server].holders()[&address].0;
+                assert_eq!(holder, 100, "server {server}, {shards} shard(s), at once {at_once}");
+            }
         }
     }
 }
@@ -507,16 +532,8 @@ fn two_servers_that_copy_from_each_other_at_once_come_to_hold_the_same() {
             of_the_primary.keys().any(|address| other.contains_key(address)),
             "both gave one address away"
         );
-        // Each hears of the other one that it serves alone, and both begin to copy; each reads a page before the other one's is taken in.
         two.cut = false;
-        for command in ["ha-heartbeat", "lease4-get-page"] {
-            let count = |two: &Two| [0, 1].map(|server| two.sent(server, command).len());
-            let before = count(&two);
-            two.held = vec![command];
-            two.run_until(command, |two| count(two).iter().zip(before).all(|(now, before)| *now > before));
-            (0..6).for_each(|_| two.turn());
-        }
-        two.held.clear();
+        copy_from_each_other(&mut two);
         two.run_to(["hot-standby", "hot-standby"]);
         assert!((0..2).all(|server| !two.sent(server, "aplomado-sync-begin").is_empty()), "both copy");
         let [one, other] = [0, 1].map(|server| two.hands[server].holders());

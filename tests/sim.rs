@@ -97,7 +97,7 @@ fn whatever_happens_nothing_that_must_not_be_is_and_then_all_is_well() {
 }
 
 /// Seeds that have shown something wrong, and what. A change of the simulator changes their stories; they are played all the same.
-const FOUND: [(u64, &str); 36] = [
+const FOUND: [(u64, &str); 37] = [
     (300, "reported once: a lease that the partner had refused was acknowledged again from the cache"),
     (1417, "a lease and its release in one bulk: the answer leaves when the partner has both"),
     (4215, "a change of a backlog that was given up was sent over a newer one"),
@@ -187,6 +187,10 @@ const FOUND: [(u64, &str); 36] = [
     (
         1302942,
         "never failed but while 1302302 was mended: a declined address was taken for a lease that nobody was told of",
+    ),
+    (
+        2056519,
+        "a lease that nobody was told of, written again by a client that kept asking, went over one that the other server had given alone",
     ),
 ];
 

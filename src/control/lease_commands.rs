@@ -254,7 +254,10 @@ fn get_page(_: &mut Context<'_>, command: &Command) -> Result<Outcome, Answer> {
             return Err(Answer::error(format!("expected a 'limit' from 1 to {}, got {limit}", u32::MAX)));
         }
     };
-    Ok(Outcome::Listing(Box::new(Listing::page(from, limit))))
+    let mut listing = Listing::page(from, limit);
+    // Another server of ours asks for what Kea's answer has no place for.
+    listing.set_marks_untold(arguments.get("untold") == Some(&Value::Bool(true)));
+    Ok(Outcome::Listing(Box::new(listing)))
 }
 
 /// The octets of the string `name` of the arguments, as they were sent.

@@ -100,7 +100,7 @@ impl Shard {
         let request = std::mem::replace(&mut job.request, LeaseRequest::Wipe(None));
         match request {
             LeaseRequest::Put { lease, mode, origin } => {
-                let (reply, lsn) = self.put(serving, now, &lease.view(), mode, origin);
+                let (reply, lsn) = self.put(serving, now, &lease, mode, origin);
                 Progress::Done(reply, lsn)
             }
             LeaseRequest::Delete { key, origin } => {
@@ -125,7 +125,7 @@ impl Shard {
                 let done = usize::try_from(job.count).unwrap_or(usize::MAX);
                 let step = addresses.iter().skip(done).take(LEASES_PER_STEP_MAX);
                 let held = step.filter_map(|&address| self.lookup(&LeaseKey::Address(address)));
-                job.found.extend(held.map(|lease| self.leases.table.view(lease).to_owned()));
+                job.found.extend(held.map(|lease| self.leases.table.owned(lease)));
                 job.count += LEASES_PER_STEP_MAX as u64;
                 if done.saturating_add(LEASES_PER_STEP_MAX) >= addresses.len() {
                     Progress::Done(LeaseReply::Leases(job.found), Lsn(0))
@@ -197,7 +197,7 @@ impl Shard {
                 return false;
             }
             let (reply, lsn) = match change {
-                LeaseChange::Put(lease) => self.put(serving, now, &lease.view(), mode, origin),
+                LeaseChange::Put(lease) => self.put(serving, now, lease, mode, origin),
                 LeaseChange::Delete { address, told } => {
                     let key = LeaseKey::Address(*address);
                     let stays = told.as_ref().is_some_and(|told| {
@@ -237,10 +237,11 @@ impl Shard {
         &mut self,
         serving: &Serving,
         now: Now,
-        lease: &Lease4<'_>,
+        lease: &Lease4Buf,
         mode: PutMode,
         origin: Origin,
     ) -> (LeaseReply, Lsn) {
+        let (lease, untold) = (&lease.view(), lease.is_untold());
         if lease.is_of_nobody() {
             return (LeaseReply::Full("it names no client"), Lsn(0));
         }
@@ -252,6 +253,10 @@ impl Shard {
         match (mode, old) {
             (PutMode::Add, Some(_)) => return (LeaseReply::Exists, Lsn(0)),
             (PutMode::Update, None) => return (LeaseReply::NotFound, Lsn(0)),
+            // Nobody was told of it, and of what is here somebody was.
+            (PutMode::Newer, Some(old)) if untold && self.is_anothers(old, lease, now) => {
+                return (LeaseReply::Kept, Lsn(0));
+            }
             (PutMode::Newer, Some(old)) if self.is_as_new(old, lease, mode, origin, now) => {
                 return (LeaseReply::Kept, Lsn(0));
             }
@@ -327,6 +332,14 @@ impl Shard {
             Ordering::Equal => !partner_wins || self.leases.table.view(old) == *lease,
             Ordering::Greater => true,
         }
+    }
+
+    /// Whether another client has the lease that is here, and was told.
+    fn is_anothers(&self, old: LeaseRef, lease: &Lease4<'_>, now: Now) -> bool {
+        let record = self.leases.table.record(old);
+        place_in_second(record.state(), record.is_expired(now.wall_s)) > 1
+            && !record.is_unpromised()
+            && !self.leases.table.belongs(old, &lease.hw_addr, lease.client_id)
     }
 
     /// What a delayed change gets that is not to be made. Each of two servers that could not talk may have given the address away, and each sends
@@ -442,7 +455,7 @@ impl Shard {
                         && shard == self.leases.shard
                         && matches(filter, &table.view(lease))
                     {
-                        job.found.push(table.view(lease).to_owned());
+                        job.found.push(table.owned(lease));
                         listed += 1;
                     }
                     match next(address) {

@@ -353,7 +353,10 @@ impl Sync {
                 let body = outgoing::dhcp_disable(family, params.origin, params.max_period_s);
                 (body, timeouts.command_ms, Expect::Short)
             }
-            Step::Page => (outgoing::page4(self.from, params.page_limit), timeouts.page_ms, Expect::Page),
+            Step::Page => {
+                let body = outgoing::page4(self.from, params.page_limit, self.session.is_some());
+                (body, timeouts.page_ms, Expect::Page)
+            }
             Step::GetAll => (outgoing::get_all(family), timeouts.page_ms, Expect::Page),
             Step::Changes => {
                 let session = self.session.unwrap_or(0);

@@ -140,6 +140,7 @@ impl Lease4<'_> {
             client_id: self.client_id.into(),
             hostname: self.hostname.into(),
             user_context: self.user_context.into(),
+            untold: false,
         }
     }
 }
@@ -174,9 +175,23 @@ pub struct Lease4Buf {
     client_id: Box<[u8]>,
     hostname: Box<[u8]>,
     user_context: Box<[u8]>,
+    untold: bool,
 }
 
 impl Lease4Buf {
+    /// The same lease, of which its client has heard or not.
+    #[must_use]
+    pub const fn with_untold(mut self, untold: bool) -> Self {
+        self.untold = untold;
+        self
+    }
+
+    /// Whether its client is known not to have heard of it, nor to hear of it any more. Only pages for another server say so.
+    #[must_use]
+    pub const fn is_untold(&self) -> bool {
+        self.untold
+    }
+
     /// The lease, borrowed.
     #[must_use]
     pub fn view(&self) -> Lease4<'_> {

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use crate::control::backend::{Completion, Order};
 use crate::control::command::{Answer, RESULT_EMPTY, RESULT_SUCCESS};
 use crate::control::lease_json;
+use crate::ha::command::page::mark_untold;
 use crate::ids::SubnetId;
 use crate::lease::LeaseState;
 use crate::lease::request::{LeaseFilter, LeaseReply, LeaseRequest};
@@ -98,6 +99,7 @@ pub struct Listing {
     body: Vec<u8>,
     roomy: Limits,
     is_tight: bool,
+    marks_untold: bool,
 }
 
 impl Listing {
@@ -126,6 +128,7 @@ impl Listing {
                 output_bytes_high: OUTPUT_BYTES_HIGH,
             },
             is_tight: false,
+            marks_untold: false,
         }
     }
 
@@ -144,6 +147,11 @@ impl Listing {
     /// Says whether the client has to know the length before the first octet (it does unless told otherwise).
     pub const fn set_needs_length(&mut self, needs_length: bool) {
         self.needs_length = needs_length;
+    }
+
+    /// Says whether leases that nobody was told of are marked.
+    pub const fn set_marks_untold(&mut self, marks_untold: bool) {
+        self.marks_untold = marks_untold;
     }
 
     /// Says whether memory is short: then little is gathered, pages are small, and the next one comes when the client has read the last.
@@ -205,6 +213,9 @@ impl Listing {
                 self.body.extend_from_slice(b", ");
             }
             lease_json::print_dump(&lease.view(), &mut self.body);
+            if self.marks_untold && lease.is_untold() {
+                mark_untold(&mut self.body);
+            }
             self.lease_bytes += (self.body.len() - before) as u64;
             self.count += 1;
             self.left -= 1;

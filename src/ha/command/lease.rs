@@ -204,6 +204,7 @@ pub struct LeaseReader {
     client_id: Vec<u8>,
     hostname: Vec<u8>,
     user_context: Vec<u8>,
+    untold: bool,
 }
 
 /// The fields as they come, before the rules of either encoding.
@@ -222,6 +223,7 @@ struct Fields {
     state: Option<i64>,
     force_create: bool,
     delete: bool,
+    untold: bool,
     bad: Option<(&'static str, &'static str)>,
 }
 
@@ -232,7 +234,14 @@ impl LeaseReader {
     /// The outer one when the text is no JSON: nothing behind it can be read. The inner one when this element is no lease.
     pub fn dump4(&mut self, scanner: &mut Scanner<'_>) -> Result<Result<Lease4<'_>, BadLease>, Malformed> {
         let fields = self.fields(scanner)?;
+        self.untold = fields.untold;
         Ok(self.dump_lease(&fields))
+    }
+
+    /// Whether the source says of the last lease that its client was not told of it.
+    #[must_use]
+    pub const fn is_untold(&self) -> bool {
+        self.untold
     }
 
     /// Reads the element at `scanner` in the update encoding; the scanner is behind it afterwards.
@@ -376,6 +385,10 @@ impl LeaseReader {
             b"state" => return number(scanner, kind, "state", &mut fields.state),
             b"fqdn-fwd" => return flag(scanner, kind, "fqdn-fwd", &mut fields.fqdn_fwd),
             b"fqdn-rev" => return flag(scanner, kind, "fqdn-rev", &mut fields.fqdn_rev),
+            b"untold" if kind == Kind::Bool => {
+                fields.untold = scanner.boolean()?;
+                return Ok(None);
+            }
             b"force-create" | b"delete" => {
                 let mut set = None;
                 let name = if key == b"delete" { "delete" } else { "force-create" };

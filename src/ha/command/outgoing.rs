@@ -107,11 +107,15 @@ pub fn sync_complete_notify(family: Family, server_name: &str, origin: u32) -> V
     )
 }
 
-/// `lease4-get-page` from an address on; none is the start.
+/// `lease4-get-page` from an address on; none is the start. One of ours is asked to say of which leases nobody was told (`untold`).
 #[must_use]
-pub fn page4(from: Option<Ipv4Addr>, limit: u32) -> Vec<u8> {
+pub fn page4(from: Option<Ipv4Addr>, limit: u32, untold: bool) -> Vec<u8> {
     let from = from.map_or_else(|| "start".to_owned(), |from| from.to_string());
-    body(Family::V4, Family::V4.get_page(), Some(json!({ "from": from, "limit": limit })))
+    let mut arguments = json!({ "from": from, "limit": limit });
+    if untold {
+        arguments["untold"] = json!(true);
+    }
+    body(Family::V4, Family::V4.get_page(), Some(arguments))
 }
 
 /// `lease4-get-all`.

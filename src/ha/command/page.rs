@@ -68,6 +68,13 @@ pub fn write_page_lease(out: &mut Vec<u8>, first: bool, lease: &Lease4<'_>) {
     write_dump4(out, lease);
 }
 
+/// Says of the lease that was written last that its client was not told of it.
+pub fn mark_untold(out: &mut Vec<u8>) {
+    debug_assert!(out.ends_with(b" }"), "a map");
+    out.truncate(out.len() - b" }".len());
+    out.extend_from_slice(b", \"untold\": true }");
+}
+
 /// Ends the body.
 pub fn write_page_end(out: &mut Vec<u8>, count: u64) {
     let result: &[u8] = if count == 0 { b"3" } else { b"0" };
@@ -270,6 +277,12 @@ impl<'b> PageLeases<'b> {
         Self { scanner: offset.map(|at| Scanner::resume(body, at)), first, reader: LeaseReader::default() }
     }
 
+    /// Whether the client of the last lease was not told of it.
+    #[must_use]
+    pub const fn is_untold(&self) -> bool {
+        self.reader.is_untold()
+    }
+
     /// Where the next step would go on; none at the end.
     #[must_use]
     pub fn offset(&self) -> Option<usize> {
@@ -308,7 +321,7 @@ pub fn write_changes<'l>(
     overflown: bool,
 ) {
     out.extend_from_slice(b"[ { \"arguments\": ");
-    write_changes_arguments(out, leases, deleted, remaining, overflown, None);
+    write_changes_arguments(out, leases.map(|lease| (lease, false)), deleted, remaining, overflown, None);
     out.extend_from_slice(b", \"result\": 0, \"text\": \"");
     out.extend_from_slice(CHANGES_TEXT.as_bytes());
     out.extend_from_slice(b"\" } ]");
@@ -317,10 +330,10 @@ pub fn write_changes<'l>(
 /// The text of an answer to `aplomado-sync-changes`.
 pub const CHANGES_TEXT: &str = "Changes since the beginning of the synchronization.";
 
-/// Writes the `arguments` of an answer to `aplomado-sync-changes`.
+/// Writes the `arguments` of an answer to `aplomado-sync-changes`. With each lease it says whether its client was not told of it.
 pub fn write_changes_arguments<'l>(
     out: &mut Vec<u8>,
-    leases: impl Iterator<Item = Lease4<'l>>,
+    leases: impl Iterator<Item = (Lease4<'l>, bool)>,
     deleted: impl Iterator<Item = Ipv4Addr>,
     remaining: u64,
     overflown: bool,
@@ -336,8 +349,11 @@ pub fn write_changes_arguments<'l>(
         out.push(b'"');
     }
     out.extend_from_slice(b" ], \"leases\": [ ");
-    for (position, lease) in leases.enumerate() {
+    for (position, (lease, untold)) in leases.enumerate() {
         write_page_lease(out, position == 0, &lease);
+        if untold {
+            mark_untold(out);
+        }
     }
     out.extend_from_slice(b" ], \"overflown\": ");
     out.extend_from_slice(if overflown { b"true" } else { b"false" });

@@ -10,7 +10,7 @@ use super::record::{NO_BLOB, POOL_ID_IN_BLOB, Record};
 use super::slab::Slab;
 use super::{LeaseTable, long_hw_bytes};
 use crate::ids::{HwAddr, LeaseRef};
-use crate::lease::Lease4;
+use crate::lease::{Lease4, Lease4Buf};
 use crate::memory::prefetch;
 
 impl LeaseTable {
@@ -109,6 +109,12 @@ impl LeaseTable {
     #[must_use]
     pub fn view(&self, lease: LeaseRef) -> Lease4<'_> {
         self.view_record(self.record(lease))
+    }
+
+    /// The whole lease, to be given away.
+    #[must_use]
+    pub fn owned(&self, lease: LeaseRef) -> Lease4Buf {
+        self.view(lease).to_owned().with_untold(self.record(lease).is_untold())
     }
 
     /// Whether `lease` is the lease at `at`, its times apart: asked of every renewal, so the record answers where it can.

@@ -169,6 +169,12 @@ impl Record {
         self.has(Flag::Unpromised)
     }
 
+    /// Whether its client has not heard of it and will not: the reply was dropped with the update.
+    #[must_use]
+    pub const fn is_untold(&self) -> bool {
+        self.is_unpromised() && self.is_uncacheable()
+    }
+
     /// Whether the address may have been taken by another shard: before the lease is used again, the owner must have
     /// it back by [`crate::lease::address::AddressSpace::reactivate`]. False for every lease in plain use, so that
     /// a renewal touches no shared word.

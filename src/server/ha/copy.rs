@@ -380,13 +380,17 @@ impl Page {
                 None => None,
             };
             self.offset = leases.offset();
-            let Some(lease) = lease else { continue };
+            let untold = leases.is_untold();
+            let Some(lease) = lease.map(|lease| lease.with_untold(untold)) else { continue };
             let view = lease.view();
             if engine.space.ensure(view.address, view.address).is_err() {
                 self.applied.bad += 1;
                 continue;
             }
-            known.note(&view);
+            // What its own clients were told the source is given instead, if this server knows of it.
+            if !untold {
+                known.note(&view);
+            }
             let shard = match engine.space.owner(view.address) {
                 Owner::InUse { shard, .. } | Owner::Stealable { shard, .. } => shard,
                 Owner::Unknown | Owner::Free | Owner::Retiring { .. } => engine.steering.owner(&view.hw_addr),

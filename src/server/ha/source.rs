@@ -390,7 +390,7 @@ fn changes_answer(
     let there: HashSet<Ipv4Addr> = found.iter().map(|lease| lease.view().address).collect();
     let deleted = addresses.iter().copied().filter(|address| !there.contains(address));
     let mut printed = Vec::new();
-    let found = found.iter().map(Lease4Buf::view);
+    let found = found.iter().map(|lease| (lease.view(), lease.is_untold()));
     write_changes_arguments(&mut printed, found, deleted, remaining, overflown, mark);
     Answer::success(CHANGES_TEXT).with_printed(printed)
 }
