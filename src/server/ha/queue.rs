@@ -100,11 +100,14 @@ pub struct UpdateQueue {
 impl UpdateQueue {
     /// Takes what one command carries, `limit` at most: what is late goes by itself.
     pub fn take_alike(&mut self, limit: usize, into: &mut Vec<Update>) {
-        self.take(1, into);
-        let Some(delay) = into.last().map(|update| update.delay) else { return };
-        while into.len() < limit && self.peek().is_some_and(|next| next.delay == delay) {
-            self.take(1, into);
+        let before = into.len();
+        while into.len() - before < limit
+            && let Some(next) = self.peek()
+            && into.last().is_none_or(|last| last.delay == next.delay)
+        {
+            into.extend(self.group.next());
         }
+        self.count.fetch_sub(into.len() - before, Ordering::AcqRel);
     }
 
     fn peek(&mut self) -> Option<&Update> {
@@ -168,6 +171,32 @@ mod tests {
 
     fn updates(lsns: std::ops::Range<u64>) -> Vec<Update> {
         lsns.map(update).collect()
+    }
+
+    #[test]
+    fn what_is_late_goes_by_itself() {
+        let (entrance, mut queue) = queue();
+        let late = |delay| Update { delay, ..update(0) };
+        for group in [
+            vec![late(Some(Delay::Told)), late(Some(Delay::Told))],
+            updates(1..3),
+            updates(3..4),
+            vec![late(Some(Delay::Untold))],
+        ] {
+            assert!(entrance.push(group).is_empty());
+        }
+        for (limit, expected) in [
+            (9, vec![Some(Delay::Told); 2]),
+            (2, vec![None; 2]),
+            (9, vec![None]),
+            (9, vec![Some(Delay::Untold)]),
+            (9, vec![]),
+        ] {
+            let mut taken = Vec::new();
+            queue.take_alike(limit, &mut taken);
+            assert_eq!(taken.iter().map(|update| update.delay).collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(entrance.count.load(Ordering::Acquire), 0, "room for all again");
     }
 
     #[test]
