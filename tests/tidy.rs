@@ -228,3 +228,24 @@ fn every_dependency_has_its_sentence() {
         said = line.starts_with('#');
     }
 }
+
+#[test]
+fn what_a_document_links_to_is_there() {
+    let mut faults = Vec::new();
+    let mut links = 0;
+    for path in sources("", ".md") {
+        let text = fs::read_to_string(&path).expect("a document is UTF-8");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let target = link.0.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            links += 1;
+            if !path.parent().expect("it is in a folder").join(target).exists() {
+                faults.push(format!("{}: there is no {target}", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(links > 30, "{links} links seen");
+}
