@@ -48,6 +48,7 @@ impl Origin {
 
 /// The subnet that a query from `origin` with `classes` starts in.
 #[must_use]
+#[inline(always)]
 pub fn select(plan: &Plan, origin: &Origin, classes: &[ClassId]) -> Option<SubnetIndex> {
     let allowed = |index: SubnetIndex| plan.subnet_allowed(index, classes);
     let set = |address: Ipv4Addr| Some(address).filter(|address| !address.is_unspecified());
@@ -58,14 +59,18 @@ pub fn select(plan: &Plan, origin: &Origin, classes: &[ClassId]) -> Option<Subne
         return with_address(named);
     }
     if let Some(relay) = set(origin.giaddr) {
-        return plan.lookup.by_relay(relay, allowed).or_else(|| with_address(relay));
+        return match plan.lookup.by_relay(relay, allowed) {
+            Some(listed) => Some(listed),
+            None => with_address(relay),
+        };
     }
     let unicast = |address| set(address).filter(|_| !origin.to_broadcast);
     if let Some(address) = unicast(origin.ciaddr).or_else(|| unicast(origin.source)) {
         return with_address(address);
     }
-    plan.lookup.first_on(origin.interface, allowed).or_else(|| {
-        let interface = plan.interfaces.get(usize::from(origin.interface.0))?;
-        with_address(*interface.addresses.first()?)
-    })
+    if let Some(bound) = plan.lookup.first_on(origin.interface, allowed) {
+        return Some(bound);
+    }
+    let interface = plan.interfaces.get(usize::from(origin.interface.0))?;
+    with_address(*interface.addresses.first()?)
 }

@@ -17,6 +17,7 @@ use crate::wire::codes::{MessageType, option};
 use crate::wire::drop::DropReason;
 
 impl Shard {
+    #[inline(always)]
     pub(super) fn request(
         &mut self,
         serving: &Serving,
@@ -47,15 +48,14 @@ impl Shard {
         }
         let granted = {
             let mut view = Client { classes: classifier.classes(), ..client };
-            let granted =
-                allocation::grant(&self.leases, &mut view, wanted, own).and_then(|granted| match granted {
-                    Grant::Any(own) => {
-                        allocation::unreserved(&self.leases, &mut self.allocators, serving, &view)
-                            .map(|place| Grant::Create(place, own))
-                            .map_err(|_| Refusal::Nak)
-                    }
-                    other => Ok(other),
-                });
+            let granted = match allocation::grant(&self.leases, &mut view, wanted, own) {
+                Ok(Grant::Any(own)) => {
+                    allocation::unreserved(&self.leases, &mut self.allocators, serving, &view)
+                        .map(|place| Grant::Create(place, own))
+                        .map_err(|_| Refusal::Nak)
+                }
+                granted => granted,
+            };
             client.subnet = view.subnet;
             granted
         };
@@ -69,7 +69,10 @@ impl Shard {
             Err(Refusal::UnknownAddress) => return Err(DropReason::UnknownAddress),
         };
         client.subnet = place.subnet;
-        let renewed = old.filter(|&lease| self.leases.table.record(lease).address() == place.address);
+        let renewed = match old {
+            Some(lease) if self.leases.table.record(lease).address() == place.address => Some(lease),
+            _ => None,
+        };
         let mut times = {
             let view = Client { classes: classifier.classes(), ..client };
             self.times(serving, &view, place, renewed)
@@ -82,7 +85,10 @@ impl Shard {
         let wall_s = given.now.wall_s;
         let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
         let subnet = client.plan.subnet(place.subnet);
-        let context_kept = renewed.map_or(&[][..], |lease| self.leases.table.user_context(lease));
+        let context_kept = match renewed {
+            Some(lease) => self.leases.table.user_context(lease),
+            None => &[],
+        };
         let context_len =
             context::of_query(client.plan.subnet(place.subnet), query, context_kept, &mut self.context);
         let lease = Lease4 {
@@ -158,6 +164,7 @@ impl Shard {
     }
 
     /// The remaining lifetime of a lease that is answered from the cache; nothing when it must be written.
+    #[inline(always)]
     pub(super) fn cached(
         &self,
         serving: &Serving,

@@ -49,6 +49,7 @@ pub(super) enum Grant {
 /// by hardware address. The first in subnet order counts, in whatever state; declined leases have no identity and are never found. Two in one subnet
 /// come from two servers that gave one each before they could tell each other: then one in use goes before one that is over, and
 /// the newer one before the older one.
+#[inline(always)]
 pub(super) fn client_leases(leases: &Leases, asker: &Asker<'_>) -> [Option<LeaseRef>; 2] {
     let network = asker.network;
     let place = |record: &Record, by_client_id: bool| {
@@ -84,6 +85,7 @@ fn order_of(record: &Record, subnet: SubnetIndex, wall_s: u64) -> u64 {
 
 /// The client's lease for a REQUEST for `wanted`, and another lease of the same client that it does not need beside that one. A client
 /// that names an address of its own has that one.
+#[inline(always)]
 pub(super) fn requested_lease(
     leases: &Leases,
     client: &Client<'_>,
@@ -103,6 +105,7 @@ pub(super) fn requested_lease(
 }
 
 /// The place of the client's lease, if it may keep it: in an allowed pool, and not reserved for somebody else.
+#[inline(always)]
 fn keepable(leases: &Leases, client: &Client<'_>, lease: LeaseRef) -> Option<Place> {
     let record = leases.table.record(lease);
     let address = record.address();
@@ -116,6 +119,7 @@ fn keepable(leases: &Leases, client: &Client<'_>, lease: LeaseRef) -> Option<Pla
 }
 
 /// The address to offer to a client that discovers. Nothing is stored.
+#[inline(always)]
 pub(super) fn offer(
     leases: &Leases,
     allocators: &mut Allocators,
@@ -207,6 +211,7 @@ fn same_guard(client: &Client<'_>, other: SubnetIndex) -> bool {
 }
 
 /// What a REQUEST for `wanted` (option 50, else `ciaddr`) leads to; `own` is the client's lease.
+#[inline(always)]
 pub(super) fn grant(
     leases: &Leases,
     client: &mut Client<'_>,
@@ -248,11 +253,11 @@ pub(super) fn grant(
             return Err(Refusal::Nak);
         }
     }
-    let place = match reserved.filter(|reserved| reserved.address == address) {
-        Some(Reserved { subnet, address }) => {
+    let place = match reserved {
+        Some(Reserved { subnet, address: own }) if own == address => {
             Place { address, subnet, pool: client.plan.pool_of(subnet, address) }
         }
-        None => match client.allowed_place(address) {
+        _ => match client.allowed_place(address) {
             Some((subnet, pool)) => Place { address, subnet, pool: Some(pool) },
             None if client.is_known_address(address) => return Err(Refusal::Nak),
             None => return Err(Refusal::UnknownAddress),
@@ -266,6 +271,13 @@ pub(super) fn grant(
 }
 
 /// The subnet of the network whose prefix holds `address`.
+#[inline(always)]
+#[expect(clippy::manual_find, reason = "the adapter stays a call on the way of every packet")]
 fn subnet_of(client: &Client<'_>, address: Ipv4Addr) -> Option<SubnetIndex> {
-    client.members().iter().copied().find(|&subnet| client.plan.subnet(subnet).contains(address))
+    for &subnet in client.members() {
+        if client.plan.subnet(subnet).contains(address) {
+            return Some(subnet);
+        }
+    }
+    None
 }

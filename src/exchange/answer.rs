@@ -306,6 +306,7 @@ fn destination(
 
 impl Client<'_> {
     /// Whether option 108 answers this client instead of a lease (RFC 8925): asked for, and configured in the network.
+    #[inline(always)]
     pub(super) fn prefers_v6_only(&self) -> bool {
         self.plan.subnet(self.subnet).has_v6_only_preferred
             && self.query.parameter_request_list().contains(&option::V6_ONLY_PREFERRED)

@@ -36,6 +36,7 @@ impl Classifier {
     }
 
     /// Begins a query: ALL, the scope's classes, those of the first stage.
+    #[inline(always)]
     pub(super) fn start(&mut self, plan: &Plan, query: &Query<'_>, scope: &[ClassId]) {
         classes::begin(&mut self.classes);
         self.add(scope);
@@ -51,6 +52,7 @@ impl Classifier {
     }
 
     /// Classes that are given to the query, and that no expression has looked for so far.
+    #[inline(always)]
     pub(super) fn add(&mut self, classes: &[ClassId]) {
         for &class in classes {
             if self.classes.insert(class).is_err() {
@@ -84,6 +86,7 @@ impl Classifier {
     }
 
     /// KNOWN or UNKNOWN, and the classes that depend on them.
+    #[inline(always)]
     pub(super) fn known(&mut self, plan: &Plan, query: &Query<'_>, found: bool) {
         if plan.classes.is_empty() {
             return self.add(&[if found { KNOWN } else { UNKNOWN }]);
@@ -92,6 +95,7 @@ impl Classifier {
     }
 
     /// Classes to be evaluated once the place of the lease is known.
+    #[inline(always)]
     pub(super) fn additional(
         &mut self,
         plan: &Plan,

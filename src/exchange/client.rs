@@ -73,11 +73,13 @@ pub(super) struct Reserved {
 
 impl<'a> Client<'a> {
     /// The client identifier as leases of `subnet` are stored and found with.
+    #[inline(always)]
     pub(super) fn client_id_in(&self, subnet: SubnetIndex) -> &'a [u8] {
         if self.plan.subnet(subnet).match_client_id { self.client_id } else { &[] }
     }
 
     /// How long an offer is kept for the client, seconds: of its first class that says so, else of the subnet; 0 is not at all.
+    #[inline(always)]
     pub(super) fn offer_lifetime_s(&self) -> u32 {
         let of_class = || self.classes.iter().find_map(|&class| self.plan.class(class)?.offer_lifetime_s);
         let of_class = if self.plan.classes.is_empty() { None } else { of_class() };
@@ -85,24 +87,30 @@ impl<'a> Client<'a> {
     }
 
     /// Whether the classes allow the subnet.
+    #[inline(always)]
     pub(super) fn allows_subnet(&self, subnet: SubnetIndex) -> bool {
         self.plan.subnet_allowed(subnet, self.classes)
     }
 
     /// The pool of `subnet` that holds `address` and that the classes allow.
+    #[inline(always)]
     pub(super) fn allowed_pool(&self, subnet: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
         let pool = self.plan.pool_of(subnet, address)?;
         self.plan.pool(pool).guard.admits(self.classes).then_some(pool)
     }
 
     /// The first allowed subnet of the network, ascending by id, with an allowed pool that holds `address`.
+    #[inline(always)]
     pub(super) fn allowed_place(&self, address: Ipv4Addr) -> Option<(SubnetIndex, PoolIndex)> {
-        self.members().iter().find_map(|&subnet| {
-            if !self.plan.subnet(subnet).contains(address) || !self.allows_subnet(subnet) {
-                return None;
+        for &subnet in self.members() {
+            if self.plan.subnet(subnet).contains(address)
+                && self.allows_subnet(subnet)
+                && let Some(pool) = self.allowed_pool(subnet, address)
+            {
+                return Some((subnet, pool));
             }
-            Some((subnet, self.allowed_pool(subnet, address)?))
-        })
+        }
+        None
     }
 
     /// Whether `address` lies in any pool of the network, whoever may use it.
@@ -111,6 +119,7 @@ impl<'a> Client<'a> {
     }
 
     /// The subnets of the network, ascending by id.
+    #[inline(always)]
     pub(super) fn members(&self) -> &[SubnetIndex] {
         if self.plan.subnet(self.subnet).is_alone {
             return std::slice::from_ref(&self.subnet);
@@ -119,11 +128,13 @@ impl<'a> Client<'a> {
     }
 
     /// The reservation of this client in `subnet`.
+    #[inline(always)]
     pub(super) fn host_in(&self, subnet: SubnetIndex) -> Option<HostIndex> {
         self.plan.find_host(subnet, self.identifiers)
     }
 
     /// The global reservation of this client, if `subnet` looks at those.
+    #[inline(always)]
     pub(super) fn global_host(&self, subnet: SubnetIndex) -> Option<HostIndex> {
         if !self.plan.subnet(subnet).reservations.global {
             return None;
@@ -132,8 +143,12 @@ impl<'a> Client<'a> {
     }
 
     /// The reservation that counts in the current subnet.
+    #[inline(always)]
     pub(super) fn current_host(&self) -> Option<HostIndex> {
-        self.host_in(self.subnet).or_else(|| self.global_host(self.subnet))
+        match self.host_in(self.subnet) {
+            Some(host) => Some(host),
+            None => self.global_host(self.subnet),
+        }
     }
 
     /// Whether any reservation is found: the client is KNOWN.
@@ -146,6 +161,7 @@ impl<'a> Client<'a> {
             || self.global_host(self.subnet).is_some()
     }
 
+    #[inline(always)]
     fn network_has_hosts(&self) -> bool {
         let subnet = self.plan.subnet(self.subnet);
         subnet.has_hosts || !subnet.is_alone && self.plan.network(self.network).has_hosts
@@ -153,6 +169,7 @@ impl<'a> Client<'a> {
 
     /// The address reserved for this client: walking the network from the current subnet, the first subnet with a
     /// reservation decides and becomes the current one; else the global reservation, if its address is in range.
+    #[inline(always)]
     pub(super) fn reserved_address(&mut self) -> Option<Reserved> {
         let alone = [self.subnet];
         let members = if self.plan.subnet(self.subnet).is_alone {
@@ -189,6 +206,7 @@ impl<'a> Client<'a> {
     }
 
     /// Whether `address` of `subnet` is reserved for somebody else.
+    #[inline(always)]
     pub(super) fn reserved_for_other(&self, subnet: SubnetIndex, address: Ipv4Addr) -> bool {
         self.plan.reserved_for_other(subnet, address, self.identifiers)
     }

@@ -14,6 +14,7 @@ const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Writes the context of a lease for `query` and returns its length: what is kept already, unless the subnet stores relay
 /// information and the query has some. A kept context that is too long for the buffer cannot be: the table's bound is lower.
+#[inline(always)]
 pub(super) fn of_query(
     settings: &Settings,
     query: &Query<'_>,

@@ -14,6 +14,7 @@ use crate::lease::{Lease4, LeaseState};
 use crate::wire::codes::MessageType;
 
 impl Shard {
+    #[inline(always)]
     pub(super) fn discover<'a>(
         &mut self,
         serving: &Serving,

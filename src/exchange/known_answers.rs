@@ -201,6 +201,7 @@ pub(super) struct Found<'a> {
 
 impl Found<'_> {
     /// Writes the options for a client with these; how many octets they take, nothing when they do not fit.
+    #[inline(always)]
     pub(super) fn emit(&self, varying: &Varying<'_>, area: &mut [u8]) -> Option<usize> {
         let len = self.options.emit(varying, area)?;
         if let Some(patches) = &self.answer.patches {
@@ -297,6 +298,7 @@ impl KnownAnswers {
     }
 
     /// Where the shape of this key is.
+    #[inline(always)]
     fn find_shape(&self, kind: usize, key: &AnswerKey<'_>) -> Option<usize> {
         // Mostly the one that a query like this got last, in whatever subnet: that needs no hash.
         let is_at = |at: usize| self.shapes.get(at).is_some_and(|shape| shape.is(self.plan, key));
@@ -305,6 +307,7 @@ impl KnownAnswers {
     }
 
     /// The answer with this key.
+    #[inline(always)]
     pub(super) fn find(&mut self, query: &Query<'_>, key: &AnswerKey<'_>) -> Option<Found<'_>> {
         let kind = kind_of(query.message_type);
         let at = self.find_shape(kind, key)?;

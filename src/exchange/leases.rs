@@ -133,6 +133,7 @@ impl Leases {
     ///
     /// # Errors
     /// [`DropReason::LogFull`] when there is none.
+    #[inline(always)]
     pub fn ready(&mut self) -> Result<(), DropReason> {
         if !self.log.has_room(SLOTS_PER_QUERY) || self.retiring.is_full() {
             return Err(DropReason::LogFull);
@@ -186,36 +187,39 @@ impl Leases {
 
     /// The two leases among `found` that `rank` puts first. One that has no `place` does not count, and one whose address has
     /// gone to another shard is none any more: time sweeps its record away.
-    #[inline]
+    #[inline(always)]
     fn first(
         &self,
         found: impl Iterator<Item = LeaseRef>,
         place: impl Fn(&Record) -> Option<SubnetIndex>,
         rank: impl Fn(&Record, SubnetIndex) -> u64,
     ) -> [Option<LeaseRef>; 2] {
-        let mut counted = found.filter_map(|lease| {
-            let record = self.table.record(lease);
-            let subnet = place(record)?;
-            let is_gone = record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease);
-            (!is_gone).then_some((lease, subnet))
-        });
-        // Nearly every client has one lease: nothing to compare.
-        let Some((only, subnet)) = counted.next() else { return [None; 2] };
-        let Some(second) = counted.next() else { return [Some(only), None] };
+        let mut first: Option<(LeaseRef, SubnetIndex)> = None;
+        let mut second: Option<(LeaseRef, SubnetIndex)> = None;
         let rank = |(lease, subnet): (LeaseRef, SubnetIndex)| (rank(self.table.record(lease), subnet), lease);
-        let mut first = (rank((only, subnet)), None);
-        for other in std::iter::once(second).chain(counted).map(rank) {
-            match first {
-                (best, _) if other.0 < best.0 => first = (other, Some(best)),
-                (_, Some(second)) if other.0 >= second.0 => {}
-                (best, _) => first = (best, Some(other)),
+        for lease in found {
+            let record = self.table.record(lease);
+            let Some(subnet) = place(record) else { continue };
+            if record.is_loose() && !self.space.refers_to(record.address(), self.shard, lease) {
+                continue;
+            }
+            let other = (lease, subnet);
+            // Nearly every client has one lease: nothing to compare.
+            let Some(best) = first else {
+                first = Some(other);
+                continue;
+            };
+            if rank(other) < rank(best) {
+                (first, second) = (Some(other), Some(best));
+            } else if second.is_none_or(|second| rank(other) < rank(second)) {
+                second = Some(other);
             }
         }
-        [Some(first.0.1), first.1.map(|(_, lease)| lease)]
+        [first.map(|(lease, _)| lease), second.map(|(lease, _)| lease)]
     }
 
     /// The leases with this client identifier that have a `place`, as `rank` puts them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_client_id(
         &self,
         hash: KeyHash,
@@ -364,6 +368,7 @@ impl Leases {
     ///
     /// # Errors
     /// When the log is full.
+    #[inline(always)]
     pub(super) fn renew(&mut self, lease: LeaseRef, cltt: u64, valid_lft: u32) -> Result<Lsn, DropReason> {
         self.ready()?;
         self.table.renew(lease, cltt, valid_lft);
@@ -486,6 +491,7 @@ impl Leases {
     }
 
     /// Logs a lease as it is in the table and remembers the position.
+    #[inline(always)]
     fn log_put(&mut self, lease: LeaseRef, origin: ChangeOrigin) -> Result<Lsn, DropReason> {
         let change = Change::Put(self.table.view(lease));
         let lsn = self.log.append(&change, origin).map_err(|_| DropReason::LogFull)?;

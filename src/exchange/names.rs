@@ -43,6 +43,7 @@ impl Default for Names {
 
 impl Names {
     /// Content of option 12; empty for none.
+    #[inline(always)]
     pub(super) fn host_name(&self) -> &[u8] {
         if self.to_client { self.name.as_bytes() } else { &[] }
     }
@@ -69,6 +70,7 @@ impl Names {
 }
 
 /// Makes the names for an answer with `address` (unspecified for none).
+#[inline(always)]
 pub(super) fn name_lease(
     names: &mut Names,
     client: &Client<'_>,

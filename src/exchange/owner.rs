@@ -12,6 +12,7 @@ use crate::wire::query::Query;
 
 impl Shard {
     /// The shard that owns the client, if it is another one and the query has not been handed over yet.
+    #[inline(always)]
     pub(super) fn other_owner(&self, hw_addr: &HwAddr, handed_over: bool) -> Option<ShardId> {
         self.leases.directory.as_ref()?;
         let owner = self.leases.steering.owner(hw_addr);
@@ -20,6 +21,7 @@ impl Shard {
 
     /// Whether the leases that were found for the client say that it is served here, so that [`Self::elsewhere`] need not be asked:
     /// it would look for the same leases again, which is most of what several shards cost a client that has a lease.
+    #[inline(always)]
     pub(super) fn is_at_home(&self, asker: &Asker<'_>, kind: MessageType) -> bool {
         if self.leases.directory.is_none() {
             return true;

@@ -12,6 +12,7 @@ use crate::wire::query::Query;
 
 impl Shard {
     /// Starts loading what [`Self::process`] will look at first: the bucket of the client in the table.
+    #[inline(always)]
     pub fn prefetch(&self, query: &Query<'_>) -> KeyHash {
         let hash = self.key_hash(query);
         self.leases.table.prefetch(hash);
@@ -53,6 +54,7 @@ impl Shard {
     }
 
     /// The hash of the key that a client's lease is first looked for with: its identifier, else its hardware address.
+    #[inline(always)]
     pub(super) fn key_hash(&self, query: &Query<'_>) -> KeyHash {
         match query.client_id() {
             Some(client_id) => self.leases.table.hash_client_id(client_id),

@@ -156,6 +156,7 @@ impl Shard {
     }
 
     /// Decides one query; a reply is written into `out` as a whole frame.
+    #[inline(always)]
     pub fn process(
         &mut self,
         serving: &Serving,
@@ -212,6 +213,7 @@ impl Shard {
         &relay[..len]
     }
 
+    #[inline(always)]
     fn decide(
         &mut self,
         serving: &Serving,
@@ -328,7 +330,10 @@ impl Shard {
             _ => {}
         }
 
-        let selected = early.or_else(|| subnet::select(plan, &origin(query), classifier.classes()));
+        let selected = match early {
+            Some(early) => Some(early),
+            None => subnet::select(plan, &origin(query), classifier.classes()),
+        };
         let Some(selected) = selected else {
             if let Some(shard) = self.elsewhere(query, kind) {
                 return Ok(Outcome::HandOver(shard));
@@ -394,6 +399,7 @@ impl Shard {
     }
 
     /// KNOWN or UNKNOWN, the reservation's classes, the classes that depend on them.
+    #[inline(always)]
     fn learn_reservation(&self, client: &Client<'_>, classifier: &mut Classifier) -> Step<()> {
         let plan = client.plan;
         let query = client.query;
@@ -534,6 +540,7 @@ impl Shard {
     }
 
     /// The classes that follow from where the lease is: the reservation's within a shared network, additional ones.
+    #[inline(always)]
     pub(super) fn settle_classes(&self, client: &Client<'_>, place: Place, classifier: &mut Classifier) {
         let plan = client.plan;
         if !plan.subnet(place.subnet).is_alone {
@@ -549,6 +556,7 @@ impl Shard {
     }
 
     /// Lifetime and timers for a lease at `place`.
+    #[inline(always)]
     pub(super) fn times(
         &self,
         serving: &Serving,
@@ -580,6 +588,7 @@ impl Shard {
 }
 
 /// What subnet selection asks of a query.
+#[inline(always)]
 fn origin(query: &Query<'_>) -> Origin {
     Origin {
         link_selection: query.relay_agent().link_selection(),

@@ -51,6 +51,7 @@ pub(super) fn long_parts<'a>(change: &Change<'a>) -> [&'a [u8]; 3] {
 }
 
 /// Writes the fixed part; `bytes` is what [`record_bytes`] said.
+#[inline(always)]
 pub(super) fn write_fixed(
     change: &Change<'_>,
     origin: ChangeOrigin,

@@ -79,7 +79,7 @@ impl LogTx {
     ///
     /// # Errors
     /// The ring is full, or the change cannot be a row; nothing was appended and no position used.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, change: &Change<'_>, origin: ChangeOrigin) -> Result<Lsn, AppendError> {
         if let Change::Put(lease) = change
             && lease.is_of_nobody()
@@ -128,7 +128,7 @@ impl LogTx {
         self.appended
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&self, slot: Slot) {
         let pushed = self.queue.push(slot);
         assert!(pushed.is_ok(), "only this end adds slots, and it has counted the free ones");

@@ -142,6 +142,7 @@ impl Pairs {
 
     /// Whose half of the clients a query belongs to, before anything else is known of it.
     #[must_use]
+    #[inline(always)]
     pub fn decide(&self, query: &Query<'_>) -> Decision {
         match &*self.words {
             [word] => scope_of(*word, query),

@@ -321,6 +321,7 @@ impl<P: Port> ShardLoop<P> {
     }
 
     /// Sends, parks or drops.
+    #[inline(always)]
     fn act(&mut self, outcome: Outcome, frame: Frame, interface: InterfaceId) {
         match outcome {
             Outcome::Reply { len, kind } => self.queue(frame, len, interface, kind),

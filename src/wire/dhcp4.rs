@@ -226,6 +226,7 @@ pub fn parse(payload: &[u8], table: &mut OptionTable) -> Result<Head, DropReason
 ///
 /// # Errors
 /// As [`parse`].
+#[inline(always)]
 pub fn parse_with(
     payload: &[u8],
     table: &mut OptionTable,
@@ -251,6 +252,7 @@ pub fn parse_with(
 }
 
 /// A vendor option with a cut content ends the options: it and what stands behind it are as if absent.
+#[inline(always)]
 fn cut_at_broken_vendor_options(
     payload: &[u8],
     table: &mut OptionTable,

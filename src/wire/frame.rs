@@ -88,6 +88,7 @@ impl Datagram {
 ///
 /// # Errors
 /// The reason why the frame holds no such datagram.
+#[inline(always)]
 pub fn parse(frame: &[u8], arrival: Arrival) -> Result<Datagram, DropReason> {
     let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(DropReason::FrameShort)?;
     let ethertype = [ethernet[12], ethernet[13]];
@@ -182,7 +183,7 @@ pub fn emit(frame: &mut [u8], addresses: &Addresses, payload_len: usize) -> Resu
 ///
 /// # Errors
 /// As [`emit`].
-#[inline]
+#[inline(always)]
 pub fn emit_around(
     frame: &mut [u8],
     addresses: &Addresses,
@@ -250,7 +251,7 @@ fn pseudo_header(src: [u8; 4], dst: [u8; 4], udp_len: u16) -> u64 {
 /// The one's-complement sum of `bytes` as little-endian words, not yet folded to 16 bits, below 2^33. Byte order does not matter
 /// to such a sum as long as it is written back the same way (RFC 1071 2), and neither does the width of the words that are added,
 /// as long as what carries out of the top comes in again at the bottom: eight octets cost an addition and a carry.
-#[inline]
+#[inline(always)]
 fn sum(bytes: &[u8]) -> u64 {
     const UNROLLED: usize = 8;
     let (mut total, mut carry) = (0_u64, false);

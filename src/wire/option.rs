@@ -60,6 +60,7 @@ impl<'a, const WIDTH: usize> Walk<'a, WIDTH> {
 impl<'a, const WIDTH: usize> Iterator for Walk<'a, WIDTH> {
     type Item = Opt<'a>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Opt<'a>> {
         let (code, len, data) = if WIDTH == 1 {
             let (&[code, len], data) = self.rest.split_first_chunk()?;
@@ -166,7 +167,7 @@ pub struct Codes {
 impl Iterator for Codes {
     type Item = u8;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<u8> {
         loop {
             let word = self.words.get_mut(usize::from(self.at))?;
@@ -237,6 +238,7 @@ impl OptionTable {
     /// # Errors
     /// [`DropReason::ParseOptionsTooLong`] when repeated codes join to more than [`JOINED_BYTES_MAX`] octets, or the
     /// area ends beyond 65,535.
+    #[inline(always)]
     pub fn read(&mut self, payload: &[u8], area: Range<usize>, shapes: &Shapes) -> Result<(), DropReason> {
         self.clear();
         let options = payload.get(..area.end).unwrap_or(payload);
@@ -296,6 +298,7 @@ impl OptionTable {
 
     /// The payload of option `code`; `payload` is the message that was read. Nothing when there is no such option.
     #[must_use]
+    #[inline(always)]
     pub fn find<'a>(&'a self, payload: &'a [u8], code: u8) -> Option<&'a [u8]> {
         if !self.present.contains(code) {
             return None;
@@ -349,6 +352,7 @@ struct Headers<'a> {
 impl Iterator for Headers<'_> {
     type Item = (u8, Place);
 
+    #[inline(always)]
     fn next(&mut self) -> Option<(u8, Place)> {
         loop {
             let code = *self.payload.get(self.at)?;

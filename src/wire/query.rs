@@ -56,6 +56,7 @@ impl<'a> Query<'a> {
 
     /// The payload of option `code`, repeated ones joined; nothing when it is absent.
     #[must_use]
+    #[inline(always)]
     pub fn option(&self, code: u8) -> Option<&'a [u8]> {
         if code == option::AGENT_OPTIONS && !self.recovered_relay.is_empty() {
             return Some(self.recovered_relay);
@@ -68,6 +69,7 @@ impl<'a> Query<'a> {
 
     /// The client identifier with its type octet; nothing when absent or empty.
     #[must_use]
+    #[inline(always)]
     pub fn client_id(&self) -> Option<&'a [u8]> {
         self.option(option::CLIENT_ID).filter(|id| !id.is_empty())
     }
@@ -118,6 +120,7 @@ impl<'a> Query<'a> {
 
     /// Option 50.
     #[must_use]
+    #[inline(always)]
     pub fn requested_address(&self) -> Option<Ipv4Addr> {
         self.address(option::REQUESTED_ADDRESS)
     }
@@ -130,12 +133,14 @@ impl<'a> Query<'a> {
 
     /// Option 118 (RFC 3011).
     #[must_use]
+    #[inline(always)]
     pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
         self.address(option::SUBNET_SELECTION)
     }
 
     /// Option 51, in seconds.
     #[must_use]
+    #[inline(always)]
     pub fn requested_lease_time(&self) -> Option<u32> {
         self.four(option::LEASE_TIME).map(u32::from_be_bytes)
     }
@@ -172,6 +177,7 @@ impl<'a> Query<'a> {
 
     /// Option 82, received or recovered; empty when absent.
     #[must_use]
+    #[inline(always)]
     pub fn relay_agent(&self) -> RelayAgent<'a> {
         RelayAgent::new(self.option(option::AGENT_OPTIONS).unwrap_or(&[]))
     }
@@ -192,10 +198,12 @@ impl<'a> Query<'a> {
         u32::try_from(super::dhcp4::FIXED_BYTES + sum).unwrap_or(u32::MAX)
     }
 
+    #[inline(always)]
     fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.four(code).map(Ipv4Addr::from)
     }
 
+    #[inline(always)]
     fn four(&self, code: u8) -> Option<[u8; 4]> {
         self.option(code)?.first_chunk().copied()
     }

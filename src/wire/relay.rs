@@ -50,6 +50,7 @@ impl<'a> RelayAgent<'a> {
 
     /// Sub-option 5: an address in the client's subnet (RFC 3527). Nothing unless it has exactly four octets.
     #[must_use]
+    #[inline(always)]
     pub fn link_selection(&self) -> Option<Ipv4Addr> {
         self.address(relay_agent::LINK_SELECTION)
     }
@@ -78,6 +79,7 @@ impl<'a> RelayAgent<'a> {
         self.find(relay_agent::RELAY_PORT).is_some()
     }
 
+    #[inline(always)]
     fn address(&self, code: u8) -> Option<Ipv4Addr> {
         let octets: [u8; 4] = self.find(code)?.try_into().ok()?;
         Some(Ipv4Addr::from(octets))

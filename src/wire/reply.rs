@@ -318,7 +318,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// As [`Self::emit`].
-    #[inline]
+    #[inline(always)]
     pub fn emit_with(
         &self,
         buffer: &mut [u8],

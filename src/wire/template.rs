@@ -140,6 +140,7 @@ impl OptionTemplate {
     /// Writes the options and END for another reply, whose contents are present in the same way as when this was learnt.
     /// Returns how many octets that were; nothing when `area` is too short.
     #[must_use]
+    #[inline(always)]
     pub fn emit(&self, varying: &Varying<'_>, area: &mut [u8]) -> Option<usize> {
         let (mut at, mut from) = (0, 0);
         for ((code, data), place) in varying.inserted().iter().zip(&self.inserts) {
@@ -182,6 +183,7 @@ impl OptionTemplate {
     /// Puts `patches`, which were made against this template, into options that [`Self::emit`] has just written with `varying`.
     /// Nothing when `area` is too short.
     #[must_use]
+    #[inline(always)]
     pub fn patch(&self, patches: &Patches, varying: &Varying<'_>, area: &mut [u8]) -> Option<()> {
         for (place, word) in patches.places.iter().zip(&patches.words).take(usize::from(patches.count)) {
             let before = varying.inserted().into_iter().zip(self.inserts);
@@ -195,6 +197,7 @@ impl OptionTemplate {
     }
 
     /// Copies the octets from `from` to `to` to `at` and says where they end.
+    #[inline(always)]
     fn copy(&self, area: &mut [u8], at: usize, from: usize, to: usize) -> Option<usize> {
         let len = to.checked_sub(from)?;
         let end = at + len;
@@ -281,6 +284,7 @@ impl Patches {
 const BLOCK_BYTES: usize = 64;
 
 /// Copies `data` to `at` and says where it ends.
+#[inline(always)]
 fn copy(area: &mut [u8], at: usize, data: &[u8]) -> Option<usize> {
     let end = at + data.len();
     let room = area.get_mut(at..end)?;

@@ -123,6 +123,7 @@ impl SubnetLookup {
     }
 
     /// The first subnet in ascending id whose prefix contains `address` and that is open or that `allowed` lets pass.
+    #[inline(always)]
     pub fn by_address(
         &self,
         address: Ipv4Addr,
@@ -151,13 +152,16 @@ impl SubnetLookup {
     }
 
     /// The first subnet in ascending id that is bound to `interface` and open, or that `allowed` lets pass.
+    #[inline(always)]
     pub fn first_on(
         &self,
         interface: InterfaceId,
         allowed: impl Fn(SubnetIndex) -> bool,
     ) -> Option<SubnetIndex> {
-        let open = self.open_on.get(usize::from(interface.0)).copied().flatten();
-        open.or_else(|| self.by_interface(interface).find(|&index| allowed(index)))
+        match self.open_on.get(usize::from(interface.0)) {
+            Some(Some(open)) => Some(*open),
+            _ => self.by_interface(interface).find(|&index| allowed(index)),
+        }
     }
 
     /// What [`Self::by_relay`] looks at first for `relay`, to be loaded before it is called.

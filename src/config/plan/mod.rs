@@ -73,6 +73,7 @@ pub struct Lifetimes {
 impl Lifetimes {
     /// What is granted to a client that asks for `wanted_s` (option 51); nothing and 0 mean the default.
     #[must_use]
+    #[inline(always)]
     pub fn granted_s(&self, wanted_s: Option<u32>) -> u32 {
         match wanted_s {
             None | Some(0) => self.default_s,
@@ -99,6 +100,7 @@ pub struct Timers {
 impl Timers {
     /// T1 and T2 for a lease of `granted_s` seconds; each is left out when it would not come before what follows it.
     #[must_use]
+    #[inline(always)]
     pub fn t1_t2_s(&self, granted_s: u32) -> (Option<u32>, Option<u32>) {
         let share = |share: f64| {
             if !self.calculate {
@@ -186,6 +188,7 @@ pub struct LeaseCache {
 impl LeaseCache {
     /// Whether a lease of `age_s` seconds, granted for `lifetime_s`, is young enough to be answered from.
     #[must_use]
+    #[inline(always)]
     pub fn covers(&self, age_s: u64, lifetime_s: u32) -> bool {
         if self.threshold.is_none() && self.max_age_s.is_none() || age_s >= u64::from(lifetime_s) {
             return false;
@@ -287,6 +290,7 @@ impl Deref for Subnet {
 impl Settings {
     /// T1 and T2 for a lease of `granted_s` seconds.
     #[must_use]
+    #[inline(always)]
     pub fn t1_t2_s(&self, granted_s: u32) -> (Option<u32>, Option<u32>) {
         if granted_s == self.lifetimes.default_s {
             return self.default_times;
@@ -298,6 +302,7 @@ impl Settings {
 impl Subnet {
     /// Whether `address` lies in the prefix.
     #[must_use]
+    #[inline(always)]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         address.to_bits() & self.netmask.to_bits() == self.prefix.to_bits()
     }
@@ -330,8 +335,9 @@ const _: () = assert!(size_of::<Pool>() == 64, "a pool is one cache line");
 impl Pool {
     /// Whether `address` lies in the pool.
     #[must_use]
+    #[inline(always)]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&address)
+        self.first.to_bits() <= address.to_bits() && address.to_bits() <= self.last.to_bits()
     }
 
     /// How many addresses it has.
@@ -469,6 +475,7 @@ impl Plan {
 
     /// The subnet with the identifier `id`.
     #[must_use]
+    #[inline(always)]
     pub fn subnet_by_id(&self, id: SubnetId) -> Option<SubnetIndex> {
         // Most configurations number their subnets without gaps: then the subnet's own line is all that is touched.
         let first = self.subnets.first()?.id;
@@ -488,6 +495,7 @@ impl Plan {
 
     /// The subnets of the network at `index`, ascending by id.
     #[must_use]
+    #[inline(always)]
     pub fn members(&self, index: NetworkIndex) -> &[SubnetIndex] {
         let members = &self.network(index).members;
         &self.network_subnets[at(members.start)..at(members.end)]
@@ -508,6 +516,7 @@ impl Plan {
 
     /// The pool of the subnet at `index` that holds `address`.
     #[must_use]
+    #[inline(always)]
     pub fn pool_of(&self, index: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
         let pools = &self.subnet(index).pools;
         if pools.end - pools.start == 1 {
@@ -520,6 +529,7 @@ impl Plan {
 
     /// Whether a query with `classes` may have an address of the subnet: by the subnet's guard and the network's.
     #[must_use]
+    #[inline(always)]
     pub fn subnet_allowed(&self, index: SubnetIndex, classes: &[ClassId]) -> bool {
         let subnet = self.subnet(index);
         subnet.is_open
@@ -529,6 +539,7 @@ impl Plan {
     /// The reservation of the subnet at `index` for the client that has `identifiers`, where the subnet's reservations
     /// are to be looked for at all.
     #[must_use]
+    #[inline(always)]
     pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
         let subnet = self.subnet(index);
         if !subnet.has_hosts || !subnet.reservations.in_subnet {
@@ -547,6 +558,7 @@ impl Plan {
     /// Whether `address` of the subnet at `index` is kept from the client that has `identifiers`: it is reserved, and
     /// for others only. Addresses of pools are not looked up where reservations are promised to lie outside.
     #[must_use]
+    #[inline(always)]
     pub fn reserved_for_other(
         &self,
         index: SubnetIndex,
@@ -576,6 +588,7 @@ impl Plan {
 
     /// The lifetimes for a query with `classes`: of its first class that has some, else of the subnet.
     #[must_use]
+    #[inline(always)]
     pub fn lifetimes(&self, index: SubnetIndex, classes: &[ClassId]) -> Lifetimes {
         let of_class = || classes.iter().find_map(|&class| self.class(class)?.lifetimes);
         let of_class = if self.classes.is_empty() { None } else { of_class() };

@@ -195,6 +195,7 @@ impl Arena {
     }
 
     /// What `blob` holds; `hw_bytes` octets of it are the hardware address.
+    #[inline(always)]
     pub(super) fn read(&self, blob: BlobRef, hw_bytes: usize) -> Parts<'_> {
         if blob.is_none() {
             return Parts::default();

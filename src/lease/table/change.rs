@@ -85,6 +85,7 @@ impl LeaseTable {
     }
 
     /// Renews a lease whose keys and long parts stay: touches its record only.
+    #[inline(always)]
     pub fn renew(&mut self, lease: LeaseRef, cltt: u64, valid_lft: u32) {
         let record = self.live_mut(lease);
         let old = *record;
@@ -149,6 +150,7 @@ impl LeaseTable {
     }
 
     /// The lease's last row is at `lsn`; the peers' verdict on it is open.
+    #[inline(always)]
     pub fn set_pending(&mut self, lease: LeaseRef, lsn: Lsn) {
         let record = self.live_mut(lease);
         record.set_pending_lsn(lsn);
@@ -170,9 +172,9 @@ impl LeaseTable {
         self.live_mut(lease).set(Flag::Loose, loose);
     }
 
+    #[inline(always)]
     fn live_mut(&mut self, lease: LeaseRef) -> &mut Record {
-        assert!(self.slab.live_at(lease.0).is_some(), "a lease reference names a lease");
-        &mut self.slab[lease.0]
+        self.slab.live_at_mut(lease.0).expect("a lease reference names a lease")
     }
 
     /// Drops host name and context of `old`'s long parts, and what names the client unless `keep_client`; never fails.

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::blob::{Arena, BlobRef};
-use super::index::{Entry, KeyHash};
+use super::index::{Candidates, Entry, KeyHash};
 use super::record::{NO_BLOB, POOL_ID_IN_BLOB, Record};
 use super::slab::Slab;
 use super::{LeaseTable, long_hw_bytes};
@@ -22,16 +22,19 @@ impl LeaseTable {
 
     /// The hash of a client identifier.
     #[must_use]
+    #[inline(always)]
     pub fn hash_client_id(&self, client_id: &[u8]) -> KeyHash {
         hash_key(&self.key, KEY_CLIENT_ID, client_id)
     }
 
     /// Starts loading the bucket of `hash`.
+    #[inline(always)]
     pub fn prefetch(&self, hash: KeyHash) {
         self.index.prefetch(hash);
     }
 
     /// Starts loading the first record that `hash` leads to; the bucket should be there by now.
+    #[inline(always)]
     pub fn prefetch_record(&self, hash: KeyHash) {
         if let Some(entry) = self.index.candidates(hash).next() {
             self.slab.prefetch(entry.slot());
@@ -46,36 +49,28 @@ impl LeaseTable {
     }
 
     /// The leases with this client identifier, in any subnet, state and order. `hash` is [`Self::hash_client_id`].
+    #[inline(always)]
     pub fn with_client_id<'a>(
         &'a self,
         hash: KeyHash,
         client_id: &'a [u8],
     ) -> impl Iterator<Item = LeaseRef> + 'a {
-        self.index
-            .candidates(hash)
-            .filter(move |entry| entry.is_client_id() && self.client_id_at(entry.slot()) == client_id)
-            .map(|entry| LeaseRef(entry.slot()))
+        Found { candidates: self.index.candidates(hash), key: ByClientId { table: self, client_id } }
     }
 
     /// The leases with this hardware address that belong to a client who sends `client_id` (empty for none), in any subnet,
     /// state and order: if it sends one, only leases without one (those with the same one are found by
     /// [`Self::with_client_id`]); else all. The type must be equal, unless the lease does not know it.
     /// `hash` is [`Self::hash_hw`].
+    #[inline(always)]
     pub fn with_hw<'a>(
         &'a self,
         hash: KeyHash,
         hw_addr: &'a HwAddr,
         client_id: &[u8],
     ) -> impl Iterator<Item = LeaseRef> + 'a {
-        let any = client_id.is_empty();
-        self.index
-            .candidates(hash)
-            .filter(move |entry| {
-                !entry.is_client_id()
-                    && (any || !entry.is_with_client_id())
-                    && self.is_hw(&self.slab[entry.slot()], hw_addr)
-            })
-            .map(|entry| LeaseRef(entry.slot()))
+        let key = ByHw { table: self, hw_addr, any: client_id.is_empty() };
+        Found { candidates: self.index.candidates(hash), key }
     }
 
     /// The leases with these octets as hardware address, of any type and with any client identifier: for listings.
@@ -95,6 +90,7 @@ impl LeaseTable {
     /// # Panics
     /// When there is no such lease.
     #[must_use]
+    #[inline(always)]
     pub fn record(&self, lease: LeaseRef) -> &Record {
         self.slab.live_at(lease.0).expect("a lease reference names a lease")
     }
@@ -107,6 +103,7 @@ impl LeaseTable {
 
     /// The whole lease.
     #[must_use]
+    #[inline(always)]
     pub fn view(&self, lease: LeaseRef) -> Lease4<'_> {
         self.view_record(self.record(lease))
     }
@@ -119,6 +116,7 @@ impl LeaseTable {
 
     /// Whether `lease` is the lease at `at`, its times apart: asked of every renewal, so the record answers where it can.
     #[must_use]
+    #[inline(always)]
     pub fn is_but_times(&self, at: LeaseRef, lease: &Lease4<'_>) -> bool {
         let record = self.record(at);
         if record.blob != NO_BLOB {
@@ -146,6 +144,7 @@ impl LeaseTable {
 
     /// The user context of a lease; empty for none.
     #[must_use]
+    #[inline(always)]
     pub fn user_context(&self, lease: LeaseRef) -> &[u8] {
         let record = self.record(lease);
         self.arena.read(BlobRef(record.blob), long_hw_bytes(record)).user_context
@@ -169,6 +168,7 @@ impl LeaseTable {
         (from.0..used).filter(|slot| self.slab.live_at(*slot).is_some()).map(LeaseRef)
     }
 
+    #[inline(always)]
     pub(super) fn client_id_at(&self, slot: u32) -> &[u8] {
         let record = &self.slab[slot];
         record
@@ -180,11 +180,13 @@ impl LeaseTable {
         record.hw_inline().unwrap_or_else(|| self.arena.read(BlobRef(record.blob), long_hw_bytes(record)).hw)
     }
 
+    #[inline(always)]
     pub(super) fn is_hw(&self, record: &Record, hw_addr: &HwAddr) -> bool {
         (record.htype == hw_addr.htype || record.is_htype_unknown())
             && self.hw_octets(record) == hw_addr.as_bytes()
     }
 
+    #[inline(always)]
     pub(super) fn view_record<'a>(&'a self, record: &'a Record) -> Lease4<'a> {
         let parts = self.arena.read(BlobRef(record.blob), long_hw_bytes(record));
         let hw = record.hw_inline().unwrap_or(parts.hw);
@@ -209,10 +211,63 @@ impl LeaseTable {
     }
 }
 
+/// What a lease is looked for with: tells the key's own entries from strangers with the same tag.
+trait Key {
+    fn is_of(&self, entry: Entry) -> bool;
+}
+
+struct ByClientId<'a> {
+    table: &'a LeaseTable,
+    client_id: &'a [u8],
+}
+
+impl Key for ByClientId<'_> {
+    #[inline(always)]
+    fn is_of(&self, entry: Entry) -> bool {
+        entry.is_client_id() && self.table.client_id_at(entry.slot()) == self.client_id
+    }
+}
+
+struct ByHw<'a> {
+    table: &'a LeaseTable,
+    hw_addr: &'a HwAddr,
+    /// Leases with a client identifier, too.
+    any: bool,
+}
+
+impl Key for ByHw<'_> {
+    #[inline(always)]
+    fn is_of(&self, entry: Entry) -> bool {
+        !entry.is_client_id()
+            && (self.any || !entry.is_with_client_id())
+            && self.table.is_hw(&self.table.slab[entry.slot()], self.hw_addr)
+    }
+}
+
+/// The leases of a key. Closures in adapters of iterators would stay calls in the place of a packet's way where it is asked.
+struct Found<'a, K> {
+    candidates: Candidates<'a>,
+    key: K,
+}
+
+impl<K: Key> Iterator for Found<'_, K> {
+    type Item = LeaseRef;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<LeaseRef> {
+        loop {
+            let entry = self.candidates.next()?;
+            if self.key.is_of(entry) {
+                return Some(LeaseRef(entry.slot()));
+            }
+        }
+    }
+}
+
 const KEY_HW: u8 = 0;
 const KEY_CLIENT_ID: u8 = 1;
 
-#[inline]
+#[inline(always)]
 fn hash_key(key: &[u8; 16], kind: u8, octets: &[u8]) -> KeyHash {
     let mut hasher = SipHasher13::new_with_key(key);
     // Most keys are one word with their kind and length. A longer one is more than a word, which the hash takes in, so

@@ -119,6 +119,7 @@ impl Bucket {
 
     /// A bit per pair with this tag.
     #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
     fn matches(&self, tag: u16) -> u16 {
         use std::arch::x86_64::{
             _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi16, _mm_set1_epi16,
@@ -142,6 +143,7 @@ impl Bucket {
 
     /// A bit per pair with this tag.
     #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
     fn matches(&self, tag: u16) -> u16 {
         // Four tags to a word. A lane of the difference is zero exactly when neither its upper bit is set nor its lower bits carry
         // into that when their maximum is added; lanes do not disturb each other.
@@ -405,18 +407,21 @@ impl Index {
         bytes_of(&self.current) + self.next.as_ref().map_or(0, bytes_of)
     }
 
+    #[inline(always)]
     pub(super) fn prefetch(&self, hash: KeyHash) {
         let (array, position) = self.array(hash);
         prefetch(&array.main[position]);
     }
 
     /// Every entry with the tag of `hash` in its chain: those of the key, and now and then a stranger.
+    #[inline(always)]
     pub(super) fn candidates(&self, hash: KeyHash) -> Candidates<'_> {
         let (array, position) = self.array(hash);
         let bucket = &array.main[position];
         Candidates { array, bucket, left: bucket.matches(hash.tag()), tag: hash.tag() }
     }
 
+    #[inline(always)]
     fn array(&self, hash: KeyHash) -> (&BucketArray, usize) {
         let position = self.current.position(hash);
         match &self.next {
@@ -448,6 +453,7 @@ pub(super) struct Candidates<'a> {
 impl Iterator for Candidates<'_> {
     type Item = Entry;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Entry> {
         while self.left == 0 {
             self.bucket = &self.array.overflow[self.bucket.next()?];

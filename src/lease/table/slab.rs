@@ -96,11 +96,20 @@ impl Slab {
     }
 
     /// The record of a slot that holds a lease.
+    #[inline(always)]
     pub(super) fn live_at(&self, slot: u32) -> Option<&Record> {
         let (chunk, at) = split(slot);
         self.chunks.get(chunk)?.get(at).filter(|record| record.has(Flag::Live))
     }
 
+    /// The same, to be changed.
+    #[inline(always)]
+    pub(super) fn live_at_mut(&mut self, slot: u32) -> Option<&mut Record> {
+        let (chunk, at) = split(slot);
+        self.chunks.get_mut(chunk)?.get_mut(at).filter(|record| record.has(Flag::Live))
+    }
+
+    #[inline(always)]
     pub(super) fn prefetch(&self, slot: u32) {
         let (chunk, at) = split(slot);
         if let Some(record) = self.chunks.get(chunk).and_then(|chunk| chunk.get(at)) {
@@ -112,6 +121,7 @@ impl Slab {
 impl std::ops::Index<u32> for Slab {
     type Output = Record;
 
+    #[inline(always)]
     fn index(&self, slot: u32) -> &Record {
         let (chunk, at) = split(slot);
         &self.chunks[chunk][at]
@@ -119,6 +129,7 @@ impl std::ops::Index<u32> for Slab {
 }
 
 impl std::ops::IndexMut<u32> for Slab {
+    #[inline(always)]
     fn index_mut(&mut self, slot: u32) -> &mut Record {
         let (chunk, at) = split(slot);
         &mut self.chunks[chunk][at]

@@ -106,6 +106,7 @@ impl<P: Port> ShardLoop<P> {
     }
 
     /// Parses frame `index` of the batch and starts loading its client's bucket.
+    #[inline(always)]
     fn parse(&mut self, index: usize, wall_ns: u64, enabled: bool, is_behind: bool) {
         let rx = self.rx.frames()[index];
         let bytes = self.ports.bytes(&rx);
@@ -201,6 +202,7 @@ impl<P: Port> ShardLoop<P> {
     }
 
     /// Decides packet `index` of the batch.
+    #[inline(always)]
     fn decide(&mut self, serving: &Serving, now: Now, index: usize, hash: KeyHash) {
         let rx = self.rx.frames()[index];
         let Some(arrival) = serving.arrival(rx.interface) else {
