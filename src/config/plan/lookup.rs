@@ -33,6 +33,9 @@ struct Table(Vec<Entry>);
 
 impl Table {
     fn new(count: usize) -> Self {
+        if count == 0 {
+            return Self::default();
+        }
         Self(vec![Entry { length: VACANT, ..Entry::default() }; (count * 2).next_power_of_two().max(2)])
     }
 
@@ -164,10 +167,16 @@ impl SubnetLookup {
         }
     }
 
-    /// What [`Self::by_relay`] looks at first for `relay`, to be loaded before it is called.
+    /// What is looked at first for `relay`, to be loaded before: by [`Self::by_relay`], and where no subnet lists relays by
+    /// [`Self::by_address`].
     #[must_use]
     pub fn first_look(&self, relay: Ipv4Addr) -> Option<&impl Sized> {
-        self.by_relay.0.get(self.by_relay.first_slot(relay.to_bits(), RELAY))
+        if !self.by_relay.0.is_empty() {
+            return self.by_relay.0.get(self.by_relay.first_slot(relay.to_bits(), RELAY));
+        }
+        let length = *self.lengths.first()?;
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        self.by_prefix.0.get(self.by_prefix.first_slot(relay.to_bits() & mask, length))
     }
 
     /// The subnets, ascending by id, that are bound to `interface`.
