@@ -69,7 +69,9 @@ fn states() -> impl Strategy<Value = LeaseState> {
 fn lifetimes() -> impl Strategy<Value = u32> {
     prop_oneof![
         6 => 0..10_000_u32,
-        2 => 60_000..400_000_u32,
+        1 => 60_000..400_000_u32,
+        // About as long as the wheel of ends reaches, and longer.
+        1 => 1_000_000..4_000_000_u32,
         1 => Just(LIFETIME_INFINITE_S),
         1 => Just(LIFETIME_INFINITE_S - 1),
     ]

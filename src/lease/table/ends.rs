@@ -28,6 +28,12 @@ impl LeaseTable {
         })
     }
 
+    /// Starts loading one more of the leases that the next second's [`Self::expire`] will look at: to be called now and then until it comes.
+    #[inline(always)]
+    pub fn scout(&mut self) {
+        self.wheel.scout(&self.slab);
+    }
+
     /// The expired lease that waits longest to be reclaimed. The caller reclaims or removes it; if it does neither, the lease
     /// comes round again in a minute. Leases that were renewed since go back into the wheel, at most 64 per call.
     pub fn next_to_reclaim(&mut self, now_s: u64) -> Option<LeaseRef> {

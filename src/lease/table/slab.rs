@@ -109,6 +109,14 @@ impl Slab {
         self.chunks.get_mut(chunk)?.get_mut(at).filter(|record| record.has(Flag::Live))
     }
 
+    /// Where the list that the record of a slot is in goes on.
+    #[inline(always)]
+    pub(super) fn next_of(&self, slot: u32) -> u32 {
+        let (chunk, at) = split(slot);
+        self.chunks.get(chunk).and_then(|chunk| chunk.get(at)).map_or(NIL, |record| record.next)
+    }
+
+    /// Starts loading the record of a slot, if there is such a slot.
     #[inline(always)]
     pub(super) fn prefetch(&self, slot: u32) {
         let (chunk, at) = split(slot);

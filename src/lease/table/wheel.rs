@@ -12,8 +12,9 @@ use super::record::Record;
 use super::slab::{NIL, Slab};
 use crate::memory::prefetch;
 
-/// Seconds that the wheel reaches: some 18 hours.
-const SLOTS: usize = 1 << 16;
+/// Seconds that the wheel reaches: some 12 days, longer than nearly every lifetime. A lease that it does not reach is looked at again and
+/// again before its time, at random places in memory.
+const SLOTS: usize = 1 << 20;
 const SLOTS_S: u64 = SLOTS as u64;
 /// Records looked at in one call for each that is due, at most.
 const LOOKS_PER_DUE: u32 = 4;
@@ -37,11 +38,15 @@ const OVERDUE: List = SLOTS + 2;
 const LISTS: usize = SLOTS + 3;
 
 pub(super) struct Wheel {
+    /// The first record of each list, inverted: an empty one is zero, and the kernel gives zeros without memory behind them until a list
+    /// is used. Leases of two hours use some 30 kB at a time.
     heads: Box<[u32]>,
     tails: [u32; QUEUES],
     occupied: Box<[u64]>,
     /// The second up to which slots have been emptied.
     cursor_s: u64,
+    /// How far [`Self::scout`] has come in the list of the next second.
+    scouted: u32,
 }
 
 /// What a record that came round turned out to be.
@@ -64,10 +69,11 @@ struct Budget {
 impl Wheel {
     pub(super) fn new(now_s: u64) -> Self {
         Self {
-            heads: vec![NIL; LISTS].into_boxed_slice(),
+            heads: vec![!NIL; LISTS].into_boxed_slice(),
             tails: [NIL; QUEUES],
             occupied: vec![0; SLOTS / 64].into_boxed_slice(),
             cursor_s: now_s,
+            scouted: NIL,
         }
     }
 
@@ -77,7 +83,16 @@ impl Wheel {
 
     /// The first record of a queue.
     pub(super) fn front(&self, queue: List) -> Option<u32> {
-        (self.heads[queue] != NIL).then_some(self.heads[queue])
+        let head = self.head(queue);
+        (head != NIL).then_some(head)
+    }
+
+    fn head(&self, list: List) -> u32 {
+        !self.heads[list]
+    }
+
+    fn set_head(&mut self, list: List, slot: u32) {
+        self.heads[list] = !slot;
     }
 
     /// Links an unlinked record so that it comes round at `due_s` or before.
@@ -87,14 +102,14 @@ impl Wheel {
             near if near < SLOTS_S => list_of(due_s),
             _ => list_of(self.cursor_s + SLOTS_S - 1 - u64::from(slot) % (SLOTS_S / 4)),
         };
-        let head = self.heads[list];
+        let head = self.head(list);
         assert!(slab[slot].prev == UNLINKED, "a record is in one list at most");
         slab[slot].next = head;
         slab[slot].prev = head_mark(list);
         if head != NIL {
             slab[head].prev = slot | slab[head].prev & QUEUED;
         }
-        self.heads[list] = slot;
+        self.set_head(list, slot);
         if list < SLOTS {
             self.occupied[list / 64] |= 1 << (list % 64);
         }
@@ -117,7 +132,7 @@ impl Wheel {
             slab[before].next = next;
         } else {
             let list = usize::try_from(before & !HEAD).expect("usize holds 32 bits");
-            self.heads[list] = next;
+            self.set_head(list, next);
             if next == NIL && list < SLOTS {
                 self.occupied[list / 64] &= !(1 << (list % 64));
             }
@@ -139,7 +154,7 @@ impl Wheel {
         slab[slot].next = NIL;
         if tail == NIL {
             slab[slot].prev = head_mark(queue) | QUEUED;
-            self.heads[queue] = slot;
+            self.set_head(queue, slot);
         } else {
             slab[slot].prev = tail | QUEUED;
             slab[tail].next = slot;
@@ -159,6 +174,7 @@ impl Wheel {
         let mut budget =
             Budget { due: due_count_max, looks: due_count_max.saturating_mul(LOOKS_PER_DUE).max(64) };
         // A clock that went back takes the cursor along; one that went far ahead makes every slot due once.
+        let before_s = self.cursor_s;
         self.cursor_s = self.cursor_s.min(now_s).max(now_s.saturating_sub(SLOTS_S - 1));
         if !self.empty(slab, OVERDUE, &mut budget, &mut judge) {
             return true;
@@ -170,7 +186,21 @@ impl Wheel {
             }
         }
         self.cursor_s = now_s;
+        if before_s != now_s {
+            self.scouted = self.head(list_of(now_s + 1));
+            slab.prefetch(self.scouted);
+        }
         false
+    }
+
+    /// Starts loading one more record of those that come round in the next second. A list is a chain, each link of it a miss: whoever goes
+    /// along it while there is other work waits for none. It may be led astray by changes meanwhile, which costs time and nothing else.
+    #[inline(always)]
+    pub(super) fn scout(&mut self, slab: &Slab) {
+        if self.scouted != NIL {
+            self.scouted = slab.next_of(self.scouted);
+            slab.prefetch(self.scouted);
+        }
     }
 
     /// Judges the records of a list until it is empty; false when the budget is used up before.
@@ -181,15 +211,19 @@ impl Wheel {
         budget: &mut Budget,
         judge: &mut impl FnMut(&mut Slab, u32) -> Verdict,
     ) -> bool {
-        while self.heads[list] != NIL {
+        loop {
+            let slot = self.head(list);
+            if slot == NIL {
+                return true;
+            }
             if budget.due == 0 || budget.looks == 0 {
                 return false;
             }
             budget.looks -= 1;
-            let slot = self.heads[list];
             self.unlink(slab, slot);
-            if self.heads[list] != NIL {
-                prefetch(&slab[self.heads[list]]);
+            let next = self.head(list);
+            if next != NIL {
+                prefetch(&slab[next]);
             }
             match judge(slab, slot) {
                 Verdict::Due(queue) => {
@@ -201,7 +235,6 @@ impl Wheel {
                 Verdict::Never => {}
             }
         }
-        true
     }
 
     /// The first second from the cursor to `now_s` whose slot holds something.
@@ -230,5 +263,5 @@ fn list_of(second: u64) -> List {
 }
 
 fn head_mark(list: List) -> u32 {
-    HEAD | u32::try_from(list).expect("17 bits")
+    HEAD | u32::try_from(list).expect("21 bits")
 }

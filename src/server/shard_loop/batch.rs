@@ -77,6 +77,7 @@ impl<P: Port> ShardLoop<P> {
         for index in 0..count {
             if let Stage::Ready(hash) = self.parsed[index].state {
                 self.decide(&serving, now, index, hash);
+                self.shard.leases.table.scout();
             }
         }
         self.ports.recycle(&mut self.rx);
@@ -245,7 +246,7 @@ impl<P: Port> ShardLoop<P> {
         let given = Given {
             now,
             came_ns: rx.wall_ns,
-            arrival: *arrival,
+            arrival,
             scope_classes: classes_of(serving, RelationshipIndex(0), decision),
             by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
             handed_over: false,
