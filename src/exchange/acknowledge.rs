@@ -159,7 +159,7 @@ impl Shard {
             fqdn: self.names.fqdn(),
         };
         let len =
-            answer::write(client.plan, query, &given.arrival, view.classes, &verdict, &mut self.desk, out)?;
+            answer::write(client.plan, query, given.arrival, view.classes, &verdict, &mut self.desk, out)?;
         Ok(Outcome::Park { len, kind: MessageType::Ack, lsn, lease: stored })
     }
 

@@ -150,7 +150,9 @@ pub(super) fn offer(
     {
         return Ok(Place { address, subnet, pool: Some(pool) });
     }
-    unreserved(leases, allocators, serving, client)
+    // Not as it comes: a place that a call writes lies in memory, and then so do all others that are given back here.
+    let Place { address, subnet, pool } = unreserved(leases, allocators, serving, client)?;
+    Ok(Place { address, subnet, pool })
 }
 
 /// The next address that nobody has, from the subnets of the network in turn. Moves the allocator's memory.

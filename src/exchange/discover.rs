@@ -60,7 +60,7 @@ impl Shard {
         let len = answer::write(
             client.plan,
             client.query,
-            &given.arrival,
+            given.arrival,
             view.classes,
             &verdict,
             &mut self.desk,

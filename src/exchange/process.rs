@@ -39,7 +39,7 @@ pub struct Given<'a> {
     /// When it came, in nanoseconds of wall-clock time since the Unix epoch; 0 where nobody noted it.
     pub came_ns: u64,
     /// Where it came in.
-    pub arrival: Arrival,
+    pub arrival: &'a Arrival,
     /// Classes that the HA scope gives to the query, in this order.
     pub scope_classes: &'a [ClassId],
     /// What judges the query by its subnet, with several HA relationships.
@@ -502,7 +502,7 @@ impl Shard {
         let len = answer::write(
             client.plan,
             client.query,
-            &given.arrival,
+            given.arrival,
             view.classes,
             &verdict,
             &mut self.desk,
@@ -535,7 +535,7 @@ impl Shard {
         out: &mut [u8],
     ) -> Step<Outcome> {
         let plan = &serving.plan;
-        let len = answer::write(plan, query, &given.arrival, classes, verdict, &mut self.desk, out)?;
+        let len = answer::write(plan, query, given.arrival, classes, verdict, &mut self.desk, out)?;
         Ok(Outcome::Reply { len, kind: verdict.kind })
     }
 

@@ -75,9 +75,8 @@ pub(super) fn write_fixed(
     slot[28] = lease.state.number();
     slot[29] = u8::from(lease.fqdn_fwd) | u8::from(lease.fqdn_rev) << 1;
     slot[30] = lease.hw_addr.htype;
-    let hw = lease.hw_addr.as_bytes();
-    slot[31] = length(hw.len()).to_le_bytes()[0];
-    slot[32..32 + hw.len()].copy_from_slice(hw);
+    slot[31] = length(lease.hw_addr.as_bytes().len()).to_le_bytes()[0];
+    slot[32..52].copy_from_slice(lease.hw_addr.padded());
     slot[52] = length(lease.client_id.len()).to_le_bytes()[0];
     slot[54..56].copy_from_slice(&length(lease.hostname.len()).to_le_bytes());
     slot[56..58].copy_from_slice(&length(lease.user_context.len()).to_le_bytes());

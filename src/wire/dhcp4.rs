@@ -155,8 +155,8 @@ impl<'a> Packet<'a> {
 
     /// All 16 octets of `chaddr`.
     #[must_use]
-    pub fn chaddr_field(&self) -> &'a [u8] {
-        &self.fixed[field::CHADDR]
+    pub fn chaddr_field(&self) -> &'a [u8; 16] {
+        self.fixed[field::CHADDR].first_chunk().expect("the range has that many")
     }
 
     /// `sname`: the server's host name, up to its first NUL.

@@ -19,7 +19,9 @@ macro_rules! drop_reasons {
     ($($(#[$meta:meta])* $variant:ident, $kind:ident, $counter:literal, $statistic:expr, $message:literal, $help:literal;)+) => {
         /// Why a packet gets no answer.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
+        // As wide as what it takes turns with in a `Result`: beside a single octet an address is moved in parts that overlap, and whoever
+        // reads it next waits for all of them to arrive.
+        #[repr(u32)]
         pub enum DropReason {
             $(#[doc = $help] $variant,)+
         }

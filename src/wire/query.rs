@@ -85,15 +85,9 @@ impl<'a> Query<'a> {
 
     /// The hardware address: `hlen` octets, those past the sixteenth zero because `chaddr` has no room for them.
     #[must_use]
+    #[inline(always)]
     pub fn hw_addr(&self) -> HwAddr {
-        if let Some(short) = HwAddr::new(self.packet.htype(), self.packet.chaddr())
-            && usize::from(self.packet.hlen()) == short.as_bytes().len()
-        {
-            return short;
-        }
-        let (octets, len) = self.padded_chaddr();
-        let empty = HwAddr::new(self.packet.htype(), &[]).unwrap_or(HwAddr::ethernet([0; 6]));
-        HwAddr::new(self.packet.htype(), &octets[..len]).unwrap_or(empty)
+        HwAddr::of_field(self.packet.htype(), self.packet.hlen(), self.packet.chaddr_field())
     }
 
     /// What the load-balancing hash is taken of (RFC 3074): the client identifier, else the hardware address. Nothing

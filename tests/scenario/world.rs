@@ -272,7 +272,7 @@ impl World {
         let given = Given {
             now: self.now,
             came_ns: 0,
-            arrival,
+            arrival: &arrival,
             scope_classes: &self.scope,
             by_subnet: self.by_subnet.as_deref(),
             handed_over,

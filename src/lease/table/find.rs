@@ -189,10 +189,13 @@ impl LeaseTable {
     #[inline(always)]
     pub(super) fn view_record<'a>(&'a self, record: &'a Record) -> Lease4<'a> {
         let parts = self.arena.read(BlobRef(record.blob), long_hw_bytes(record));
-        let hw = record.hw_inline().unwrap_or(parts.hw);
+        let hw_addr = match record.hw_inline() {
+            Some(_) => HwAddr::of_six(record.htype, record.hw_len, record.hw),
+            None => HwAddr::new(record.htype, parts.hw).expect("at most 20 octets are stored"),
+        };
         Lease4 {
             address: record.address(),
-            hw_addr: HwAddr::new(record.htype, hw).expect("at most 20 octets are stored"),
+            hw_addr,
             client_id: record.client_id_inline().unwrap_or(parts.client_id),
             cltt: record.cltt(),
             valid_lft: record.valid_lft,

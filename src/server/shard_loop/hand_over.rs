@@ -97,7 +97,7 @@ impl<P: Port> ShardLoop<P> {
         let given = Given {
             now,
             came_ns: carrier.rx.wall_ns,
-            arrival: *arrival,
+            arrival,
             scope_classes: classes_of(serving, RelationshipIndex(0), decision),
             by_subnet: late.as_ref().map(|late| late as &dyn SubnetScope),
             handed_over: true,
