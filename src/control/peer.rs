@@ -18,7 +18,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
@@ -72,7 +72,7 @@ impl PeerConnection {
             .max_idle_age(IDLE_MAX)
             .build();
         let connector = ().chain(PeerTcp).chain(PeerTls(target.tls.clone()));
-        let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
+        let agent = ureq::Agent::with_parts(config, connector, PeerAddress(target.address));
         let authorization = target.credentials.as_ref().map(|(user, password)| {
             let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {text}")
@@ -145,6 +145,24 @@ fn is_stale(error: &ureq::Error) -> bool {
             matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
         }
         _ => false,
+    }
+}
+
+/// Knows the only address that there is. The library's own resolver is asked before every request, also one on a kept connection, and
+/// starts a thread each time to be able to give up: the costliest part of a small update.
+#[derive(Debug)]
+struct PeerAddress(SocketAddr);
+
+impl Resolver for PeerAddress {
+    fn resolve(
+        &self,
+        _: &ureq::http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut only = self.empty();
+        only.push(self.0);
+        Ok(only)
     }
 }
 

@@ -29,6 +29,14 @@ fn rest(ms: u64) {
     std::thread::park_timeout(Duration::from_millis(ms));
 }
 
+/// The library's own resolver starts a thread for every request, which no look at the answers would show.
+#[test]
+fn the_address_of_a_partner_is_never_looked_up() {
+    let connection = partner(|_, _| {});
+    let parts = format!("{connection:?}");
+    assert!(parts.contains("PeerAddress(127.0.0.1:"), "{parts}");
+}
+
 #[test]
 fn all_steps_of_a_command_share_its_time() {
     // Each pause is shorter than the time that the command has; all together are longer, and a busy machine makes them longer still.
