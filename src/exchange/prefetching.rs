@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::process::Shard;
 use super::serving::Serving;
 use crate::config::plan::SubnetIndex;
+use crate::ids::HwAddr;
 use crate::lease::table::KeyHash;
 use crate::memory::prefetch;
 use crate::wire::codes::MessageType;
@@ -17,6 +18,22 @@ impl Shard {
         let hash = self.key_hash(query);
         self.leases.table.prefetch(hash);
         hash
+    }
+
+    /// Starts loading what is looked at for a client without a lease under `hash`, the key of [`Self::prefetch`]: the bucket of its
+    /// hardware address, and with several shards what says of both keys who else has a lease.
+    pub fn prefetch_unknown(&self, hw_addr: &HwAddr, hash: KeyHash) {
+        let table = &self.leases.table;
+        let by_hw = table.hash_hw(hw_addr);
+        if by_hw != hash {
+            table.prefetch(by_hw);
+        }
+        if let Some(directory) = &self.leases.directory {
+            directory.prefetch(hash);
+            if by_hw != hash {
+                directory.prefetch(by_hw);
+            }
+        }
     }
 
     /// Starts loading the first thing that [`Self::prefetch_plan`] will look at for a query through `relay`.

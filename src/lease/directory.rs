@@ -19,8 +19,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use super::table::KeyHash;
 use crate::ids::{SHARDS_MAX, ShardId};
+use crate::memory::{in_large_pages, prefetch};
 
 const ENTRIES: usize = 32;
+/// Entries of a cache line.
+const ENTRIES_PER_LINE: usize = 16;
 const SHARD_BITS: u32 = 6;
 /// Buckets that an entry may be in, counted from its own.
 const REACH_MAX: u32 = 8;
@@ -100,8 +103,10 @@ impl Directory {
     #[must_use]
     pub fn new(key_count: usize) -> Self {
         let bucket_count = (key_count * 2).div_ceil(ENTRIES).max(1);
+        let mut buckets = in_large_pages(Vec::with_capacity(bucket_count));
+        buckets.resize_with(bucket_count, || Bucket([const { AtomicU32::new(0) }; ENTRIES]));
         Self {
-            buckets: (0..bucket_count).map(|_| Bucket([const { AtomicU32::new(0) }; ENTRIES])).collect(),
+            buckets: buckets.into_boxed_slice(),
             reach: AtomicU32::new(1),
             refused_count: AtomicU64::new(0),
         }
@@ -132,6 +137,14 @@ impl Directory {
     pub fn remove(&self, hash: KeyHash, shard: ShardId) -> bool {
         let entry = entry_of(hash, shard);
         (0..self.reach.load(SeqCst)).any(|step| replace(self.bucket(hash, step), entry, 0))
+    }
+
+    /// Starts loading what [`Self::lookup`] looks at first.
+    pub fn prefetch(&self, hash: KeyHash) {
+        let Bucket(entries) = self.bucket(hash, 0);
+        for line in entries.as_chunks::<ENTRIES_PER_LINE>().0 {
+            prefetch(line);
+        }
     }
 
     /// The shards that may hold a lease of this key.
@@ -165,8 +178,9 @@ impl Directory {
     fn bucket(&self, hash: KeyHash, step: u32) -> &Bucket {
         let wide = u128::from(hash.bits()) * u128::try_from(self.buckets.len()).expect("widening");
         let home = usize::try_from(wide >> 64).expect("below the bucket count");
-        let step = usize::try_from(step).expect("at most eight");
-        &self.buckets[(home + step) % self.buckets.len()]
+        let at = home + usize::try_from(step).expect("at most eight");
+        // A division takes as long as all the rest of a lookup.
+        if let Some(bucket) = self.buckets.get(at) { bucket } else { &self.buckets[at % self.buckets.len()] }
     }
 }
 

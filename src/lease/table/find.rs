@@ -33,12 +33,14 @@ impl LeaseTable {
         self.index.prefetch(hash);
     }
 
-    /// Starts loading the first record that `hash` leads to; the bucket should be there by now.
+    /// Starts loading the first record that `hash` leads to; the bucket should be there by now. False when there is none for certain.
     #[inline(always)]
-    pub fn prefetch_record(&self, hash: KeyHash) {
-        if let Some(entry) = self.index.candidates(hash).next() {
+    pub fn prefetch_record(&self, hash: KeyHash) -> bool {
+        let first = self.index.candidates(hash).next();
+        if let Some(entry) = first {
             self.slab.prefetch(entry.slot());
         }
+        first.is_some()
     }
 
     /// Starts loading the long parts of a lease.

@@ -8,6 +8,7 @@ use super::hand_over::hand_over;
 use super::{ShardLoop, room};
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, RelationshipIndex, Shard, SubnetScope};
+use crate::ids::HwAddr;
 use crate::lease::table::KeyHash;
 use crate::net::{BATCH_MAX, Port, PortSet, RxFrame, WINDOW_MAX};
 use crate::server::admission::{Glance, PATIENCE_NS, Shed};
@@ -68,7 +69,10 @@ impl<P: Port> ShardLoop<P> {
         }
         for index in 0..count {
             if let Stage::Ready(hash) = self.parsed[index].state {
-                self.shard.leases.table.prefetch_record(hash);
+                let is_known = self.shard.leases.table.prefetch_record(hash);
+                if !is_known {
+                    self.prefetch_unknown(index, hash);
+                }
             }
         }
         if serving.plan.subnets.len() >= SUBNETS_FAR {
@@ -158,6 +162,15 @@ impl<P: Port> ShardLoop<P> {
             Shard::prefetch_relay(&self.serving, relay);
         }
         parsed.state = Stage::Ready(self.shard.prefetch(&query));
+    }
+
+    /// Starts loading what is looked at for the client of packet `index`, which has no lease.
+    fn prefetch_unknown(&self, index: usize, hash: KeyHash) {
+        let payload = self.parsed[index].datagram.payload(self.ports.bytes(&self.rx.frames()[index]));
+        if let Ok(packet) = Packet::new_checked(payload) {
+            let hw_addr = HwAddr::of_field(packet.htype(), packet.hlen(), packet.chaddr_field());
+            self.shard.prefetch_unknown(&hw_addr, hash);
+        }
     }
 
     /// Starts loading what the plan of a large configuration has for each query of the batch, in two steps.
