@@ -179,7 +179,7 @@ impl Directory {
         let wide = u128::from(hash.bits()) * u128::try_from(self.buckets.len()).expect("widening");
         let home = usize::try_from(wide >> 64).expect("below the bucket count");
         let at = home + usize::try_from(step).expect("at most eight");
-        // A division takes as long as all the rest of a lookup.
+        // Past the end for a handful of keys: no division for the others.
         if let Some(bucket) = self.buckets.get(at) { bucket } else { &self.buckets[at % self.buckets.len()] }
     }
 }

@@ -129,12 +129,8 @@ impl Verdict {
 /// the one that replaced or removed it, until a clean-up of the file has taken the older one away.
 fn check_subnet(serving: &Serving, mode: SanityMode, lease: &mut Lease4<'_>) -> Option<Verdict> {
     let plan = &serving.plan;
-    let own = plan.subnet_by_id(lease.subnet_id).is_some_and(|index| {
-        let subnet = plan.subnet(index);
-        let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix_len)).unwrap_or(0);
-        (lease.address.to_bits() ^ subnet.prefix.to_bits()) & mask == 0
-    });
-    if own {
+    let own = plan.subnet_by_id(lease.subnet_id);
+    if own.is_some_and(|index| plan.subnet(index).contains(lease.address)) {
         return None;
     }
     let found = plan.lookup.by_address(lease.address, |_| true).map(|index| plan.subnet(index).id);

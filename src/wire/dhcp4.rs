@@ -14,7 +14,7 @@ use super::drop::DropReason;
 use super::option::{CodeSet, OptionTable, last_header};
 use super::shape::Verdict;
 use super::shapes::{STANDARD, Shapes};
-use crate::ids::HW_ADDR_BYTES_MAX;
+use crate::ids::{HW_ADDR_BYTES_MAX, HwAddr};
 
 /// Octets of the fixed part, cookie not included.
 pub const FIXED_BYTES: usize = 236;
@@ -151,6 +151,13 @@ impl<'a> Packet<'a> {
     pub fn chaddr(&self) -> &'a [u8] {
         let field = &self.fixed[field::CHADDR];
         field.get(..usize::from(self.hlen())).unwrap_or(field)
+    }
+
+    /// The client's hardware address with its type; octets past the sixteenth are zero because `chaddr` has no room for them.
+    #[must_use]
+    #[inline(always)]
+    pub fn hw_addr(&self) -> HwAddr {
+        HwAddr::of_field(self.htype(), self.hlen(), self.chaddr_field())
     }
 
     /// All 16 octets of `chaddr`.

@@ -87,7 +87,7 @@ impl<'a> Query<'a> {
     #[must_use]
     #[inline(always)]
     pub fn hw_addr(&self) -> HwAddr {
-        HwAddr::of_field(self.packet.htype(), self.packet.hlen(), self.packet.chaddr_field())
+        self.packet.hw_addr()
     }
 
     /// What the load-balancing hash is taken of (RFC 3074): the client identifier, else the hardware address. Nothing
@@ -99,17 +99,10 @@ impl<'a> Query<'a> {
         }
         let chaddr = self.packet.chaddr();
         if usize::from(self.packet.hlen()) > chaddr.len() {
-            let (octets, len) = self.padded_chaddr();
-            return Some(BucketKey::Padded(octets, len));
+            let padded = self.hw_addr();
+            return Some(BucketKey::Padded(*padded.padded(), padded.as_bytes().len()));
         }
         (!chaddr.is_empty()).then_some(BucketKey::Borrowed(chaddr))
-    }
-
-    fn padded_chaddr(&self) -> ([u8; HW_ADDR_BYTES_MAX], usize) {
-        let mut octets = [0; HW_ADDR_BYTES_MAX];
-        let chaddr = self.packet.chaddr();
-        octets[..chaddr.len()].copy_from_slice(chaddr);
-        (octets, usize::from(self.packet.hlen()).min(HW_ADDR_BYTES_MAX))
     }
 
     /// Option 50.

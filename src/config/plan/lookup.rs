@@ -70,6 +70,11 @@ impl Table {
     }
 }
 
+/// The first `length` bits of `address`.
+fn prefix_of(address: Ipv4Addr, length: u8) -> u32 {
+    address.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+}
+
 /// Subnets by address, relay and interface.
 #[derive(Clone, Debug, Default)]
 pub struct SubnetLookup {
@@ -134,8 +139,7 @@ impl SubnetLookup {
     ) -> Option<SubnetIndex> {
         let mut first: Option<SubnetIndex> = None;
         for &length in &self.lengths {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            for entry in self.by_prefix.find(address.to_bits() & mask, length) {
+            for entry in self.by_prefix.find(prefix_of(address, length), length) {
                 let index = SubnetIndex(entry.subnet);
                 if first.is_none_or(|first| index < first) && (entry.is_open || allowed(index)) {
                     first = Some(index);
@@ -175,8 +179,7 @@ impl SubnetLookup {
             return self.by_relay.0.get(self.by_relay.first_slot(relay.to_bits(), RELAY));
         }
         let length = *self.lengths.first()?;
-        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-        self.by_prefix.0.get(self.by_prefix.first_slot(relay.to_bits() & mask, length))
+        self.by_prefix.0.get(self.by_prefix.first_slot(prefix_of(relay, length), length))
     }
 
     /// The subnets, ascending by id, that are bound to `interface`.

@@ -98,8 +98,13 @@ impl Slab {
     /// The record of a slot that holds a lease.
     #[inline(always)]
     pub(super) fn live_at(&self, slot: u32) -> Option<&Record> {
+        self.get(slot).filter(|record| record.has(Flag::Live))
+    }
+
+    #[inline(always)]
+    fn get(&self, slot: u32) -> Option<&Record> {
         let (chunk, at) = split(slot);
-        self.chunks.get(chunk)?.get(at).filter(|record| record.has(Flag::Live))
+        self.chunks.get(chunk)?.get(at)
     }
 
     /// The same, to be changed.
@@ -112,15 +117,13 @@ impl Slab {
     /// Where the list that the record of a slot is in goes on.
     #[inline(always)]
     pub(super) fn next_of(&self, slot: u32) -> u32 {
-        let (chunk, at) = split(slot);
-        self.chunks.get(chunk).and_then(|chunk| chunk.get(at)).map_or(NIL, |record| record.next)
+        self.get(slot).map_or(NIL, |record| record.next)
     }
 
     /// Starts loading the record of a slot, if there is such a slot.
     #[inline(always)]
     pub(super) fn prefetch(&self, slot: u32) {
-        let (chunk, at) = split(slot);
-        if let Some(record) = self.chunks.get(chunk).and_then(|chunk| chunk.get(at)) {
+        if let Some(record) = self.get(slot) {
             prefetch(record);
         }
     }

@@ -10,7 +10,6 @@
 
 use super::record::Record;
 use super::slab::{NIL, Slab};
-use crate::memory::prefetch;
 
 /// Seconds that the wheel reaches: some 12 days, longer than nearly every lifetime. A lease that it does not reach is looked at again and
 /// again before its time, at random places in memory.
@@ -221,10 +220,7 @@ impl Wheel {
             }
             budget.looks -= 1;
             self.unlink(slab, slot);
-            let next = self.head(list);
-            if next != NIL {
-                prefetch(&slab[next]);
-            }
+            slab.prefetch(self.head(list));
             match judge(slab, slot) {
                 Verdict::Due(queue) => {
                     self.enqueue(slab, slot, queue);

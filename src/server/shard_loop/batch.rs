@@ -8,7 +8,6 @@ use super::hand_over::hand_over;
 use super::{ShardLoop, room};
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, RelationshipIndex, Shard, SubnetScope};
-use crate::ids::HwAddr;
 use crate::lease::table::KeyHash;
 use crate::net::{BATCH_MAX, Port, PortSet, RxFrame, WINDOW_MAX};
 use crate::server::admission::{Glance, PATIENCE_NS, Shed};
@@ -168,8 +167,7 @@ impl<P: Port> ShardLoop<P> {
     fn prefetch_unknown(&self, index: usize, hash: KeyHash) {
         let payload = self.parsed[index].datagram.payload(self.ports.bytes(&self.rx.frames()[index]));
         if let Ok(packet) = Packet::new_checked(payload) {
-            let hw_addr = HwAddr::of_field(packet.htype(), packet.hlen(), packet.chaddr_field());
-            self.shard.prefetch_unknown(&hw_addr, hash);
+            self.shard.prefetch_unknown(&packet.hw_addr(), hash);
         }
     }
 
