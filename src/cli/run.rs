@@ -50,6 +50,7 @@ pub(super) fn check(files: &[PathBuf]) -> Exit {
         let mut table = Table::new();
         setup::plan(tree, &loaded, &mut table, &Snapshot::default(), 1, &mut findings);
     }
+    setup::examine_faulty(&loaded, &mut findings);
     for finding in &findings {
         println!("{}", line(finding));
     }

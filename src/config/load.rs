@@ -32,6 +32,8 @@ pub struct SystemInterface {
 pub struct Loaded {
     /// The block `Dhcp4`, when there is one and nothing at all is wrong.
     pub dhcp4: Option<Dhcp4>,
+    /// The block `Dhcp4` as far as it could be read, when something is wrong: to see what else is.
+    pub faulty_dhcp4: Option<Dhcp4>,
     /// The block `Control-agent`, when there is one and nothing at all is wrong.
     pub control_agent: Option<ControlAgent>,
     /// What is wrong or odd, by place.
@@ -176,7 +178,7 @@ fn assemble(
         report.warning(block.key_at, Style::After, text);
     }
     if report.errors() > 0 {
-        loaded.dhcp4 = None;
+        loaded.faulty_dhcp4 = loaded.dhcp4.take();
         loaded.control_agent = None;
     }
     loaded.files = report.files.clone();

@@ -100,6 +100,14 @@ pub fn plan(
     plan
 }
 
+/// What is wrong with HA in a configuration that is refused for other reasons: all faults are told at once.
+pub fn examine_faulty(loaded: &Loaded, findings: &mut Vec<Finding>) {
+    let Some(tree) = &loaded.faulty_dhcp4 else { return };
+    let mut report = loaded.next_report();
+    super::ha::setup::examine(tree, &mut report);
+    findings.extend(report.into_findings());
+}
+
 /// Whether any finding is an error.
 #[must_use]
 pub fn has_errors(findings: &[Finding]) -> bool {

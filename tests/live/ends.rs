@@ -57,6 +57,24 @@ fn a_wrong_pair_is_found_by_check_and_ends_with_1() {
 }
 
 #[test]
+fn what_is_wrong_with_a_pair_is_told_beside_what_else_is() {
+    let place = Place::new();
+    let mut dhcp4 = place.base();
+    dhcp4["valid-lifetme"] = json!(4000);
+    dhcp4["hooks-libraries"].as_array_mut().expect("a list").push(json!({
+        "library": "/usr/lib/kea/hooks/libdhcp_ha.so",
+        "parameters": { "high-availability": [ { "this-server-name": "a", "mode": "hot-standby", "peers": [
+            { "name": "a", "url": "http://127.0.0.1:18109/", "role": "primary" } ] } ] }
+    }));
+    let path = place.write_config(&dhcp4);
+    let output = Command::new(PROGRAM).arg("check").arg(&path).output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let both = ["valid-lifetme", "expected a standby in hot-standby, found none"];
+    assert!(both.iter().all(|words| said.contains(words)), "{said}");
+    ends_with(1, place.fails(), &both);
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_2() {
     let status = Command::new(PROGRAM).args(["run", "--no-such-flag"]).stderr(Stdio::null()).status();
     assert_eq!(status.expect("the program runs").code(), Some(2));

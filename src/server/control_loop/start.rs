@@ -34,7 +34,10 @@ pub(super) fn start_and_serve(
     clock: Clock,
 ) -> Result<i64, Failure> {
     let mut findings = loaded.findings.clone();
-    let Some(tree) = loaded.dhcp4.clone() else { return Err(Failure::Configuration(findings)) };
+    let Some(tree) = loaded.dhcp4.clone() else {
+        setup::examine_faulty(&loaded, &mut findings);
+        return Err(Failure::Configuration(findings));
+    };
     let mut table = Table::new();
     let plan = setup::plan(&tree, &loaded, &mut table, snapshot, 1, &mut findings);
     let Some(plan) = plan else { return Err(Failure::Configuration(findings)) };
