@@ -5,7 +5,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`ids`], [`time`], [`sync`], `memory` | newtypes, time as a value, the shared cells, hints about memory |
+//! | [`ids`], [`time`], [`sync`], [`memory`] | newtypes, time as a value, the shared cells, large tables and hints about memory |
 //! | [`wire`] | views of and emitters for everything that travels on the wire |
 //! | [`expr`] | client-class expressions, compiled to a flat program |
 //! | [`config`] | Kea's JSON, checked, turned into an immutable plan |
@@ -31,7 +31,7 @@ pub mod ha;
 pub mod ids;
 pub mod journal;
 pub mod lease;
-mod memory;
+pub mod memory;
 pub mod net;
 pub mod park;
 pub mod server;

@@ -20,7 +20,7 @@ use std::net::Ipv4Addr;
 use super::answer::Verdict;
 use crate::config::plan::{BootView, HostIndex, Plan, PoolIndex, ScopeIndex, SubnetIndex};
 use crate::ids::ClassId;
-use crate::memory::{in_large_pages, prefetch};
+use crate::memory::{Table, prefetch};
 use crate::wire::codes::{MessageType, option};
 use crate::wire::query::Query;
 use crate::wire::template::{OptionTemplate, Patches, Varying};
@@ -215,9 +215,9 @@ impl Found<'_> {
 /// modulo the length of a row, when there are very many).
 pub(super) struct KnownAnswers {
     plan: u64,
-    shapes: Box<[Shape]>,
-    answers: Box<[KnownAnswer]>,
-    whole: Box<[OptionTemplate]>,
+    shapes: Table<Shape>,
+    answers: Table<KnownAnswer>,
+    whole: Table<OptionTemplate>,
     /// Length of a row, and how many there are: powers of two.
     row: usize,
     rows: usize,
@@ -244,12 +244,6 @@ impl std::fmt::Debug for KnownAnswers {
     }
 }
 
-fn table<T: Clone>(count: usize, vacant: &T) -> Box<[T]> {
-    let mut places = in_large_pages(Vec::with_capacity(count));
-    places.resize(count, vacant.clone());
-    places.into_boxed_slice()
-}
-
 impl KnownAnswers {
     /// Room for a plan of `subnet_count` subnets. Allocates.
     pub(super) fn new(subnet_count: usize) -> Self {
@@ -257,9 +251,9 @@ impl KnownAnswers {
         let row = subnet_count.next_power_of_two().min(count / WAYS_MAX);
         Self {
             plan: 0,
-            shapes: table(SHAPES, &Shape::NONE),
-            answers: table(count, &KnownAnswer::NONE),
-            whole: table(count, &OptionTemplate::EMPTY),
+            shapes: Table::filled(Shape::NONE, SHAPES),
+            answers: Table::filled(KnownAnswer::NONE, count),
+            whole: Table::filled(OptionTemplate::EMPTY, count),
             row,
             rows: count / row,
             last: [0; KINDS],

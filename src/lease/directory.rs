@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use super::table::KeyHash;
 use crate::ids::{SHARDS_MAX, ShardId};
-use crate::memory::{in_large_pages, prefetch};
+use crate::memory::{Table, prefetch};
 
 const ENTRIES: usize = 32;
 /// Entries of a cache line.
@@ -93,7 +93,7 @@ struct Bucket([AtomicU32; ENTRIES]);
 
 /// See the module.
 pub struct Directory {
-    buckets: Box<[Bucket]>,
+    buckets: Table<Bucket>,
     reach: AtomicU32,
     refused_count: AtomicU64,
 }
@@ -103,10 +103,9 @@ impl Directory {
     #[must_use]
     pub fn new(key_count: usize) -> Self {
         let bucket_count = (key_count * 2).div_ceil(ENTRIES).max(1);
-        let mut buckets = in_large_pages(Vec::with_capacity(bucket_count));
-        buckets.resize_with(bucket_count, || Bucket([const { AtomicU32::new(0) }; ENTRIES]));
+        let vacant = || Bucket([const { AtomicU32::new(0) }; ENTRIES]);
         Self {
-            buckets: buckets.into_boxed_slice(),
+            buckets: Table::full((0..bucket_count).map(|_| vacant())),
             reach: AtomicU32::new(1),
             refused_count: AtomicU64::new(0),
         }

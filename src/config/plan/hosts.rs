@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{BootFields, HostIndex, ScopeIndex, SubnetIndex};
 use crate::ids::{ClassId, HwAddr};
+use crate::memory::Table;
 use crate::wire::Query;
 
 pub use crate::config::tree::IdentifierKind;
@@ -106,7 +107,7 @@ pub struct Host {
 /// All reservations.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
-    hosts: Vec<Host>,
+    hosts: Table<Host>,
     by_identifier: Index,
     by_address: Index,
 }
@@ -116,8 +117,8 @@ pub struct Hosts {
 #[derive(Clone, Debug, Default)]
 struct Index {
     /// Upper bits of the hash, never 0; 0 is a vacant slot. The length is a power of two.
-    tags: Vec<u16>,
-    positions: Vec<u32>,
+    tags: Table<u16>,
+    positions: Table<u32>,
 }
 
 /// Multiplies into 128 bits and folds: good enough because a client cannot put keys into these tables, it can only
@@ -193,7 +194,7 @@ const GLOBAL: u32 = u32::MAX;
 impl Index {
     fn new(count: usize) -> Self {
         let slots = (count * 2).next_power_of_two();
-        Self { tags: vec![0; slots], positions: vec![0; slots] }
+        Self { tags: Table::filled(0, slots), positions: Table::filled(0, slots) }
     }
 
     fn tag(hash: u64) -> u16 {
@@ -245,7 +246,7 @@ impl Hosts {
                 by_address.insert(within(scope, hash(ADDRESS, &host.address.octets())), position);
             }
         }
-        Self { hosts, by_identifier, by_address }
+        Self { hosts: hosts.into(), by_identifier, by_address }
     }
 
     /// The reservation at `index`.
@@ -256,7 +257,7 @@ impl Hosts {
 
     /// Whether there is no reservation at all.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }
 

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use super::{Subnet, SubnetIndex};
 use crate::ids::InterfaceId;
+use crate::memory::Table;
 
 /// An entry of a table; a vacant one has no mask.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,14 +30,15 @@ const VACANT: u8 = u8::MAX;
 
 /// Open addressing, at most half full.
 #[derive(Clone, Debug, Default)]
-struct Table(Vec<Entry>);
+struct Entries(Table<Entry>);
 
-impl Table {
+impl Entries {
     fn new(count: usize) -> Self {
         if count == 0 {
             return Self::default();
         }
-        Self(vec![Entry { length: VACANT, ..Entry::default() }; (count * 2).next_power_of_two().max(2)])
+        let vacant = Entry { length: VACANT, ..Entry::default() };
+        Self(Table::filled(vacant, (count * 2).next_power_of_two().max(2)))
     }
 
     fn first_slot(&self, address: u32, length: u8) -> usize {
@@ -80,8 +82,8 @@ fn prefix_of(address: Ipv4Addr, length: u8) -> u32 {
 pub struct SubnetLookup {
     /// The prefix lengths in use, ascending.
     lengths: Vec<u8>,
-    by_prefix: Table,
-    by_relay: Table,
+    by_prefix: Entries,
+    by_relay: Entries,
     /// Sorted by interface, then by subnet.
     by_interface: Vec<(InterfaceId, SubnetIndex)>,
     /// By interface, the first subnet that is bound to it, if it is open.
@@ -99,7 +101,7 @@ impl SubnetLookup {
         let mut lengths: Vec<u8> = subnets.iter().map(|subnet| subnet.prefix_len).collect();
         lengths.sort_unstable();
         lengths.dedup();
-        let mut prefixes = Table::new(subnets.len());
+        let mut prefixes = Entries::new(subnets.len());
         for (index, subnet) in (0..).zip(subnets) {
             prefixes.insert(Entry {
                 address: subnet.prefix.to_bits(),
@@ -110,7 +112,7 @@ impl SubnetLookup {
         }
         by_relay.sort_unstable();
         by_relay.dedup();
-        let mut relays = Table::new(by_relay.len());
+        let mut relays = Entries::new(by_relay.len());
         for (address, index) in by_relay {
             relays.insert(Entry {
                 address: address.to_bits(),

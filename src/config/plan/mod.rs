@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::config::load::SystemInterface;
 use crate::ids::{ClassId, InterfaceId, SubnetId};
+use crate::memory::Table;
 use crate::wire::dhcp4::Strictness;
 use crate::wire::shapes::Shapes;
 
@@ -417,13 +418,13 @@ pub struct Plan {
     /// What is set once.
     pub globals: Globals,
     /// All subnets, ascending by id.
-    pub subnets: Vec<Subnet>,
+    pub subnets: Table<Subnet>,
     /// All networks.
-    pub networks: Vec<Network>,
+    pub networks: Table<Network>,
     /// The subnets of each network side by side, ascending by id within each.
-    pub network_subnets: Vec<SubnetIndex>,
+    pub network_subnets: Table<SubnetIndex>,
     /// All pools, those of one subnet side by side, ascending by first address.
-    pub pools: Vec<Pool>,
+    pub pools: Table<Pool>,
     /// The classes that are defined, in their order.
     pub classes: Vec<Class>,
     /// Of each class name, the position of its definition in `classes`; beyond the end for those without.

@@ -13,7 +13,7 @@
 //! Growth is incremental. A larger array is handed in; from then on each step moves a few buckets, in order: those below
 //! the cursor are found in the new array, the others in the old one, so that every lookup looks into one chain.
 
-use crate::memory::{in_large_pages, prefetch};
+use crate::memory::{Table, prefetch};
 
 const PAIRS: usize = 10;
 const COUNT_BITS: u32 = 4;
@@ -165,8 +165,8 @@ impl Bucket {
 
 /// An array of buckets, made by the control thread.
 pub struct BucketArray {
-    main: Box<[Bucket]>,
-    overflow: Vec<Bucket>,
+    main: Table<Bucket>,
+    overflow: Table<Bucket>,
     overflow_free: Option<usize>,
     entry_count: usize,
 }
@@ -185,12 +185,9 @@ impl BucketArray {
     /// Allocates and touches the memory of `bucket_count` buckets; overflow buckets are reserved and untouched.
     pub(super) fn allocate(bucket_count: usize) -> Self {
         let bucket_count = bucket_count.clamp(8, Self::COUNT_MAX);
-        // The advice comes before the touch: then large pages are there at once.
-        let mut main = in_large_pages(Vec::with_capacity(bucket_count));
-        main.resize(bucket_count, Bucket::EMPTY);
         Self {
-            main: main.into_boxed_slice(),
-            overflow: in_large_pages(Vec::with_capacity(bucket_count / 2 + KEY_ENTRIES_MAX / PAIRS)),
+            main: Table::filled(Bucket::EMPTY, bucket_count),
+            overflow: Table::with_capacity(bucket_count / 2 + KEY_ENTRIES_MAX / PAIRS),
             overflow_free: None,
             entry_count: 0,
         }

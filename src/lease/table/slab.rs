@@ -1,7 +1,7 @@
 //! The records themselves: chunks of 65,536 cache lines, the free ones linked through `next`.
 
 use super::record::{Flag, Record};
-use crate::memory::{in_large_pages, prefetch};
+use crate::memory::{Table, prefetch};
 
 const CHUNK_SHIFT: u32 = 16;
 const CHUNK_RECORDS: usize = 1 << CHUNK_SHIFT;
@@ -10,19 +10,19 @@ pub(super) const NIL: u32 = u32::MAX;
 
 /// A chunk of record memory, made by the control thread: reserved, touched only as records come into use.
 #[derive(Debug)]
-pub struct RecordChunk(Vec<Record>);
+pub struct RecordChunk(Table<Record>);
 
 impl RecordChunk {
     /// Records in a chunk.
     pub const RECORDS: usize = CHUNK_RECORDS;
 
     pub(super) fn allocate() -> Self {
-        Self(in_large_pages(Vec::with_capacity(CHUNK_RECORDS)))
+        Self(Table::with_capacity(CHUNK_RECORDS))
     }
 }
 
 pub(super) struct Slab {
-    chunks: Vec<Vec<Record>>,
+    chunks: Vec<Table<Record>>,
     free: u32,
     /// Slots ever used: the next fresh one.
     used: usize,
