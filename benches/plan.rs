@@ -116,7 +116,7 @@ fn lookups(criterion: &mut Criterion, label: &str, size: (u32, u32)) {
                 let mut identifiers = Identifiers::default();
                 identifiers.set(IdentifierKind::HwAddress, &address);
                 let subnet = SubnetIndex(number / per_subnet);
-                plan.hosts.find(Some(subnet), &plan.globals.identifier_order, black_box(&identifiers))
+                plan.hosts.find(Some(subnet), black_box(&identifiers))
             });
         });
     }

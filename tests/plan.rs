@@ -283,21 +283,67 @@ fn reservations_are_found_by_the_first_identifier_in_order_and_by_address() {
     );
     let mut identifiers = Identifiers::default();
     identifiers.set(IdentifierKind::HwAddress, &[2, 0, 0, 0, 0, 1]);
-    let order = &plan.globals.identifier_order;
     let address = |identifiers: &Identifiers<'_>| {
-        plan.hosts.find(Some(SUBNET), order, identifiers).map(|index| plan.hosts.host(index).address)
+        plan.hosts.find(Some(SUBNET), identifiers).map(|index| plan.hosts.host(index).address)
     };
     assert_eq!(address(&identifiers), Some(Ipv4Addr::new(10, 0, 0, 5)));
-    assert_eq!(plan.hosts.find(Some(SubnetIndex(1)), order, &identifiers), None);
-    let global = plan.hosts.find(None, order, &identifiers).expect("a global one");
+    assert_eq!(plan.hosts.find(Some(SubnetIndex(1)), &identifiers), None);
+    let global = plan.hosts.find(None, &identifiers).expect("a global one");
     assert_eq!(&*plan.hosts.host(global).hostname, b"global");
     assert!(!plan.hosts.is_reserved_for_other(SUBNET, Ipv4Addr::new(10, 0, 0, 5), &identifiers));
     assert!(plan.hosts.is_reserved_for_other(SUBNET, Ipv4Addr::new(10, 0, 0, 6), &identifiers));
     assert!(!plan.hosts.is_reserved_for_other(SUBNET, Ipv4Addr::new(10, 0, 0, 7), &identifiers));
     identifiers.set(IdentifierKind::ClientId, &[1, 2, 3]);
     assert_eq!(address(&identifiers), Some(Ipv4Addr::new(10, 0, 0, 6)));
-    assert!(plan.subnet(SUBNET).has_hosts && !plan.subnet(SubnetIndex(1)).has_hosts);
+    assert!(plan.subnet(SUBNET).has_hosts() && !plan.subnet(SubnetIndex(1)).has_hosts());
     assert_eq!(plan.lease_capacity(), 2);
+}
+
+#[test]
+fn only_pool_without_anything_of_its_own_is_read_from_the_subnet() {
+    let plan = plan(
+        r#""client-classes": [ { "name": "some", "test": "option[60].exists" } ],
+        "subnet4": [
+            { "subnet": "10.0.0.0/24", "id": 1, "pools": [ { "pool": "10.0.0.10-10.0.0.20" } ] },
+            { "subnet": "10.0.1.0/24", "id": 2, "pools": [ { "pool": "10.0.1.10-10.0.1.20", "client-class": "some" } ] },
+            { "subnet": "10.0.2.0/24", "id": 3, "pools": [ { "pool": "10.0.2.10-10.0.2.20", "pool-id": 7 } ] },
+            { "subnet": "10.0.3.0/24", "id": 4, "pools": [
+                { "pool": "10.0.3.10-10.0.3.15" }, { "pool": "10.0.3.16-10.0.3.20" } ] },
+            { "subnet": "10.0.4.0/24", "id": 5, "pools": [
+                { "pool": "10.0.4.10-10.0.4.20", "ddns-generated-prefix": "other" } ] },
+            { "subnet": "10.0.5.0/24", "id": 6, "pools": [
+                { "pool": "10.0.5.10-10.0.5.20", "evaluate-additional-classes": [ "some" ] } ] },
+            { "subnet": "10.0.6.0/24", "id": 7 } ]"#,
+    );
+    let some = class(&plan, "some");
+    let plain: Vec<bool> = plan.subnets.iter().map(aplomado::config::plan::Subnet::has_plain_pool).collect();
+    assert_eq!(plain, [true, false, false, false, false, false, false]);
+    for (index, third) in (0..7).map(SubnetIndex).zip(0..) {
+        let at = |last| Ipv4Addr::new(10, 0, third, last);
+        let has_pool = third < 6;
+        for (last, inside) in [(9, false), (10, true), (20, true), (21, false)] {
+            let pool = plan.pool_of(index, at(last));
+            assert_eq!(pool.is_some(), inside && has_pool, "{}", at(last));
+            assert_eq!(plan.allowed_pool(index, at(last), &[some]), pool);
+            assert_eq!(plan.allowed_pool(index, at(last), &[]), pool.filter(|_| third != 1));
+            let Some(pool) = pool else { continue };
+            assert!(plan.pool(pool).contains(at(last)));
+            assert_eq!(plan.pool_id(index, Some(pool)), plan.pool(pool).pool_id);
+            let rules = plan.name_rules_at(index, Some(pool));
+            assert!(std::ptr::eq(rules, plan.name_rules(plan.pool(pool).name_rules)));
+        }
+    }
+    assert_eq!(plan.pool_id(SubnetIndex(2), plan.pool_of(SubnetIndex(2), Ipv4Addr::new(10, 0, 2, 10))), 7);
+    assert_eq!(plan.pool_id(SubnetIndex(2), None), 0);
+}
+
+#[test]
+fn masks_of_all_lengths() {
+    for length in 0..=32_u8 {
+        let plan = plan(&format!(r#""subnet4": [ {{ "subnet": "0.0.0.0/{length}", "id": 1 }} ]"#));
+        let netmask = plan.subnets[0].netmask().to_bits();
+        assert_eq!((netmask.count_ones(), netmask.leading_ones()), (u32::from(length), u32::from(length)));
+    }
 }
 
 #[test]

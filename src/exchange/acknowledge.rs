@@ -83,7 +83,7 @@ impl Shard {
         name_lease(&mut self.names, &view, host, place.pool, place.address);
 
         let wall_s = given.now.wall_s;
-        let pool_id = place.pool.map_or(0, |pool| client.plan.pool(pool).pool_id);
+        let pool_id = client.plan.pool_id(place.subnet, place.pool);
         let subnet = client.plan.subnet(place.subnet);
         let context_kept = match renewed {
             Some(lease) => self.leases.table.user_context(lease),
@@ -151,7 +151,7 @@ impl Shard {
             kind: MessageType::Ack,
             yiaddr: place.address,
             lease: Some(times),
-            netmask: subnet.netmask,
+            netmask: subnet.netmask(),
             subnet: Some(place.subnet),
             pool: place.pool,
             host,

@@ -53,7 +53,7 @@ pub(super) enum Grant {
 pub(super) fn client_leases(leases: &Leases, asker: &Asker<'_>) -> [Option<LeaseRef>; 2] {
     let network = asker.network;
     let place = |record: &Record, by_client_id: bool| {
-        let subnet = asker.plan.subnet_by_id(record.subnet_id())?;
+        let subnet = asker.subnet_by_id(record.subnet_id())?;
         let own = asker.plan.subnet(subnet);
         let counts = own.network == network
             && record.state() != LeaseState::Declined
@@ -109,7 +109,7 @@ pub(super) fn requested_lease(
 fn keepable(leases: &Leases, client: &Client<'_>, lease: LeaseRef) -> Option<Place> {
     let record = leases.table.record(lease);
     let address = record.address();
-    let subnet = client.plan.subnet_by_id(record.subnet_id())?;
+    let subnet = client.subnet_by_id(record.subnet_id())?;
     let pool = client.allowed_pool(subnet, address)?;
     (client.allows_subnet(subnet) && !client.reserved_for_other(subnet, address)).then_some(Place {
         address,

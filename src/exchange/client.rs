@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::ops::Deref;
 
 use crate::config::plan::{
-    HostIndex, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
+    HostIndex, Hosts, IdentifierKind, Identifiers, NetworkIndex, Plan, PoolIndex, SubnetIndex,
 };
-use crate::ids::{ClassId, HwAddr, LeaseRef};
+use crate::ids::{ClassId, HwAddr, LeaseRef, SubnetId};
 use crate::lease::table::KeyHash;
 use crate::time::Now;
 use crate::wire::query::Query;
@@ -21,12 +21,26 @@ pub(super) struct Asker<'a> {
     /// Content of option 61; empty when there is none.
     pub(super) client_id: &'a [u8],
     pub(super) identifiers: &'a Identifiers<'a>,
+    /// The subnet that was selected, and the client's reservation there.
+    pub(super) selected: SubnetIndex,
+    pub(super) host: Option<HostIndex>,
     /// The hash of the identifier, or of the hardware address when there is none.
     pub(super) key_hash: KeyHash,
     pub(super) network: NetworkIndex,
     /// The leases that this shard holds for the client in its network, looked for once: see [`super::allocation::client_leases`].
     /// Nothing for those that are not asked about a lease.
     pub(super) held: [Option<LeaseRef>; 2],
+}
+
+impl Asker<'_> {
+    /// The subnet with the identifier `id`: mostly the selected one, for which nothing has to be searched.
+    #[inline(always)]
+    pub(super) fn subnet_by_id(&self, id: SubnetId) -> Option<SubnetIndex> {
+        if self.plan.subnet(self.selected).id == id {
+            return Some(self.selected);
+        }
+        self.plan.subnet_by_id(id)
+    }
 }
 
 /// A query on its way through the rules, once its subnet is known. Small, because it is made anew for each step.
@@ -47,20 +61,23 @@ impl<'a> Deref for Client<'a> {
     }
 }
 
-/// The identifiers of a query, for reservations; `flex_id` is what an expression made of it, empty for nothing.
-pub(super) fn identifiers<'a>(query: &Query<'a>, flex_id: &'a [u8]) -> Identifiers<'a> {
+/// The identifiers of a query that any of `hosts` may be for; `flex_id` is what an expression made of it, empty for nothing.
+pub(super) fn identifiers<'a>(hosts: &Hosts, query: &Query<'a>, flex_id: &'a [u8]) -> Identifiers<'a> {
+    use IdentifierKind::{CircuitId, ClientId, Duid, FlexId, HwAddress};
     let mut identifiers = Identifiers::default();
-    identifiers.set(IdentifierKind::HwAddress, query.packet.chaddr());
-    if let Some(duid) = query.duid() {
-        identifiers.set(IdentifierKind::Duid, duid);
+    for kind in [HwAddress, Duid, CircuitId, ClientId, FlexId] {
+        if !hosts.has_kind(kind) {
+            continue;
+        }
+        let value = match kind {
+            HwAddress => query.packet.chaddr(),
+            Duid => query.duid().unwrap_or_default(),
+            CircuitId => query.relay_agent().circuit_id().unwrap_or_default(),
+            ClientId => query.client_id().unwrap_or_default(),
+            FlexId => flex_id,
+        };
+        identifiers.set(kind, value);
     }
-    if let Some(circuit_id) = query.relay_agent().circuit_id() {
-        identifiers.set(IdentifierKind::CircuitId, circuit_id);
-    }
-    if let Some(client_id) = query.client_id() {
-        identifiers.set(IdentifierKind::ClientId, client_id);
-    }
-    identifiers.set(IdentifierKind::FlexId, flex_id);
     identifiers
 }
 
@@ -95,8 +112,7 @@ impl<'a> Client<'a> {
     /// The pool of `subnet` that holds `address` and that the classes allow.
     #[inline(always)]
     pub(super) fn allowed_pool(&self, subnet: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
-        let pool = self.plan.pool_of(subnet, address)?;
-        self.plan.pool(pool).guard.admits(self.classes).then_some(pool)
+        self.plan.allowed_pool(subnet, address, self.classes)
     }
 
     /// The first allowed subnet of the network, ascending by id, with an allowed pool that holds `address`.
@@ -130,7 +146,7 @@ impl<'a> Client<'a> {
     /// The reservation of this client in `subnet`.
     #[inline(always)]
     pub(super) fn host_in(&self, subnet: SubnetIndex) -> Option<HostIndex> {
-        self.plan.find_host(subnet, self.identifiers)
+        if subnet == self.selected { self.host } else { self.plan.find_host(subnet, self.identifiers) }
     }
 
     /// The global reservation of this client, if `subnet` looks at those.
@@ -164,7 +180,7 @@ impl<'a> Client<'a> {
     #[inline(always)]
     fn network_has_hosts(&self) -> bool {
         let subnet = self.plan.subnet(self.subnet);
-        subnet.has_hosts || !subnet.is_alone && self.plan.network(self.network).has_hosts
+        subnet.has_hosts() || !subnet.is_alone && self.plan.network(self.network).has_hosts
     }
 
     /// The address reserved for this client: walking the network from the current subnet, the first subnet with a

@@ -83,10 +83,7 @@ pub(super) fn name_lease(
     names.fqdn_len = 0;
     names.to_client = false;
     names.flags = None;
-    let rules = plan.name_rules(match pool {
-        Some(pool) => plan.pool(pool).name_rules,
-        None => plan.subnet(client.subnet).name_rules,
-    });
+    let rules = plan.name_rules_at(client.subnet, pool);
     let names_itself =
         [option::HOST_NAME, option::FQDN].iter().any(|code| client.query.options.contains(*code));
     if host.is_none() && !names_itself && !rules.generates_unasked() {

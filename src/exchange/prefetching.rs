@@ -65,7 +65,9 @@ impl Shard {
         if !subnet.is_alone {
             prefetch(plan.network(subnet.network));
         }
-        if let Some(pool) = plan.pools_of(likely).first() {
+        if !subnet.has_plain_pool()
+            && let Some(pool) = plan.pools_of(likely).first()
+        {
             prefetch(pool);
         }
     }

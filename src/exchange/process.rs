@@ -292,10 +292,13 @@ impl Shard {
         if classifier.has(DROP) {
             return Err(DropReason::ClassDrop);
         }
-        let identifiers =
-            if plan.hosts.is_empty() { Identifiers::default() } else { identifiers(query, flex_id) };
+        let identifiers = if plan.hosts.is_empty() {
+            Identifiers::default()
+        } else {
+            identifiers(&plan.hosts, query, flex_id)
+        };
         if plan.globals.early_global_lookup {
-            if let Some(host) = plan.hosts.find(None, &plan.globals.identifier_order, &identifiers) {
+            if let Some(host) = plan.hosts.find(None, &identifiers) {
                 classifier.reserve(plan, query, host);
                 classifier.known(plan, query, true);
             }
@@ -347,6 +350,8 @@ impl Shard {
             hw_addr: &hw_addr,
             client_id,
             identifiers: &identifiers,
+            selected,
+            host: plan.find_host(selected, &identifiers),
             key_hash: given.key_hash.unwrap_or_else(|| self.key_hash(query)),
             network: plan.subnet(selected).network,
             held: [None; 2],

@@ -158,6 +158,7 @@ impl<P: Port> ShardLoop<P> {
                 options: OptionTable::new(),
                 head: Head { message_type: None, has_message_type: false },
                 relay: None,
+                likely: None,
                 state: Stage::Dropped,
             })
             .collect();

@@ -104,7 +104,7 @@ impl Builder<'_> {
             relays.extend(
                 subnet.relays.iter().filter(|relay| !relay.is_unspecified()).map(|&relay| (relay, index)),
             );
-            bound.extend(built.interface.map(|interface| (interface, index)));
+            bound.extend(self.interface(subnet).map(|interface| (interface, index)));
             let shared = &mut networks[super::at(network.0)];
             built.is_open &= shared.guard.0.is_empty();
             shared.has_v6_only_preferred |=
@@ -116,7 +116,6 @@ impl Builder<'_> {
         for host in &hosts {
             if let Some(index) = host.subnet {
                 let subnet = &mut subnets[super::at(index.0)];
-                subnet.has_hosts = true;
                 subnet.filter.add(host, subnet.prefix_len);
                 networks[super::at(subnet.network.0)].has_hosts = true;
             }
@@ -139,7 +138,6 @@ impl Builder<'_> {
                 authoritative: tree.settings.authoritative,
                 echo_client_id: tree.echo_client_id,
                 decline_probation_s: tree.decline_probation_period_s,
-                identifier_order: tree.host_identifiers.clone().into(),
                 flex_id: self.flex_id(tree),
                 early_global_lookup: tree.early_global_reservations_lookup,
                 ip_reservations_unique: tree.ip_reservations_unique,
@@ -161,7 +159,7 @@ impl Builder<'_> {
             classes,
             class_positions,
             class_names: std::mem::take(&mut self.class_names),
-            hosts: Hosts::new(hosts),
+            hosts: Hosts::new(hosts, &tree.host_identifiers),
             options: std::mem::take(&mut self.options).finish(),
             name_rules: std::mem::take(&mut self.name_rules),
             interfaces: std::mem::take(&mut self.interfaces),
@@ -481,16 +479,12 @@ impl Builder<'_> {
         Subnet {
             id: subnet.id,
             prefix: subnet.prefix.first,
-            netmask: Ipv4Addr::from_bits(
-                u32::MAX.checked_shl(32 - u32::from(subnet.prefix.length)).unwrap_or(0),
-            ),
+            plain_pool: plain_pool(&pools[super::at(first_pool)..], name_rules),
             network,
             pools: first_pool..count(pools.len()),
             settings: self.share(held),
             options,
-            interface: self.interface(subnet),
             prefix_len: subnet.prefix.length,
-            has_hosts: false,
             is_open,
             is_alone: false,
             has_additional_classes: false,
@@ -559,4 +553,19 @@ fn octets(text: &str) -> Option<Box<[u8]>> {
 
 fn count(count: usize) -> u32 {
     u32::try_from(count).expect("a configuration of less than 2^32 parts")
+}
+
+/// The ends of the only one of `pools` if nothing about it has to be looked up; else in the wrong order.
+fn plain_pool(pools: &[Pool], name_rules: NameRulesIndex) -> (Ipv4Addr, Ipv4Addr) {
+    match pools {
+        [pool]
+            if pool.guard.is_open()
+                && pool.additional_classes.is_empty()
+                && pool.pool_id == 0
+                && pool.name_rules == name_rules =>
+        {
+            (pool.first, pool.last)
+        }
+        _ => (Ipv4Addr::BROADCAST, Ipv4Addr::UNSPECIFIED),
+    }
 }

@@ -108,6 +108,10 @@ pub struct Host {
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     hosts: Table<Host>,
+    /// What is looked for, in which order: of what the configuration says, the kinds that any reservation has.
+    order: Box<[IdentifierKind]>,
+    /// The kinds that any reservation has, looked for or not.
+    kinds: [bool; IDENTIFIER_KINDS],
     by_identifier: Index,
     by_address: Index,
 }
@@ -231,9 +235,9 @@ impl Index {
 }
 
 impl Hosts {
-    /// The index of `hosts`.
+    /// The index of `hosts`, which are looked for by identifiers in this order (`host-reservation-identifiers`).
     #[must_use]
-    pub fn new(hosts: Vec<Host>) -> Self {
+    pub fn new(hosts: Vec<Host>, order: &[IdentifierKind]) -> Self {
         if hosts.is_empty() {
             return Self::default();
         }
@@ -246,7 +250,17 @@ impl Hosts {
                 by_address.insert(within(scope, hash(ADDRESS, &host.address.octets())), position);
             }
         }
-        Self { hosts: hosts.into(), by_identifier, by_address }
+        let mut kinds = [false; IDENTIFIER_KINDS];
+        hosts.iter().for_each(|host| kinds[host.kind as usize] = true);
+        let order = order.iter().copied().filter(|kind| kinds[*kind as usize]).collect();
+        Self { hosts: hosts.into(), order, kinds, by_identifier, by_address }
+    }
+
+    /// Whether any reservation has an identifier of this kind: of others a query's need not be known.
+    #[must_use]
+    #[inline(always)]
+    pub fn has_kind(&self, kind: IdentifierKind) -> bool {
+        self.kinds[kind as usize]
     }
 
     /// The reservation at `index`.
@@ -267,19 +281,11 @@ impl Hosts {
         &self.hosts
     }
 
-    /// The reservation of `subnet` (nothing: a global one) for the client that has `identifiers`: the first kind in
-    /// `order` for which there is one.
+    /// The reservation of `subnet` (nothing: a global one) for the client that has `identifiers`: of the first kind in order
+    /// for which there is one.
     #[must_use]
-    pub fn find(
-        &self,
-        subnet: Option<SubnetIndex>,
-        order: &[IdentifierKind],
-        identifiers: &Identifiers<'_>,
-    ) -> Option<HostIndex> {
-        if self.hosts.is_empty() {
-            return None;
-        }
-        order.iter().find_map(|&kind| {
+    pub fn find(&self, subnet: Option<SubnetIndex>, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
+        self.order.iter().find_map(|&kind| {
             self.find_hashed(subnet, kind, identifiers.value(kind)?, identifiers.hashes[kind as usize])
         })
     }
@@ -290,10 +296,9 @@ impl Hosts {
         &self,
         subnet: SubnetIndex,
         filter: HostFilter,
-        order: &[IdentifierKind],
         identifiers: &Identifiers<'_>,
     ) -> Option<HostIndex> {
-        order.iter().find_map(|&kind| {
+        self.order.iter().find_map(|&kind| {
             let hash = identifiers.hashes[kind as usize];
             let value = identifiers.value(kind).filter(|_| filter.may_know(hash))?;
             self.find_hashed(Some(subnet), kind, value, hash)
@@ -393,7 +398,7 @@ mod tests {
             queries in proptest::collection::vec(any_host(), 0..60),
             prefix_len in 0_u8..=32,
         ) {
-            let index = Hosts::new(hosts.clone());
+            let index = Hosts::new(hosts.clone(), &KINDS);
             for query in hosts.iter().chain(&queries) {
                 let same = |host: &&Host| {
                     (host.subnet, host.kind, &host.identifier) == (query.subnet, query.kind, &query.identifier)
@@ -409,8 +414,8 @@ mod tests {
                     let mut identifiers = Identifiers::default();
                     identifiers.set(query.kind, query.identifier.as_bytes());
                     prop_assert_eq!(
-                        index.find_filtered(subnet, filter, &KINDS, &identifiers),
-                        index.find(query.subnet, &KINDS, &identifiers)
+                        index.find_filtered(subnet, filter, &identifiers),
+                        index.find(query.subnet, &identifiers)
                     );
                 }
                 let is_held = index.holders(query.subnet, query.address).next().is_some();

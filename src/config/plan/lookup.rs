@@ -74,7 +74,7 @@ impl Entries {
 
 /// The first `length` bits of `address`.
 fn prefix_of(address: Ipv4Addr, length: u8) -> u32 {
-    address.to_bits() & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+    address.to_bits() & super::netmask_bits(length)
 }
 
 /// Subnets by address, relay and interface.

@@ -26,7 +26,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::config::load::SystemInterface;
-use crate::ids::{ClassId, InterfaceId, SubnetId};
+use crate::ids::{ClassId, SubnetId};
 use crate::memory::Table;
 use crate::wire::dhcp4::Strictness;
 use crate::wire::shapes::Shapes;
@@ -249,8 +249,8 @@ pub struct Subnet {
     pub id: SubnetId,
     /// First address of the prefix: host bits are cleared.
     pub prefix: Ipv4Addr,
-    /// For option 1.
-    pub netmask: Ipv4Addr,
+    /// The ends of its pool, if it has one only and that is plain: then nothing has to be looked up there. Else in the wrong order.
+    pub plain_pool: (Ipv4Addr, Ipv4Addr),
     /// The network it belongs to.
     pub network: NetworkIndex,
     /// Its pools, as positions in [`Plan::pools`].
@@ -259,12 +259,8 @@ pub struct Subnet {
     pub settings: Arc<Settings>,
     /// Options of subnet and network merged, the subnet's first: for answers without an address of a pool.
     pub options: ScopeIndex,
-    /// `interface`, own or the network's, as far as the server has it.
-    pub interface: Option<InterfaceId>,
     /// 0 to 32.
     pub prefix_len: u8,
-    /// Whether any reservation belongs to this subnet.
-    pub has_hosts: bool,
     /// Whether neither the subnet nor its network has a guard.
     pub is_open: bool,
     /// Whether its network is that of this subnet and no other: then there is nothing to look up there.
@@ -301,11 +297,38 @@ impl Settings {
 }
 
 impl Subnet {
+    /// For option 1.
+    #[must_use]
+    #[inline(always)]
+    pub const fn netmask(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(netmask_bits(self.prefix_len))
+    }
+
     /// Whether `address` lies in the prefix.
     #[must_use]
     #[inline(always)]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.netmask.to_bits() == self.prefix.to_bits()
+    pub const fn contains(&self, address: Ipv4Addr) -> bool {
+        address.to_bits() & netmask_bits(self.prefix_len) == self.prefix.to_bits()
+    }
+
+    /// Whether any reservation belongs to this subnet.
+    #[must_use]
+    #[inline(always)]
+    pub fn has_hosts(&self) -> bool {
+        self.filter != HostFilter::default()
+    }
+
+    /// Whether its only pool is plain: it has no guard, no classes, no identifier, and its names are made as everywhere in the subnet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_plain_pool(&self) -> bool {
+        self.plain_pool.0.to_bits() <= self.plain_pool.1.to_bits()
+    }
+
+    /// Whether `address` lies in that pool.
+    #[inline(always)]
+    const fn is_in_plain_pool(&self, address: Ipv4Addr) -> bool {
+        self.plain_pool.0.to_bits() <= address.to_bits() && address.to_bits() <= self.plain_pool.1.to_bits()
     }
 }
 
@@ -374,8 +397,6 @@ pub struct Globals {
     pub echo_client_id: bool,
     /// `decline-probation-period`, seconds.
     pub decline_probation_s: u32,
-    /// `host-reservation-identifiers`: which identifiers are looked up, and in which order.
-    pub identifier_order: Box<[IdentifierKind]>,
     /// The identifier that `libdhcp_flex_id` makes of a query.
     pub flex_id: Option<Arc<FlexId>>,
     /// `early-global-reservations-lookup`.
@@ -444,6 +465,12 @@ pub struct Plan {
     pub lookup: SubnetLookup,
 }
 
+/// The mask of a prefix of 0 to 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the mask")]
+const fn netmask_bits(prefix_len: u8) -> u32 {
+    (u64::MAX << 32 >> (prefix_len & 63)) as u32
+}
+
 /// `usize` of an index: no target of this program has less than 32 bits.
 pub(crate) const fn at(index: u32) -> usize {
     index as usize
@@ -474,6 +501,40 @@ impl Plan {
         &self.name_rules[at(index.0)]
     }
 
+    /// The pool of the subnet at `index` that holds `address` and admits a query with `classes`.
+    #[must_use]
+    #[inline(always)]
+    pub fn allowed_pool(
+        &self,
+        index: SubnetIndex,
+        address: Ipv4Addr,
+        classes: &[ClassId],
+    ) -> Option<PoolIndex> {
+        let pool = self.pool_of(index, address)?;
+        (self.subnet(index).has_plain_pool() || self.pool(pool).guard.admits(classes)).then_some(pool)
+    }
+
+    /// `pool-id` of a pool of the subnet at `index`; 0 for an address of none.
+    #[must_use]
+    #[inline(always)]
+    pub fn pool_id(&self, index: SubnetIndex, pool: Option<PoolIndex>) -> u32 {
+        match pool {
+            Some(pool) if !self.subnet(index).has_plain_pool() => self.pool(pool).pool_id,
+            _ => 0,
+        }
+    }
+
+    /// How names are made for an address of the subnet at `index`, of this pool if it is of one.
+    #[must_use]
+    #[inline(always)]
+    pub fn name_rules_at(&self, index: SubnetIndex, pool: Option<PoolIndex>) -> &NameRules {
+        let subnet = self.subnet(index);
+        self.name_rules(match pool.filter(|_| !subnet.has_plain_pool()) {
+            Some(pool) => self.pool(pool).name_rules,
+            None => subnet.name_rules,
+        })
+    }
+
     /// The subnet with the identifier `id`.
     #[must_use]
     #[inline(always)]
@@ -484,6 +545,12 @@ impl Plan {
         if self.subnets.get(at(guess)).is_some_and(|subnet| subnet.id == id) {
             return Some(SubnetIndex(guess));
         }
+        self.search_subnet(id)
+    }
+
+    /// The same by a search, which is not worth its place in those that ask.
+    #[inline(never)]
+    fn search_subnet(&self, id: SubnetId) -> Option<SubnetIndex> {
         let position = self.subnets.binary_search_by_key(&id, |subnet| subnet.id).ok()?;
         u32::try_from(position).ok().map(SubnetIndex)
     }
@@ -519,12 +586,16 @@ impl Plan {
     #[must_use]
     #[inline(always)]
     pub fn pool_of(&self, index: SubnetIndex, address: Ipv4Addr) -> Option<PoolIndex> {
-        let pools = &self.subnet(index).pools;
+        let subnet = self.subnet(index);
+        let pools = &subnet.pools;
+        if subnet.has_plain_pool() {
+            return subnet.is_in_plain_pool(address).then_some(PoolIndex(pools.start));
+        }
         if pools.end - pools.start == 1 {
             return self.pools[at(pools.start)].contains(address).then_some(PoolIndex(pools.start));
         }
         let after = self.pools_of(index).partition_point(|pool| pool.first <= address);
-        let position = self.subnet(index).pools.start + u32::try_from(after.checked_sub(1)?).ok()?;
+        let position = pools.start + u32::try_from(after.checked_sub(1)?).ok()?;
         self.pools[at(position)].contains(address).then_some(PoolIndex(position))
     }
 
@@ -543,17 +614,17 @@ impl Plan {
     #[inline(always)]
     pub fn find_host(&self, index: SubnetIndex, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
         let subnet = self.subnet(index);
-        if !subnet.has_hosts || !subnet.reservations.in_subnet {
+        if !subnet.has_hosts() || !subnet.reservations.in_subnet {
             return None;
         }
-        self.hosts.find_filtered(index, subnet.filter, &self.globals.identifier_order, identifiers)
+        self.hosts.find_filtered(index, subnet.filter, identifiers)
     }
 
     /// The global reservation for the client that has `identifiers`. Whether it is to be looked for is a flag of the
     /// subnet ([`ReservationFlags::global`]), or of an early lookup.
     #[must_use]
     pub fn find_global_host(&self, identifiers: &Identifiers<'_>) -> Option<HostIndex> {
-        self.hosts.find(None, &self.globals.identifier_order, identifiers)
+        self.hosts.find(None, identifiers)
     }
 
     /// Whether `address` of the subnet at `index` is kept from the client that has `identifiers`: it is reserved, and
@@ -567,7 +638,7 @@ impl Plan {
         identifiers: &Identifiers<'_>,
     ) -> bool {
         let subnet = self.subnet(index);
-        if !subnet.has_hosts || !subnet.filter.may_hold(address, subnet.prefix_len) {
+        if !subnet.has_hosts() || !subnet.filter.may_hold(address, subnet.prefix_len) {
             return false;
         }
         let flags = &subnet.reservations;

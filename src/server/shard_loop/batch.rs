@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::hand_over::hand_over;
 use super::{ShardLoop, room};
+use crate::config::plan::SubnetIndex;
 use crate::exchange::serving::Serving;
 use crate::exchange::{Given, Outcome, RelationshipIndex, Shard, SubnetScope};
 use crate::lease::table::KeyHash;
@@ -24,6 +25,10 @@ use crate::wire::query::Query;
 const STALE_NS: u64 = 1_000_000_000;
 /// With so many subnets what the plan knows of each does not stay near the processor.
 const SUBNETS_FAR: usize = 256;
+/// How many queries before a query is decided what the plan has for it begins to be loaded, and then what that leads to. A whole batch at
+/// once would be more than the processor fetches at a time, and part of it gone again before its turn.
+const PLAN_AHEAD: usize = 12;
+const SUBNET_AHEAD: usize = 6;
 
 /// A packet of the batch after parsing.
 pub(super) struct Parsed {
@@ -32,6 +37,8 @@ pub(super) struct Parsed {
     pub(super) head: Head,
     /// The relay that it came through.
     pub(super) relay: Option<Ipv4Addr>,
+    /// The subnet that it most likely starts in, as far as that was looked for.
+    pub(super) likely: Option<SubnetIndex>,
     pub(super) state: Stage,
 }
 
@@ -74,10 +81,14 @@ impl<P: Port> ShardLoop<P> {
                 }
             }
         }
-        if serving.plan.subnets.len() >= SUBNETS_FAR {
-            self.prefetch_plan(&serving, count);
+        let is_far = serving.plan.subnets.len() >= SUBNETS_FAR;
+        if is_far {
+            (0..PLAN_AHEAD).for_each(|index| self.prefetch_plan(&serving, index, count));
         }
         for index in 0..count {
+            if is_far {
+                self.prefetch_plan(&serving, index + PLAN_AHEAD, count);
+            }
             if let Stage::Ready(hash) = self.parsed[index].state {
                 self.decide(&serving, now, index, hash);
                 self.shard.leases.table.scout();
@@ -171,16 +182,22 @@ impl<P: Port> ShardLoop<P> {
         }
     }
 
-    /// Starts loading what the plan of a large configuration has for each query of the batch, in two steps.
-    fn prefetch_plan(&self, serving: &Serving, count: usize) {
-        let mut likely = [None; BATCH_MAX];
-        for (likely, parsed) in likely.iter_mut().zip(&self.parsed).take(count) {
-            if let (Stage::Ready(_), Some(relay)) = (parsed.state, parsed.relay) {
-                *likely = self.shard.prefetch_plan(serving, relay, parsed.head.message_type);
-            }
+    /// Starts loading what the plan of a large configuration has for query `index` of `count`, and what that leads to for an earlier one.
+    fn prefetch_plan(&mut self, serving: &Serving, index: usize, count: usize) {
+        if index < count {
+            let parsed = &mut self.parsed[index];
+            parsed.likely = match (parsed.state, parsed.relay) {
+                (Stage::Ready(_), Some(relay)) => {
+                    self.shard.prefetch_plan(serving, relay, parsed.head.message_type)
+                }
+                _ => None,
+            };
         }
-        for likely in likely.into_iter().flatten() {
-            Shard::prefetch_subnet(serving, likely);
+        if let Some(earlier) = index.checked_sub(PLAN_AHEAD - SUBNET_AHEAD)
+            && earlier < count
+            && let Some(subnet) = self.parsed[earlier].likely
+        {
+            Shard::prefetch_subnet(serving, subnet);
         }
     }
 
