@@ -1,6 +1,6 @@
 //! What is said about memory to the processor and to the kernel: what is needed next, what is looked into at random.
 //!
-//! Promises: no hint fails, whatever it is given; where there is no such hint it does nothing. [`prefetch`] costs an instruction; making
+//! Promises: no hint fails, whatever it is given; where there is no such hint it does nothing. `prefetch` costs an instruction; making
 //! or dropping a [`Table`] takes system calls and so is not for shards at work.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};

@@ -270,7 +270,9 @@ impl Run<'_> {
     }
 
     fn round(&mut self) {
-        use Kind::{Answerer, Aplomado, AplomadoUnsynced, Dhcpd, Dnsmasq, Kea, KeaThreads, Reflector};
+        use Kind::{
+            Answerer, Aplomado, AplomadoUnsynced, Dhcpd, Dnsmasq, Kea, KeaThreads, Listener, Reflector,
+        };
         let all = [Aplomado, Kea, KeaThreads, Dhcpd, Dnsmasq].map(Team::single);
         let pairs = [
             Team::pair(Aplomado, Aplomado, "hot-standby"),
@@ -299,6 +301,7 @@ impl Run<'_> {
             for team in &pairs {
                 self.highest(PAIR, team, "dora", false);
             }
+            self.highest(PAIR, &Team::pair(Answerer, Listener, ""), "dora", false);
         }
         if self.wants(Part::Fixed) {
             // Of whichever of its settings carries more here.

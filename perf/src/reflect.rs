@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Answer DISCOVER and REQUEST with the address that the client's hardware address stands for, instead of swapping addresses.
     #[arg(long)]
     answer: bool,
+    /// Send nothing: take what comes, as a server does that serves nobody.
+    #[arg(long, conflicts_with = "answer")]
+    listen: bool,
 }
 
 /// What is done with each frame.
@@ -48,6 +51,7 @@ struct Work {
     own_mac: [u8; 6],
     /// Our own address where DHCP is answered.
     answer_from: Option<Ipv4Addr>,
+    listens: bool,
 }
 
 /// Where an answering reflector's clients find it when its interface has no address.
@@ -60,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     // Whoever started us may not listen.
     let _ = writeln!(std::io::stderr(), "reflecting on {} with {} thread(s)", link.name, sets.len());
     let answer_from = arguments.answer.then(|| link.addresses.first().copied().unwrap_or(SERVER));
-    let work = Work { own_mac: link.mac, answer_from };
+    let work = Work { own_mac: link.mac, answer_from, listens: arguments.listen };
     let begin_ns = clock::now_ns();
     let end_ns = begin_ns + crate::nanoseconds(arguments.duration);
     let stop = AtomicBool::new(false);
@@ -127,6 +131,9 @@ fn reflect(
 impl Work {
     /// Makes the frame that goes back; its length.
     fn turn_round(self, from: &[u8], to: &mut [u8]) -> Option<usize> {
+        if self.listens {
+            return None;
+        }
         if let Some(server) = self.answer_from {
             return codec::answer(to, from, self.own_mac, server, address_of);
         }

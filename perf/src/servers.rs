@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     /// The reflector that answers DISCOVER and REQUEST, without state, rules or a disk: what machine, kernel and generator carry of
     /// four-way exchanges at all.
     Answerer,
+    /// The reflector that only takes what comes: beside one that answers what machine, kernel and generator carry of a pair.
+    Listener,
     /// Kea without threads, which is its fastest with leases on disk.
     Kea,
     /// Kea with two threads and its default queue, which is its fastest for renewals.
@@ -37,6 +39,7 @@ impl Kind {
             Self::AplomadoUnsynced => "aplomado, not synced",
             Self::Reflector => "reflector",
             Self::Answerer => "reflector that answers",
+            Self::Listener => "one that listens",
             Self::Kea => "kea",
             Self::KeaThreads => "kea, 2 threads",
             Self::Dhcpd => "dhcpd",
@@ -48,7 +51,7 @@ impl Kind {
     pub(crate) fn program(self) -> Result<String, String> {
         let own = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
         let found = match self {
-            Self::Reflector | Self::Answerer => Some(own),
+            Self::Reflector | Self::Answerer | Self::Listener => Some(own),
             Self::Aplomado | Self::AplomadoUnsynced => std::env::var_os("APLOMADO").map_or_else(
                 || own.parent().map(|folder| folder.join("aplomado")).filter(|path| path.is_file()),
                 |path| Some(path.into()),
@@ -81,7 +84,7 @@ impl Kind {
             (Self::Aplomado | Self::AplomadoUnsynced, false) => 60_000.0,
             (Self::Aplomado | Self::AplomadoUnsynced, true) => 30_000.0,
             (Self::Reflector, _) => 200_000.0,
-            (Self::Answerer, _) => 90_000.0,
+            (Self::Answerer | Self::Listener, _) => 90_000.0,
             (Self::Kea | Self::KeaThreads, false) => 7_500.0,
             (Self::Kea | Self::KeaThreads, true) => 2_400.0,
             (Self::Dhcpd, _) => 600.0,
@@ -95,7 +98,7 @@ impl Kind {
 pub(crate) struct Team {
     /// One, or the primary and its partner.
     pub(crate) kinds: Vec<Kind>,
-    /// Kea's name of the pair's mode.
+    /// Kea's name of the pair's mode; none for what is no pair to itself.
     pub(crate) mode: &'static str,
     /// Parameters of the relationship, milliseconds: between heartbeats, and until a silent partner is down.
     pub(crate) delays_ms: (u32, u32),
@@ -140,7 +143,8 @@ impl Team {
             [one, two] if one == two => format!("{} pair, {}", one.name(), self.mode),
             _ => {
                 let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
-                format!("{} before {}, {}", names[0], names[1], self.mode)
+                let names = names.join(" before ");
+                if self.mode.is_empty() { names } else { format!("{names}, {}", self.mode) }
             }
         }
     }
@@ -166,6 +170,9 @@ impl Team {
             Kind::Answerer => words.extend(
                 ["reflect", "-i", "eth0", "-d", "3600", "--answer", "--shards", "2"].map(str::to_owned),
             ),
+            Kind::Listener => words.extend(
+                ["reflect", "-i", "eth0", "-d", "3600", "--listen", "--shards", "2"].map(str::to_owned),
+            ),
             Kind::Aplomado | Kind::AplomadoUnsynced => {
                 words.extend(["run".to_owned(), "-c".to_owned(), configuration.clone()])
             }
@@ -180,7 +187,7 @@ impl Team {
             Kind::Dnsmasq => words.extend(["-k".to_owned(), "-C".to_owned(), configuration.clone()]),
         }
         let text = match kind {
-            Kind::Reflector | Kind::Answerer => String::new(),
+            Kind::Reflector | Kind::Answerer | Kind::Listener => String::new(),
             Kind::Dhcpd => format!(
                 "authoritative;\nping-check false;\ndefault-lease-time 4000;\nmax-lease-time 4000;\n\
                  subnet 10.0.0.0 netmask 255.0.0.0 {{ range {} {}; }}\n",
@@ -229,14 +236,14 @@ impl Team {
     }
 
     fn serves(&self, lab: &Lab, number: usize, running: &Running) -> bool {
-        if self.is_pair() {
+        if !self.mode.is_empty() {
             return state(lab, number).as_deref() == Some(self.mode);
         }
         match self.kinds[number] {
             kind if kind.takes_kea_configuration() => {
                 command(lab, number, "version-get", &Value::Null).is_some()
             }
-            Kind::Reflector | Kind::Answerer => running.last_words().contains("reflecting"),
+            Kind::Reflector | Kind::Answerer | Kind::Listener => running.last_words().contains("reflecting"),
             // Both say so, in their own words, or fail the first probe.
             _ => holds_port_67(running.id()),
         }

@@ -81,6 +81,7 @@ fn targets(results: &Results, out: &mut String) {
     let (own, own_lb) = ("aplomado pair, hot-standby", "aplomado pair, load-balancing");
     let (kea, kea_lb) = ("kea pair, hot-standby", "kea pair, load-balancing");
     let mixed = "aplomado before kea, hot-standby";
+    let bare = "reflector that answers before one that listens";
     let cpu = |what: &str, server: &str| {
         median(what, server, &|probe| probe.cpu_us.first().copied().unwrap_or(0.0))
     };
@@ -89,7 +90,7 @@ fn targets(results: &Results, out: &mut String) {
     let least = |one: Option<f64>, other: Option<f64>| Some(one?.min(other?));
     let packet_ns = |server: &str| cpu(OFFER, server).map(|us| us * 1000.0);
     let extra = packet_ns("aplomado").zip(packet_ns("reflector")).map(|(ours, bare)| ours - bare);
-    let rows: [(&str, &str, Option<f64>, bool); 12] = [
+    let rows: [(&str, &str, Option<f64>, bool); 14] = [
         (
             "OFFER only, packets/s against the reflector",
             "0.85",
@@ -124,6 +125,13 @@ fn targets(results: &Results, out: &mut String) {
             ratio(rate(PAIR, own_lb), rate(PAIR, kea_lb)),
             true,
         ),
+        (
+            "a pair without state, rules, disk or partner, against a Kea pair, hot-standby (no target)",
+            "0",
+            ratio(rate(PAIR, bare), rate(PAIR, kea)),
+            true,
+        ),
+        ("the same, load-balancing (no target)", "0", ratio(rate(PAIR, bare), rate(PAIR, kea_lb)), true),
         ("with a Kea partner, against a Kea pair", "1", ratio(rate(PAIR, mixed), rate(PAIR, kea)), true),
         (
             "CPU per exchange of the answering server, pair against alone",
