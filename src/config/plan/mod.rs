@@ -458,7 +458,7 @@ pub struct Plan {
     pub options: OptionStore,
     /// Sets of name rules, each once.
     pub name_rules: Vec<NameRules>,
-    /// The interfaces that the plan was made with; a position is an [`InterfaceId`], and of the addresses the first is
+    /// The interfaces that the plan was made with; a position is an [`InterfaceId`](crate::ids::InterfaceId), and of the addresses the first is
     /// the one that subnet selection uses.
     pub interfaces: Vec<SystemInterface>,
     /// Subnets by address, relay and interface.
