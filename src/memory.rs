@@ -39,7 +39,7 @@ const TABLE_BYTES_MIN: usize = LARGE_PAGE_BYTES / 8;
 ///
 /// With small pages nearly every look also misses the processor's memory of where pages are, for which a prefetch stands still. The
 /// allocator's memory cannot be relied on for it: what it gives begins anywhere in a page, and after a large configuration was read
-/// it was used before, in small pages. So a table of any size is mapped, at the beginning of a large page; what is not used costs nothing.
+/// it was used before, in small pages. So a table is mapped by itself, at the beginning of a large page, if it takes more than the eighth part of one.
 pub struct Table<T> {
     start: NonNull<T>,
     len: usize,

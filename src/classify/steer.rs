@@ -51,6 +51,7 @@ impl Steering {
 
     /// The shard that owns the client of this hardware address.
     #[must_use]
+    #[inline(always)]
     pub fn owner(&self, hw_addr: &HwAddr) -> ShardId {
         let octets = hw_addr.as_bytes();
         // Asked of every query: the usual length costs one load.
@@ -64,6 +65,7 @@ impl Steering {
 
     /// The same of six octets, as the kernel sees them.
     #[must_use]
+    #[inline(always)]
     pub fn owner_of_six(&self, six: [u8; 6]) -> ShardId {
         let [a, b, c, d, e, f] = six;
         let hi16 = u32::from(u16::from_be_bytes([a, b]));

@@ -32,7 +32,9 @@ impl Shard {
         if !asker.held[0].as_ref().is_some_and(by_first_key) {
             return false;
         }
-        !self.names_another(asker.query, kind, asker.held.into_iter().flatten())
+        // No loop over both: as an adapter of iterators it stays a call.
+        let holds = |at: usize, address| asker.held[at].is_some_and(|lease| self.is_of(lease, address));
+        !names_another(asker.query, kind, |wanted| holds(0, wanted) || holds(1, wanted))
     }
 
     /// The shard that serves this client, if it is another one. The owner of the client says so: it has the client's lease, or knows from
@@ -72,7 +74,7 @@ impl Shard {
     ) -> Option<Option<ShardId>> {
         let mut found = found.peekable();
         found.peek()?;
-        if !self.names_another(query, kind, found) {
+        if !names_another(query, kind, |wanted| found.any(|lease| self.is_of(lease, wanted))) {
             return Some(None);
         }
         Some(match self.leases.space.owner(wanted_address(query)) {
@@ -81,21 +83,25 @@ impl Shard {
         })
     }
 
-    /// Whether this is a REQUEST for an address that none of these leases of the client is of.
-    fn names_another(
-        &self,
-        query: &Query<'_>,
-        kind: MessageType,
-        mut held: impl Iterator<Item = LeaseRef>,
-    ) -> bool {
-        let wanted = wanted_address(query);
-        kind == MessageType::Request
-            && !wanted.is_unspecified()
-            && !held.any(|lease| self.leases.table.record(lease).address() == wanted)
+    /// Whether the lease is of this address.
+    #[inline(always)]
+    fn is_of(&self, lease: LeaseRef, address: Ipv4Addr) -> bool {
+        self.leases.table.record(lease).address() == address
     }
 }
 
+/// Whether this is a REQUEST for an address of which the client has no lease, as `has` says.
+#[inline(always)]
+fn names_another(query: &Query<'_>, kind: MessageType, mut has: impl FnMut(Ipv4Addr) -> bool) -> bool {
+    if kind != MessageType::Request {
+        return false;
+    }
+    let wanted = wanted_address(query);
+    !wanted.is_unspecified() && !has(wanted)
+}
+
 /// The address that a client names as its own, unspecified for none.
+#[inline(always)]
 fn wanted_address(query: &Query<'_>) -> Ipv4Addr {
     query.requested_address().unwrap_or_else(|| query.packet.ciaddr())
 }
