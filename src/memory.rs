@@ -4,6 +4,7 @@
 //! or dropping a [`Table`] takes system calls and so is not for shards at work.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
 use std::iter::repeat_n;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -183,6 +184,21 @@ impl<T: std::fmt::Debug> std::fmt::Debug for Table<T> {
     }
 }
 
+thread_local! {
+    /// Without a destructor and with a constant start, so that counting allocates nothing.
+    static SYSTEM_CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has mapped memory for a table or given it back: what a counting allocator does not see.
+#[must_use]
+pub fn system_calls_here() -> u64 {
+    SYSTEM_CALLS.get()
+}
+
+fn count_system_call() {
+    SYSTEM_CALLS.set(SYSTEM_CALLS.get() + 1);
+}
+
 /// Whether a table of so many octets is mapped.
 const fn is_mapped(bytes: usize) -> bool {
     cfg!(target_os = "linux") && bytes >= TABLE_BYTES_MIN
@@ -197,6 +213,7 @@ const fn mapped_bytes(bytes: usize) -> usize {
 /// there is no memory.
 #[cfg(target_os = "linux")]
 fn map(bytes: usize) -> Option<NonNull<u8>> {
+    count_system_call();
     // A layout is no longer than half of all addresses. A large page begins within the first of this, and what lies around goes back.
     let whole = mapped_bytes(bytes);
     let asked = whole + LARGE_PAGE_BYTES;
@@ -222,6 +239,7 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
 // SAFETY: for the caller: these are whole pages of a mapping of `map`, and nothing uses them any more.
 unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     if bytes > 0 {
+        count_system_call();
         // SAFETY: as the caller promises. It can only fail for want of kernel memory; then the mapping stays.
         unsafe {
             libc::munmap(start.as_ptr().cast(), bytes);
@@ -266,8 +284,10 @@ mod tests {
             .map(|bytes| Table::with_capacity(bytes / 8))
             .into();
         for table in &tables {
-            assert!(!is_mapped(table.capacity() * 8) || table.start.align_offset(LARGE_PAGE_BYTES) == 0);
+            assert_eq!(is_mapped(table.capacity() * 8), cfg!(target_os = "linux"));
+            assert!(!cfg!(target_os = "linux") || table.start.align_offset(LARGE_PAGE_BYTES) == 0);
         }
+        assert!(!is_mapped(TABLE_BYTES_MIN - 1));
     }
 
     #[test]

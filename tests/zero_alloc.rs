@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
+use aplomado::memory::{Table, system_calls_here};
 use aplomado::net::{MemoryPort, RxFlags};
 use aplomado::wire::codes::MessageType;
 use aplomado::wire::drop::DropReason;
@@ -242,6 +243,9 @@ fn shard_neither_allocates_nor_frees_for_packets() {
     drop(std::hint::black_box(Box::new(1_u64)));
     ARMED.set(false);
     assert_eq!(COUNTS.replace((0, 0)), (1, 1), "what is allocated and freed is seen");
+    let before = system_calls_here();
+    drop(Table::filled(1_u64, 1 << 20));
+    assert!(system_calls_here() > before, "tables that are mapped are seen, too");
 
     let (near, mut far) = MemoryPort::pair(INTERFACE, INTERFACE, 512);
     let configuration = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/zero_alloc/kea-dhcp4.conf");
@@ -260,8 +264,10 @@ fn shard_neither_allocates_nor_frees_for_packets() {
             assert!(far.inject(&frame[..len], flags), "the port has room for a batch");
         }
         ARMED.set(turn >= WARM_TURNS);
+        let mapped = system_calls_here();
         rig.turn();
         ARMED.set(false);
+        assert_eq!(system_calls_here(), mapped, "no memory is mapped in turn {turn}");
         let counts = COUNTS.get();
         assert_eq!(counts, (0, 0), "allocations and frees in turn {turn}");
         while let Some(kind) = far.eject(|bytes| clients.learn(bytes)) {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::command::{Answer, Command};
 use super::statistics::Snapshot;
+use crate::config::tree::Prefix4;
 use crate::ids::SubnetId;
 use crate::lease::request::{LeaseReply, LeaseRequest};
 use crate::time::Now;
@@ -175,8 +176,7 @@ impl SubnetFacts {
     /// Whether `address` is inside.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
-        (u32::from(address) ^ u32::from(self.network)) & mask == 0
+        Prefix4 { first: self.network, length: self.prefix_len }.contains(address)
     }
 
     /// The prefix as Kea prints it.

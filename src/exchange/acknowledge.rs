@@ -145,7 +145,7 @@ impl Shard {
             },
         };
         if renewed.is_none() {
-            self.allocators.prefer(client.network, place.subnet);
+            self.allocators.prefer(client.network(), place.subnet);
         }
         let verdict = Verdict {
             kind: MessageType::Ack,

@@ -51,7 +51,7 @@ pub(super) enum Grant {
 /// the newer one before the older one.
 #[inline(always)]
 pub(super) fn client_leases(leases: &Leases, asker: &Asker<'_>) -> [Option<LeaseRef>; 2] {
-    let network = asker.network;
+    let network = asker.network();
     let place = |record: &Record, by_client_id: bool| {
         let subnet = asker.subnet_by_id(record.subnet_id())?;
         let own = asker.plan.subnet(subnet);
@@ -163,7 +163,7 @@ pub(super) fn unreserved(
     client: &Client<'_>,
 ) -> Result<Place, DropReason> {
     let members = client.members();
-    let preferred = allocators.preferred(client.network).unwrap_or(client.subnet);
+    let preferred = allocators.preferred(client.network()).unwrap_or(client.subnet);
     let preferred = if same_guard(client, preferred) { preferred } else { client.subnet };
     let start = members.iter().position(|&subnet| subnet == preferred).unwrap_or(0);
     let mut any_candidate = false;
@@ -190,12 +190,12 @@ pub(super) fn unreserved(
             {
                 continue;
             }
-            allocators.prefer(client.network, subnet);
+            allocators.prefer(client.network(), subnet);
             let pool = first_pool + u32::try_from(pool).unwrap_or(0);
             return Ok(Place { address, subnet, pool: Some(PoolIndex(pool)) });
         }
     }
-    let shared = client.plan.network(client.network).name.is_some();
+    let shared = client.plan.network(client.network()).name.is_some();
     for stats in [&*leases.totals, serving.subnet_stats(last_tried)] {
         add(if shared { &stats.fail_shared_network } else { &stats.fail_subnet }, 1);
         add(if any_candidate { &stats.fail } else { &stats.fail_no_pools }, 1);
@@ -208,7 +208,7 @@ pub(super) fn unreserved(
 
 /// The preferred subnet counts only among subnets with the same class list as the selected one.
 fn same_guard(client: &Client<'_>, other: SubnetIndex) -> bool {
-    client.plan.subnet(other).network == client.network
+    client.plan.subnet(other).network == client.network()
         && client.plan.subnet(other).guard == client.plan.subnet(client.subnet).guard
 }
 

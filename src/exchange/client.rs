@@ -26,13 +26,18 @@ pub(super) struct Asker<'a> {
     pub(super) host: Option<HostIndex>,
     /// The hash of the identifier, or of the hardware address when there is none.
     pub(super) key_hash: KeyHash,
-    pub(super) network: NetworkIndex,
     /// The leases that this shard holds for the client in its network, looked for once: see [`super::allocation::client_leases`].
     /// Nothing for those that are not asked about a lease.
     pub(super) held: [Option<LeaseRef>; 2],
 }
 
 impl Asker<'_> {
+    /// The network that is served from.
+    #[inline(always)]
+    pub(super) fn network(&self) -> NetworkIndex {
+        self.plan.subnet(self.selected).network
+    }
+
     /// The subnet with the identifier `id`: mostly the selected one, for which nothing has to be searched.
     #[inline(always)]
     pub(super) fn subnet_by_id(&self, id: SubnetId) -> Option<SubnetIndex> {
@@ -140,7 +145,7 @@ impl<'a> Client<'a> {
         if self.plan.subnet(self.subnet).is_alone {
             return std::slice::from_ref(&self.subnet);
         }
-        self.plan.members(self.network)
+        self.plan.members(self.network())
     }
 
     /// The reservation of this client in `subnet`.
@@ -180,7 +185,7 @@ impl<'a> Client<'a> {
     #[inline(always)]
     fn network_has_hosts(&self) -> bool {
         let subnet = self.plan.subnet(self.subnet);
-        subnet.has_hosts() || !subnet.is_alone && self.plan.network(self.network).has_hosts
+        subnet.has_hosts() || !subnet.is_alone && self.plan.network(self.network()).has_hosts
     }
 
     /// The address reserved for this client: walking the network from the current subnet, the first subnet with a
@@ -191,7 +196,7 @@ impl<'a> Client<'a> {
         let members = if self.plan.subnet(self.subnet).is_alone {
             &alone[..]
         } else {
-            self.asker.plan.members(self.network)
+            self.asker.plan.members(self.network())
         };
         if self.network_has_hosts() {
             let start = members.iter().position(|&subnet| subnet == self.subnet).unwrap_or(0);

@@ -353,7 +353,6 @@ impl Shard {
             selected,
             host: plan.find_host(selected, &identifiers),
             key_hash: given.key_hash.unwrap_or_else(|| self.key_hash(query)),
-            network: plan.subnet(selected).network,
             held: [None; 2],
         };
         if matches!(kind, MessageType::Discover | MessageType::Request) {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Definition, Kind, parse_hex};
+use crate::config::tree::Prefix4;
 
 /// The DHCP that options are for: some values have lengths of other sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -465,11 +466,11 @@ fn routes(text: &str) -> Result<Vec<u8>, String> {
         let (destination, router) = route.split_once('-').ok_or_else(wrong)?;
         let (address, bits) = destination.trim().split_once('/').ok_or_else(wrong)?;
         let address: Ipv4Addr = address.trim().parse().map_err(|_| not_an_address(address))?;
-        let bits: u8 = bits.trim().parse().ok().filter(|bits| *bits <= 32).ok_or_else(wrong)?;
+        let bits: u8 = bits.trim().parse().map_err(|_| wrong())?;
+        let prefix = Prefix4::new(address, bits).ok_or_else(wrong)?;
         let router: Ipv4Addr = router.trim().parse().map_err(|_| not_an_address(router.trim()))?;
-        let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
         octets.push(bits);
-        octets.extend(&(address.to_bits() & mask).to_be_bytes()[..usize::from(bits.div_ceil(8))]);
+        octets.extend(&prefix.first.octets()[..usize::from(bits.div_ceil(8))]);
         octets.extend(router.octets());
     }
     Ok(octets)

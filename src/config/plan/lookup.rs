@@ -9,6 +9,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Subnet, SubnetIndex};
+use crate::config::tree::netmask_bits;
 use crate::ids::InterfaceId;
 use crate::memory::Table;
 
@@ -74,7 +75,7 @@ impl Entries {
 
 /// The first `length` bits of `address`.
 fn prefix_of(address: Ipv4Addr, length: u8) -> u32 {
-    address.to_bits() & super::netmask_bits(length)
+    address.to_bits() & netmask_bits(length)
 }
 
 /// Subnets by address, relay and interface.

@@ -26,6 +26,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::config::load::SystemInterface;
+use crate::config::tree::netmask_bits;
 use crate::ids::{ClassId, SubnetId};
 use crate::memory::Table;
 use crate::wire::dhcp4::Strictness;
@@ -463,12 +464,6 @@ pub struct Plan {
     pub interfaces: Vec<SystemInterface>,
     /// Subnets by address, relay and interface.
     pub lookup: SubnetLookup,
-}
-
-/// The mask of a prefix of 0 to 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is the mask")]
-const fn netmask_bits(prefix_len: u8) -> u32 {
-    (u64::MAX << 32 >> (prefix_len & 63)) as u32
 }
 
 /// `usize` of an index: no target of this program has less than 32 bits.

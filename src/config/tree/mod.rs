@@ -430,13 +430,18 @@ pub struct Prefix4 {
     pub length: u8,
 }
 
+/// The mask of a prefix of 0 to 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the mask")]
+pub(crate) const fn netmask_bits(length: u8) -> u32 {
+    (u64::MAX << 32 >> (length & 63)) as u32
+}
+
 impl Prefix4 {
     /// The prefix of `length` bits around `address`; nothing when there are more than 32.
     #[must_use]
     pub fn new(address: Ipv4Addr, length: u8) -> Option<Self> {
-        let host_bits = 32_u8.checked_sub(length)?;
-        let mask = u32::MAX.checked_shl(u32::from(host_bits)).unwrap_or(0);
-        Some(Self { first: Ipv4Addr::from(u32::from(address) & mask), length })
+        (length <= 32)
+            .then(|| Self { first: Ipv4Addr::from_bits(address.to_bits() & netmask_bits(length)), length })
     }
 
     /// The last address.
