@@ -49,9 +49,15 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug)]
 struct Work {
     own_mac: [u8; 6],
-    /// Our own address where DHCP is answered.
-    answer_from: Option<Ipv4Addr>,
-    listens: bool,
+    task: Task,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Swap,
+    /// Answers DHCP, from this address.
+    Answer(Ipv4Addr),
+    Listen,
 }
 
 /// Where an answering reflector's clients find it when its interface has no address.
@@ -63,8 +69,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, String> {
     let sets = wire::open(&link, 67, arguments.shards, arguments.ring_slots, arguments.bypass_queue)?;
     // Whoever started us may not listen.
     let _ = writeln!(std::io::stderr(), "reflecting on {} with {} thread(s)", link.name, sets.len());
-    let answer_from = arguments.answer.then(|| link.addresses.first().copied().unwrap_or(SERVER));
-    let work = Work { own_mac: link.mac, answer_from, listens: arguments.listen };
+    let task = match (arguments.answer, arguments.listen) {
+        (true, _) => Task::Answer(link.addresses.first().copied().unwrap_or(SERVER)),
+        (_, true) => Task::Listen,
+        _ => Task::Swap,
+    };
+    let work = Work { own_mac: link.mac, task };
     let begin_ns = clock::now_ns();
     let end_ns = begin_ns + crate::nanoseconds(arguments.duration);
     let stop = AtomicBool::new(false);
@@ -131,14 +141,14 @@ fn reflect(
 impl Work {
     /// Makes the frame that goes back; its length.
     fn turn_round(self, from: &[u8], to: &mut [u8]) -> Option<usize> {
-        if self.listens {
-            return None;
+        match self.task {
+            Task::Answer(server) => codec::answer(to, from, self.own_mac, server, address_of),
+            Task::Listen => None,
+            Task::Swap => {
+                swap(from, &mut to[..from.len()], self.own_mac);
+                Some(from.len())
+            }
         }
-        if let Some(server) = self.answer_from {
-            return codec::answer(to, from, self.own_mac, server, address_of);
-        }
-        swap(from, &mut to[..from.len()], self.own_mac);
-        Some(from.len())
     }
 }
 

@@ -64,6 +64,11 @@ impl Kind {
         Ok(found.to_string_lossy().into_owned())
     }
 
+    /// No server, but this program as a reflector.
+    const fn is_reflector(self) -> bool {
+        matches!(self, Self::Reflector | Self::Answerer | Self::Listener)
+    }
+
     /// This server, in whatever setting.
     const fn is_ours(self) -> bool {
         matches!(self, Self::Aplomado | Self::AplomadoUnsynced)
@@ -165,14 +170,16 @@ impl Team {
         let path = |ending: &str| lab.path(number, ending).to_string_lossy().into_owned();
         let configuration = path("conf");
         match kind {
-            Kind::Reflector => words.extend(["reflect", "-i", "eth0", "-d", "3600"].map(str::to_owned)),
-            // Threads, rings and bytes as the server has them.
-            Kind::Answerer => words.extend(
-                ["reflect", "-i", "eth0", "-d", "3600", "--answer", "--shards", "2"].map(str::to_owned),
-            ),
-            Kind::Listener => words.extend(
-                ["reflect", "-i", "eth0", "-d", "3600", "--listen", "--shards", "2"].map(str::to_owned),
-            ),
+            Kind::Reflector | Kind::Answerer | Kind::Listener => {
+                words.extend(["reflect", "-i", "eth0", "-d", "3600"].map(str::to_owned));
+                // Threads, rings and bytes as the server has them.
+                let more: &[&str] = match kind {
+                    Kind::Answerer => &["--answer", "--shards", "2"],
+                    Kind::Listener => &["--listen", "--shards", "2"],
+                    _ => &[],
+                };
+                words.extend(more.iter().map(|word| (*word).to_owned()));
+            }
             Kind::Aplomado | Kind::AplomadoUnsynced => {
                 words.extend(["run".to_owned(), "-c".to_owned(), configuration.clone()])
             }
@@ -187,7 +194,7 @@ impl Team {
             Kind::Dnsmasq => words.extend(["-k".to_owned(), "-C".to_owned(), configuration.clone()]),
         }
         let text = match kind {
-            Kind::Reflector | Kind::Answerer | Kind::Listener => String::new(),
+            kind if kind.is_reflector() => String::new(),
             Kind::Dhcpd => format!(
                 "authoritative;\nping-check false;\ndefault-lease-time 4000;\nmax-lease-time 4000;\n\
                  subnet 10.0.0.0 netmask 255.0.0.0 {{ range {} {}; }}\n",
@@ -243,7 +250,7 @@ impl Team {
             kind if kind.takes_kea_configuration() => {
                 command(lab, number, "version-get", &Value::Null).is_some()
             }
-            Kind::Reflector | Kind::Answerer | Kind::Listener => running.last_words().contains("reflecting"),
+            kind if kind.is_reflector() => running.last_words().contains("reflecting"),
             // Both say so, in their own words, or fail the first probe.
             _ => holds_port_67(running.id()),
         }

@@ -100,12 +100,12 @@ fn targets(results: &Results, out: &mut String) {
         ("or server CPU per packet above the reflector's, ns", "400", extra, false),
         ("DORA, durable, against Kea", "12", ratio(rate(DORA, "aplomado"), best_kea(DORA)), true),
         (
-            "the same against what answers without state, rules or disk (no target)",
-            "0",
+            "the same against what answers without state, rules or disk ",
+            "",
             ratio(rate(DORA, "aplomado"), rate(DORA, "reflector that answers")),
             true,
         ),
-        ("renewals against Kea (no target)", "0", ratio(rate(RENEW, "aplomado"), best_kea(RENEW)), true),
+        ("renewals against Kea", "", ratio(rate(RENEW, "aplomado"), best_kea(RENEW)), true),
         (
             "p99 at half of Kea's rate, against Kea's",
             "0.5",
@@ -126,12 +126,12 @@ fn targets(results: &Results, out: &mut String) {
             true,
         ),
         (
-            "a pair without state, rules, disk or partner, against a Kea pair, hot-standby (no target)",
-            "0",
+            "a pair without state, rules, disk or partner, against a Kea pair, hot-standby ",
+            "",
             ratio(rate(PAIR, bare), rate(PAIR, kea)),
             true,
         ),
-        ("the same, load-balancing (no target)", "0", ratio(rate(PAIR, bare), rate(PAIR, kea_lb)), true),
+        ("the same, load-balancing", "", ratio(rate(PAIR, bare), rate(PAIR, kea_lb)), true),
         ("with a Kea partner, against a Kea pair", "1", ratio(rate(PAIR, mixed), rate(PAIR, kea)), true),
         (
             "CPU per exchange of the answering server, pair against alone",
@@ -149,6 +149,11 @@ fn targets(results: &Results, out: &mut String) {
     out.push_str("\n## Targets\n\n| what | target | reached | |\n|---|---|---|---|\n");
     for (what, target, reached, is_floor) in rows {
         let Some(reached) = reached else { continue };
+        // What only stands beside a target has none of its own.
+        if target.is_empty() {
+            let _ = writeln!(out, "| {what} | | {reached:.2} | |");
+            continue;
+        }
         let limit: f64 = target.parse().expect("a constant above");
         let is_good = if is_floor { reached >= limit } else { reached <= limit };
         let sign = if is_floor { "≥" } else { "≤" };
